@@ -1,0 +1,10 @@
+"""Image captioning (chapter 5.1): image → text.
+
+`build` the graph · `data` for it · `Captioner`, the trained model at work · `evaluate`
+"""
+
+from mmkeras.captioning.data import TaskData, data
+from mmkeras.captioning.inference import Captioner, evaluate
+from mmkeras.captioning.model import build
+
+__all__ = ["Captioner", "TaskData", "build", "data", "evaluate"]

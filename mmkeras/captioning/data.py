@@ -1,0 +1,371 @@
+"""Image captioning (chapter 5.1): the data.
+
+    data = mmkeras.captioning.data("toy")               # the toy world
+    data = mmkeras.captioning.data("coco_captions")     # COCO through TensorFlow Datasets
+    data = mmkeras.captioning.data("my/photos")         # a folder with a captions table
+
+Pictures are read as they are needed, so memory does not grow with the dataset.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mmkeras import cache, images, tables
+from mmkeras.vocabulary import PAD, Vocabulary
+
+# A training set this small is kept decoded in memory; a larger one is read again each epoch.
+IN_MEMORY_BYTES = 256 * 2**20
+SHUFFLE_BUFFER = 4096
+
+
+@dataclass(frozen=True)
+class _Split:
+    """One split of a source, before words become ids.
+
+    `examples()`: a dataset of {"image": (size, size, 3) uint8, "captions": (n,) string}.
+    `captions()`: the same captions without reading the pictures.
+    `made_from`:  facts that change when the split does.
+    """
+
+    examples: Callable[[], tf.data.Dataset]
+    captions: Callable[[], Iterator[list[str]]]
+    count: int
+    made_from: dict
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """Datasets for `fit` and for `evaluate`, and the vocabulary of the training captions.
+
+    - `train`, `validation`: batches of ({"image", "tokens"}, targets) for `model.fit`;
+      image (B, size, size, 3) uint8, tokens and targets (B, T) int32, padded to the same T.
+      Every epoch takes each picture once, with one of its captions.
+    - `test` and, in the toy world, `test_unseen`: batches of {"image", "captions"} for
+      `mmkeras.captioning.evaluate`; captions (B, n) string with all references, filled up with "".
+
+    A split that the source lacks is None.
+    """
+
+    train: tf.data.Dataset
+    validation: tf.data.Dataset | None
+    test: tf.data.Dataset | None
+    test_unseen: tf.data.Dataset | None
+    vocabulary: Vocabulary
+    source: str
+    image_size: int
+    max_length: int
+    _splits: dict[str, _Split] = dataclasses.field(repr=False)
+    _options: dict = dataclasses.field(repr=False)
+
+    def with_features(self, model: keras.Model) -> "TaskData":
+        """The same data, its pictures replaced by what the model's frozen encoder sees in them.
+
+        The features are computed once and kept on disk, under the encoder, its weights, the size and
+        the source; later runs read them. The model takes them in the place of pictures, and `test`
+        keeps its pictures. Where the encoder is being fine-tuned nothing can be kept: the data comes back
+        as it is.
+
+        Raises:
+            ValueError: the data is real and the encoder's ImageNet weights could not be had, or its size
+                is not the data's.
+            OSError: the disk has no room.
+        """
+        grid = model.get_layer("encoder").get_layer("grid")
+        if grid.trainable:
+            return self
+        refuse_fallback(model, self)
+        if grid.image_size != self.image_size:
+            raise ValueError(
+                f"Expected a model for pictures of {self.image_size} pixels, as the data has them. "
+                f"Received: image_size={grid.image_size}. Build or load both with the same image_size."
+            )
+        weights = cache.digest(
+            *(w.path for w in grid.network.weights), *(keras.ops.convert_to_numpy(w) for w in grid.weights)
+        )
+        kept = {
+            name: replace(split, examples=_features(split, f"{self.source} {name}", grid, weights))
+            for name, split in self._splits.items()
+            if name in ("train", "validation")
+        }
+        return _assemble(self._splits | kept, **self._options)
+
+
+def data(
+    source: str | os.PathLike = "toy",
+    *,
+    language: str = "en",
+    batch_size: int = 32,
+    image_size: int | None = None,
+    vocabulary: Vocabulary | None = None,
+    min_count: int | None = None,
+    max_size: int = 10_000,
+    max_length: int | None = None,
+    seed: int = 0,
+    **options,
+) -> TaskData:
+    """Pictures and captions, ready for `model.fit`.
+
+    Args:
+        source: `"toy"`, `"coco_captions"` (37.6 GiB are fetched on first use), or a folder of
+            pictures with a captions table (see `mmkeras.tables`).
+        language: `"en"` (tokens are words) or `"zh"` (tokens are characters).
+        batch_size: pictures a step, over all devices together.
+        image_size: side in pixels that pictures are brought to; None: 64 for the toy world, 224 for photos,
+            the sizes of the presets `"toy"` and `"document"`.
+        vocabulary: None: counted from the training captions.
+        min_count: words seen less often become `<unknown>`; None: 1 for the toy world and folders, 5 for COCO.
+        max_size: of the vocabulary, special tokens included.
+        max_length: tokens a caption, `<start>` and `<end>` included; longer ones are cut. None: as
+            many as 99 % of the training captions need.
+        seed: of the order and of the choice among a picture's captions.
+        options: of the source. Toy world: `objects` (1 or 2), `data_dir`. COCO: `data_dir`.
+            Folder: `table` (the table's name), `encoding` (of the table), `validation_share` and
+            `test_share` (of the pictures, 0.1 each, where the table has no `split` column).
+
+    Raises:
+        ValueError: an argument or the captions table is not as it should be.
+        FileNotFoundError: the table names pictures that are not there.
+    """
+    if language not in ("en", "zh"):
+        raise ValueError(f"Expected language to be 'en' or 'zh'. Received: language={language!r}")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"Expected batch_size to be a positive int. Received: batch_size={batch_size!r}")
+    is_folder = not (isinstance(source, str) and source in _SOURCES)
+    if is_folder and not Path(source).is_dir():
+        known = ", ".join(map(repr, _SOURCES))
+        raise ValueError(
+            f"Expected source to be one of {known}, or a folder that exists. Received: source={str(source)!r}"
+        )
+    size = image_size or (64 if source == "toy" else 224)
+    reader = _folder if is_folder else _SOURCES[source]
+    try:
+        splits = reader(source, language, size, **options)
+    except TypeError as error:
+        if "unexpected keyword" not in str(error):
+            raise
+        raise TypeError(f"The source {str(source)!r} does not take that option: {error}") from None
+
+    unit = "word" if language == "en" else "character"
+    if vocabulary is None:
+        vocabulary = Vocabulary.count(
+            (text for texts in splits["train"].captions() for text in texts),
+            unit,
+            min_count=min_count or (5 if source == "coco_captions" else 1),
+            max_size=max_size,
+        )
+    if max_length is None:
+        lengths = [
+            len(vocabulary.encode(text)) for texts in splits["train"].captions() for text in texts
+        ]
+        max_length = int(np.quantile(lengths, 0.99, method="higher"))
+    return _assemble(
+        splits,
+        vocabulary=vocabulary,
+        source=str(source),
+        image_size=size,
+        max_length=max_length,
+        batch_size=batch_size,
+        seed=seed,
+    )
+
+
+def refuse_fallback(model: keras.Model, data: TaskData) -> None:
+    """Stops a training on real pictures whose encoder only fell back to random weights."""
+    grid = model.get_layer("encoder").get_layer("grid")
+    if grid.fell_back and data.source != "toy":
+        raise ValueError(
+            f"The encoder starts from random weights, because ImageNet's could not be had, and {data.source!r} "
+            f"holds real pictures: training would take hours and learn little. Fetch the weights once with a "
+            f"network, name a file with build(weights='vgg16....h5'), or choose weights=None to train from "
+            f"random weights on purpose."
+        )
+
+
+# --- sources ---
+
+
+def _toy(source, language, size, *, objects=1, data_dir=None):
+    from mmkeras.toy import builders
+
+    builder = builders.toy_pictures(size, objects, data_dir)
+    return {
+        split: _tfds_split(builder, split, size, lambda example: example["captions"][language])
+        for split in builders.EXAMPLES
+    }
+
+
+def _coco(source, language, size, *, data_dir=None):
+    import tensorflow_datasets as tfds
+
+    if language != "en":
+        raise ValueError(f"COCO's captions are English. Received: language={language!r}")
+    builder = tfds.builder("coco_captions", data_dir=data_dir)
+    builder.download_and_prepare()
+    # Karpathy's split, as papers use it: what he left over ("restval") is trained on as well.
+    names = {"train": "train+restval", "validation": "val", "test": "test"}
+    return {
+        split: _tfds_split(builder, name, size, lambda example: example["captions"]["text"])
+        for split, name in names.items()
+    }
+
+
+def _tfds_split(builder, name, size, captions_of):
+    import tensorflow_datasets as tfds
+
+    def read(decoders):
+        return builder.as_dataset(split=name, decoders=decoders, shuffle_files=False)
+
+    def examples():
+        def example(record):
+            picture = tf.image.resize(record["image"], (size, size), antialias=True)
+            picture = tf.cast(tf.round(tf.ensure_shape(picture, (size, size, 3))), tf.uint8)
+            return {"image": picture, "captions": captions_of(record)}
+
+        return read(None).map(example, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def captions():
+        undecoded = {"image": tfds.decode.SkipDecoding()}
+        for texts in read(undecoded).map(captions_of).as_numpy_iterator():
+            yield [text.decode() for text in texts]
+
+    count = sum(builder.info.splits[part].num_examples for part in name.split("+"))
+    made_from = {"dataset": builder.info.full_name, "split": name, "count": count}
+    return _Split(examples, captions, count, made_from)
+
+
+def _folder(
+    source, language, size, *, table=None, encoding="utf-8-sig", validation_share=0.1, test_share=0.1
+):
+    folder = Path(source)
+    if min(validation_share, test_share) < 0 or validation_share + test_share >= 1:
+        raise ValueError(
+            f"Expected validation_share and test_share to be at least 0 and less than 1 together. "
+            f"Received: validation_share={validation_share}, test_share={test_share}"
+        )
+    rows = tables.read(tables.find(folder, table), encoding)
+    paths = tables.locate(folder, rows)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(images.check, paths))
+    named = any(row.split for row in rows)
+    names = [
+        row.split or ("train" if named else _drawn_split(row.file, validation_share, test_share))
+        for row in rows
+    ]
+    splits = {}
+    for name in tables.SPLITS:
+        pairs = [(p, r.texts) for p, r, n in zip(paths, rows, names, strict=True) if n == name]
+        if pairs:
+            splits[name] = _folder_split(pairs, size)
+    if "train" not in splits:
+        raise ValueError(f"None of the {len(rows)} pictures in {folder} is for training.")
+    return splits
+
+
+def _drawn_split(file, validation_share, test_share):
+    """The split of a picture by its name, so that it stays there when other pictures come or go."""
+    place = int(cache.digest(file), 16) / 16**16
+    if place < test_share:
+        return "test"
+    return "validation" if place < test_share + validation_share else "train"
+
+
+def _folder_split(pairs, size):
+    def examples():
+        def load(path):
+            return images.resize(images.read(path.decode()), size)
+
+        def example(path, captions):
+            picture = tf.numpy_function(load, [path], tf.uint8)
+            return {"image": tf.ensure_shape(picture, (size, size, 3)), "captions": captions}
+
+        paths = tf.constant([str(path) for path, _ in pairs])
+        texts = tf.ragged.constant([texts for _, texts in pairs], dtype=tf.string)
+        dataset = tf.data.Dataset.from_tensor_slices((paths, texts))
+        return dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE)
+
+    facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns, t) for path, t in pairs]
+    made_from = {"files": cache.digest(*facts)}
+    return _Split(examples, lambda: (texts for _, texts in pairs), len(pairs), made_from)
+
+
+_SOURCES = {"toy": _toy, "coco_captions": _coco}
+
+
+# --- from examples to batches ---
+
+
+def _assemble(splits, **options):
+    def batches(name):
+        if name not in splits:
+            return None
+        split, batch_size = splits[name], options["batch_size"]
+        if name.startswith("test"):
+            return split.examples().padded_batch(batch_size).prefetch(tf.data.AUTOTUNE)
+        return _for_fit(split, training=name == "train", **options)
+
+    return TaskData(
+        **{name: batches(name) for name in ("train", "validation", "test", "test_unseen")},
+        vocabulary=options["vocabulary"],
+        source=options["source"],
+        image_size=options["image_size"],
+        max_length=options["max_length"],
+        _splits=splits,
+        _options=options,
+    )
+
+
+def _for_fit(split, *, training, vocabulary, image_size, max_length, batch_size, seed, source):
+    dataset = split.examples()
+    in_bytes = split.count * image_size**2 * 3
+    if in_bytes <= IN_MEMORY_BYTES:
+        dataset = dataset.cache()
+    if training:
+        dataset = dataset.shuffle(min(split.count, SHUFFLE_BUFFER), seed=seed)
+
+    def pair(example, number):
+        captions = example["captions"]
+        caption = captions[number % tf.shape(captions, tf.int64)[0]]
+        return {"image": example["image"], "tokens": caption}
+
+    # in training another caption each epoch, in validation always the same
+    draws = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=training)
+    dataset = tf.data.Dataset.zip(dataset, draws).map(pair)
+
+    def tokenize(batch):
+        ids = vocabulary.encode_tensor(batch["tokens"])
+        ids = ids.to_tensor(PAD, shape=(None, max_length))  # (B, T)
+        return batch | {"tokens": ids[:, :-1]}, ids[:, 1:]
+
+    whole_batches = training and split.count >= batch_size  # one shape: a graph is compiled once
+    dataset = dataset.batch(batch_size, drop_remainder=whole_batches)
+    return dataset.map(tokenize, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _features(split, title, grid, weights):
+    name = f"{cache.digest(title)}-{grid.image_size}px-{weights}"
+
+    def compute():
+        network = keras.Model(grid.network.inputs, grid.network.outputs)
+        progress = keras.utils.Progbar(split.count, unit_name="picture")
+        print(f"Features of {title} (once; kept in {cache.folder() / name})")
+        for batch in split.examples().ragged_batch(16).prefetch(2):
+            pictures = batch["image"].to_tensor().numpy()
+            found = keras.ops.convert_to_numpy(network.predict_on_batch(pictures))
+            yield from zip(found, batch["captions"].to_list(), strict=True)
+            progress.add(len(pictures))
+
+    return lambda: cache.cached(
+        name,
+        split.made_from | {"image_size": grid.image_size, "weights": weights},
+        compute,
+        element_shape=grid.network.output_shape[1:],
+        count=split.count,
+    )

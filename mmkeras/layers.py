@@ -1,0 +1,137 @@
+"""Layers and losses that several tasks share. Keras alone: they run on every Keras backend."""
+
+import keras
+from keras import ops
+
+from mmkeras.vocabulary import PAD, Vocabulary
+
+
+@keras.saving.register_keras_serializable("mmkeras")
+class TokenEmbedding(keras.layers.Embedding):
+    """Token ids → vectors. Carries the vocabulary, so that a saved model knows its own words.
+
+    There is no mask: padding comes last and a decoder only looks back, so padding reaches no real
+    position, and the loss leaves out the padded ones itself.
+    """
+
+    def __init__(self, vocabulary: Vocabulary | dict, output_dim: int, **kwargs):
+        if isinstance(vocabulary, dict):
+            vocabulary = Vocabulary.from_config(vocabulary)
+        self.vocabulary = vocabulary
+        kwargs.pop("input_dim", None)  # from a saved config: it is the vocabulary's size
+        super().__init__(len(vocabulary), output_dim, **kwargs)
+
+    def get_config(self):
+        return super().get_config() | {"vocabulary": self.vocabulary.get_config()}
+
+
+@keras.saving.register_keras_serializable("mmkeras")
+class GridFeatures(keras.layers.Layer):
+    """Pictures → the grid of features that a convolutional network sees in them.
+
+    What already is a grid of features passes through: a frozen network's features are computed once,
+    cached, and fed to the very same model (the layer looks at the number of channels, as TensorFlow's
+    captioning tutorial does).
+
+    Args:
+        network: (B, image_size, image_size, 3) RGB 0..255 → (B, h, w, C).
+        image_size: side in pixels of the pictures that the network was built for.
+        fell_back: whether the network got random weights for want of the trained ones.
+    """
+
+    def __init__(self, network: keras.Model, image_size: int, fell_back: bool = False, **kwargs):
+        super().__init__(**kwargs)
+        self.network = network
+        self.image_size = image_size
+        self.fell_back = fell_back
+
+    def call(self, picture):
+        return self.network(picture) if picture.shape[-1] == 3 else picture
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], *self.network.output_shape[1:])
+
+    def compute_output_spec(self, picture):
+        return keras.KerasTensor(self.compute_output_shape(picture.shape), dtype=self.compute_dtype)
+
+    def get_config(self):
+        network = keras.saving.serialize_keras_object(self.network)
+        own = {"network": network, "image_size": self.image_size, "fell_back": self.fell_back}
+        return super().get_config() | own
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config.pop("network")), **config)
+
+
+@keras.saving.register_keras_serializable("mmkeras")
+class ImageNetMeans(keras.layers.Layer):
+    """RGB 0..255 → BGR with ImageNet's mean taken off: what VGG16's weights were trained on."""
+
+    def call(self, picture):
+        return picture[..., ::-1] - ops.convert_to_tensor([103.939, 116.779, 123.68], picture.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+def attention_decoder(
+    vocabulary: Vocabulary,
+    *,
+    memory_dim: int,
+    embedding_dim: int,
+    units: int,
+    dropout: float,
+    name: str = "decoder",
+) -> keras.Model:
+    """LSTM with additive attention: whole captions when it trains, one step at a time when it writes.
+
+    Each position's LSTM output asks, the additive score of Bahdanau et al. 2015 (arXiv:1409.0473)
+    answers, and both together give the logits: the wiring of Luong et al. 2015 (arXiv:1508.04025).
+    Nothing flows from the attention back into the LSTM, so teacher forcing is one LSTM call over the
+    whole caption.
+
+    Inputs:  tokens (B, T) int32 · memory (B, N, memory_dim) · hidden, cell (B, units)
+    Outputs: logits (B, T, V) · hidden, cell (B, units) after the last token · attention (B, T, N)
+    """
+    tokens = keras.Input((None,), dtype="int32", name="tokens")
+    memory = keras.Input((None, memory_dim), name="memory")
+    state = [keras.Input((units,), name="hidden"), keras.Input((units,), name="cell")]
+
+    x = TokenEmbedding(vocabulary, embedding_dim, name="embedding")(tokens)  # (B, T, E)
+    x = keras.layers.Dropout(dropout)(x)
+    x, hidden, cell = keras.layers.LSTM(
+        units, return_sequences=True, return_state=True, name="lstm"
+    )(x, initial_state=state)  # (B, T, U)
+    query = keras.layers.Dense(memory_dim, name="query")(x)  # (B, T, M)
+    context, attention = keras.layers.AdditiveAttention(name="attention")(
+        [query, memory], return_attention_scores=True
+    )  # (B, T, M), (B, T, N)
+    x = keras.layers.Concatenate()([x, context])
+    x = keras.layers.Dense(units, activation="tanh", name="combine")(x)
+    x = keras.layers.Dropout(dropout)(x)
+    # float32 also under mixed precision: a softmax over thousands of words needs it
+    logits = keras.layers.Dense(len(vocabulary), dtype="float32", name="logits")(x)  # (B, T, V)
+    return keras.Model([tokens, memory, *state], [logits, hidden, cell, attention], name=name)
+
+
+@keras.saving.register_keras_serializable("mmkeras")
+def token_crossentropy(y_true, y_pred):
+    """Cross-entropy a real token: padding (id 0) counts neither above nor below the fraction.
+
+    `y_true` (B, T) token ids, `y_pred` (B, T, V) logits.
+    """
+    losses = keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
+    return _mean_of_real(losses, y_true)
+
+
+@keras.saving.register_keras_serializable("mmkeras")
+def token_accuracy(y_true, y_pred):
+    """The share of real tokens whose most probable word is right, given the true words before it."""
+    right = ops.equal(ops.argmax(y_pred, axis=-1), ops.cast(y_true, "int64"))
+    return _mean_of_real(ops.cast(right, "float32"), y_true)
+
+
+def _mean_of_real(values, tokens):
+    real = ops.cast(ops.not_equal(tokens, PAD), values.dtype)
+    return ops.sum(values * real) / ops.maximum(ops.sum(real), 1)

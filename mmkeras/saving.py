@@ -1,0 +1,58 @@
+"""One `.keras` file is the whole product: `save` and `load`."""
+
+import importlib
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import keras
+
+# model name → where its answering class lives
+ANSWERERS = {"captioning": ("mmkeras.captioning", "Captioner")}
+
+
+def save(model: keras.Model, path: str | os.PathLike) -> None:
+    """Writes a model to `path`; a file that is there already is replaced only by a whole one."""
+    path = Path(path)
+    if path.suffix != ".keras":
+        raise ValueError(f"Expected path to end in .keras. Received: path={str(path)!r}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to save {path.name} in.")
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
+        whole = Path(folder) / path.name
+        model.save(whole)
+        os.replace(whole, path)
+
+
+def load(path: str | os.PathLike):
+    """Reads what an answering class saved: a `Captioner` for a captioning model.
+
+    Args:
+        path: a `.keras` file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no Keras file, or not a model of mmkeras.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no model file {str(path)!r}.")
+    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{str(path)!r} is not a whole .keras file, as an answering class's save(...) writes it."
+        )
+    from mmkeras import layers  # noqa: F401 (registers what a model file may hold)
+
+    try:
+        model = keras.saving.load_model(path)
+    except (TypeError, ValueError, KeyError, OSError) as error:
+        raise ValueError(f"{str(path)!r} cannot be read as a Keras model: {error}") from error
+    if model.name not in ANSWERERS:
+        known = ", ".join(map(repr, ANSWERERS))
+        raise ValueError(
+            f"{str(path)!r} holds a model named {model.name!r}, which is none of mmkeras's: {known}. Load it "
+            f"with keras.saving.load_model."
+        )
+    module, name = ANSWERERS[model.name]
+    return getattr(importlib.import_module(module), name)(model)

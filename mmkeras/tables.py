@@ -1,0 +1,153 @@
+"""Captions tables: which text belongs to which file, in the formats that people have.
+
+    read("photos/captions.csv")   # [Row(file='beach.jpg', texts=['two dogs on a beach', ...], split=None), ...]
+
+| format | looks like |
+|---|---|
+| CSV or TSV with a header | `image,caption` (Flickr8k as captions.txt), in any order, among other columns |
+| Flickr8k.token.txt | `beach.jpg#0<TAB>two dogs on a beach` |
+| COCO's annotation JSON | `{"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}` |
+
+A column named `split` (train, validation, test) divides the rows as it says.
+"""
+
+import csv
+import io
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+FILE_COLUMNS = ("image", "image_name", "file_name", "filename", "file", "path")
+TEXT_COLUMNS = ("caption", "text", "sentence", "comment")
+SPLITS = ("train", "validation", "test")
+_PATTERNS = ("*caption*.csv", "*caption*.tsv", "*caption*.txt", "*.token.txt", "*caption*.json")
+
+
+@dataclass
+class Row:
+    """A file with all its texts."""
+
+    file: str
+    texts: list[str] = field(default_factory=list)
+    split: str | None = None
+
+
+def find(folder: Path, name: str | None = None) -> Path:
+    """The captions table of a folder: the one called `name`, or the only file that looks like one."""
+    if name is not None:
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"There is no captions table {folder / name}. Received: table={name!r}")
+        return folder / name
+    found = sorted({path for pattern in _PATTERNS for path in folder.glob(pattern)})
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise ValueError(
+            f"Expected one captions table in {folder} (a file like {', '.join(_PATTERNS)}). "
+            f"Received: {names}. Name it with table='...'"
+        )
+    return found[0]
+
+
+def read(path: Path, encoding: str = "utf-8-sig") -> list[Row]:
+    """Reads a captions table.
+
+    Args:
+        path: a .csv, .tsv, .txt or .json file.
+        encoding: of the file. A byte-order mark is understood without it.
+
+    Raises:
+        ValueError: the encoding is another one, the columns are missing, a text is empty, a split is
+            unknown, or there are no rows. The message names the file and the line.
+    """
+    path = Path(path)
+    text = _decode(path, encoding)
+    pairs = _read_coco(path, text) if path.suffix.lower() == ".json" else _read_lines(path, text)
+    rows: dict[str, Row] = {}
+    for where, file, caption, split in pairs:
+        if not file.strip() or not caption.strip():
+            missing = "file name" if not file.strip() else f"caption for {file!r}"
+            raise ValueError(f"{path.name}, {where}: the {missing} is empty. Fill it in or remove the row.")
+        if split not in (None, *SPLITS):
+            raise ValueError(f"{path.name}, {where}: expected split to be one of {SPLITS}. Received: {split!r}")
+        row = rows.setdefault(file.strip(), Row(file.strip(), split=split))
+        if row.split != split:
+            raise ValueError(f"{path.name}, {where}: {file!r} is in two splits, {row.split!r} and {split!r}.")
+        row.texts.append(caption.strip())
+    if not rows:
+        raise ValueError(f"{path.name} holds no captions.")
+    return list(rows.values())
+
+
+def locate(folder: Path, rows: list[Row]) -> list[Path]:
+    """The file of each row, looked for in the folder and its sub-folders.
+
+    Raises:
+        FileNotFoundError: files are missing; the message counts them and names the first.
+    """
+    here = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    by_name = {path.name: path for path in here.values()}
+    paths = [here.get(row.file) or by_name.get(Path(row.file).name) for row in rows]
+    missing = [row.file for row, path in zip(rows, paths, strict=True) if path is None]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of the {len(rows)} files in the captions table are not in {folder} or its "
+            f"sub-folders: {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}"
+        )
+    return paths
+
+
+def _decode(path, encoding):
+    data = path.read_bytes()
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encoding = "utf-16"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"{path.name}, line {line}: the byte 0x{data[error.start]:02x} is not {encoding.removesuffix('-sig')}. "
+            f"Save the table as UTF-8, or say what it is, as in encoding='gb18030' or encoding='cp1252'."
+        ) from None
+
+
+def _read_coco(path, text):
+    try:
+        content = json.loads(text)
+        files = {image["id"]: image["file_name"] for image in content["images"]}
+        return [
+            (f"annotation {i}", files[note["image_id"]], note["caption"], None)
+            for i, note in enumerate(content["annotations"])
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path.name} is not in COCO's annotation format: expected 'images' with id and file_name and "
+            f"'annotations' with image_id and caption. Received: {type(error).__name__}: {error}"
+        ) from None
+
+
+def _read_lines(path, text):
+    lines = text.split("\n")
+    first = lines[0]
+    if "#" in first.split("\t")[0] and "\t" in first:  # beach.jpg#0<TAB>two dogs on a beach
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                file, tab, caption = line.partition("\t")
+                if not tab:
+                    raise ValueError(f"{path.name}, line {number}: expected image#0<TAB>caption. Received: {line!r}")
+                yield f"line {number}", file.rpartition("#")[0] or file, caption, None
+        return
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if "\t" in first else ",")
+    columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+    file_column = next((columns[name] for name in FILE_COLUMNS if name in columns), None)
+    text_column = next((columns[name] for name in TEXT_COLUMNS if name in columns), None)
+    if file_column is None or text_column is None:
+        raise ValueError(
+            f"{path.name}: expected a header with a column of files ({', '.join(FILE_COLUMNS)}) and one of "
+            f"texts ({', '.join(TEXT_COLUMNS)}). Received: {first[:80]!r}"
+        )
+    for record in reader:
+        # Flickr8k's captions.txt does not quote: a caption's own commas end up in surplus columns.
+        surplus = record.pop(None, [])
+        caption = ",".join([record[text_column] or "", *surplus])
+        split = (record[columns["split"]] or "").strip() if "split" in columns else None
+        yield f"line {reader.line_num}", record[file_column] or "", caption, split

@@ -1,0 +1,105 @@
+"""How the toy world looks: `render` draws a Scene as a picture of any size.
+
+Shapes are drawn four times too large and averaged down, so their edges are smooth. What a caption does
+not tell varies from picture to picture: the exact place and size, the tint of the colour, the background
+and a light noise.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from mmkeras.toy.scene import COLORS, PLACES, Scene, Thing
+
+RGB = dict(
+    zip(
+        COLORS,
+        ((214, 39, 40), (255, 140, 20), (245, 215, 40), (44, 150, 60), (40, 90, 215), (130, 50, 170)),
+        strict=True,
+    )
+)
+
+# In units of the picture's side. The ranges of a size and of two neighbouring places lie well apart,
+# so that every picture has one right caption.
+RADIUS = {"small": (0.080, 0.105), "large": (0.150, 0.180)}
+CENTERS = (0.24, 0.50, 0.76)
+JITTER = 0.05  # a thing lies up to this far from the middle of its place, both ways
+PAIR_CENTERS = (0.26, 0.74)
+NOISE = 6.0  # at most this much is added to or taken from a channel (of 255)
+SUPERSAMPLING = 4
+
+
+def render(scene: Scene, size: int = 64, *, rng: np.random.Generator) -> np.ndarray:
+    """Draws a scene.
+
+    Args:
+        scene: what to draw.
+        size: side of the picture in pixels, at least 16. The same random numbers give the same
+            picture at every size but for the noise.
+        rng: where the varying parts come from, as `scene.generator(split, index, "picture")`.
+
+    Returns:
+        (size, size, 3) uint8, RGB.
+    """
+    if not isinstance(size, int | np.integer) or size < 16:
+        raise ValueError(f"Expected size to be at least 16 pixels. Received: size={size!r}")
+    picture = _background(size, rng)  # (S, S, 3) float
+    for thing, (x, y) in zip(scene.things, _centers(scene, rng), strict=True):
+        low, high = RADIUS[thing.size]
+        mask = _mask(thing, x, y, low + (high - low) * rng.random(), size)[..., None]  # (S, S, 1)
+        color = np.array(RGB[thing.color]) + 30 * (rng.random(3) - 0.5)
+        picture += mask * (color - picture)
+    picture += NOISE * (rng.random(picture.shape) + rng.random(picture.shape) - 1)
+    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+
+
+def _background(size, rng):
+    """A light, nearly grey tone that changes slowly in one direction."""
+    tone = 195 + 45 * rng.random() + 16 * (rng.random(3) - 0.5)
+    slope_x, slope_y = 30 * (rng.random(2) - 0.5)
+    ramp = np.linspace(-0.5, 0.5, size)
+    shade = slope_x * ramp[None, :] + slope_y * ramp[:, None]
+    return tone + shade[..., None]
+
+
+def _centers(scene, rng):
+    jitter = JITTER * (2 * rng.random((2, 2)) - 1)
+    if scene.relation is None:
+        row, column = divmod(PLACES.index(scene.things[0].place), 3)
+        return [(CENTERS[column], CENTERS[row]) + jitter[0]]
+    across = CENTERS[0] + (CENTERS[2] - CENTERS[0]) * rng.random()  # shared by both things
+    centers = [(near, across) for near in PAIR_CENTERS]  # left of
+    if scene.relation == "above":
+        centers = [center[::-1] for center in centers]
+    return [center + j for center, j in zip(centers, jitter, strict=True)]
+
+
+def _mask(thing: Thing, x: float, y: float, radius: float, size: int) -> np.ndarray:
+    """How much of each pixel the shape covers: (size, size) float in 0..1."""
+    side = size * SUPERSAMPLING
+    canvas = Image.new("L", (side, side))
+    outline = _OUTLINES[thing.shape] * radius + (x, y)
+    ImageDraw.Draw(canvas).polygon([tuple(p) for p in outline * side], fill=255)
+    return np.asarray(canvas.reduce(SUPERSAMPLING), np.float64) / 255
+
+
+def _polygon(corners: int, radius: Callable[[int], float], turn: float = -0.25) -> np.ndarray:
+    """Corners around a centre, the first one at `turn` of a full circle from the right."""
+    angles = 2 * np.pi * (np.arange(corners) / corners + turn)
+    lengths = np.array([radius(i) for i in range(corners)])
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1) * lengths[:, None]
+
+
+_ARM = 0.36  # half the width of a cross's bars
+_OUTLINES = {
+    "circle": _polygon(72, lambda i: 1.0),
+    "square": _polygon(4, lambda i: 1.25, turn=0.125),
+    "triangle": _polygon(3, lambda i: 1.25) + (0, 0.2),
+    "star": _polygon(10, lambda i: 0.5 if i % 2 else 1.25),
+    "cross": np.array(
+        [(_ARM, 1.1), (_ARM, _ARM), (1.1, _ARM), (1.1, -_ARM), (_ARM, -_ARM), (_ARM, -1.1)]
+        + [(-_ARM, -1.1), (-_ARM, -_ARM), (-1.1, -_ARM), (-1.1, _ARM), (-_ARM, _ARM), (-_ARM, 1.1)]
+    ),
+    "diamond": _polygon(4, lambda i: 0.8 if i % 2 else 1.25),
+}

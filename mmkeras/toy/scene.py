@@ -1,0 +1,237 @@
+"""What the toy world shows and how it is said: `Scene`, `sample`, `captions`, `parse`.
+
+A scene holds one thing at a named place, or two things and the relation between them. A small grammar
+says it in several ways; `parse` turns any of them back into the scene, so that a model can be scored on
+the meaning of its caption and not on its wording.
+
+    scene = sample("train", 0)
+    captions(scene, "en")[0]         # 'a small red circle at the top left'
+    parse("左上角有一个小的红色圆形", "zh") == parse("a small red circle at the top left")   # True
+"""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+SIZES = ("small", "large")
+COLORS = ("red", "orange", "yellow", "green", "blue", "purple")
+SHAPES = ("circle", "square", "triangle", "star", "cross", "diamond")
+ROWS, COLUMNS = ("top", "", "bottom"), ("left", "", "right")
+PLACES = tuple(f"{row} {column}".strip() or "center" for row in ROWS for column in COLUMNS)
+# A pair is always stored the same way round ("a above b", never "b below a"), so that equal
+# meanings are equal scenes.
+RELATIONS = ("left of", "above")
+
+LANGUAGES = ("en", "zh")
+SPLITS = ("train", "validation", "test", "test_unseen")
+
+# Training never shows these pairs of colour and shape: one of each colour and one of each shape, so
+# that every word is known and only the combination is new.
+UNSEEN = frozenset(zip(COLORS, SHAPES[1:] + SHAPES[:1], strict=True))
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One coloured shape. `place` is None where a relation says where it is."""
+
+    size: str
+    color: str
+    shape: str
+    place: str | None = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One thing at a place, or two things with `relation` (the first is `relation` the second)."""
+
+    things: tuple[Thing, ...]
+    relation: str | None = None
+
+    def __post_init__(self):
+        for thing in self.things:
+            for name, known in (("size", SIZES), ("color", COLORS), ("shape", SHAPES)):
+                _check(f"things.{name}", getattr(thing, name), known)
+        if len(self.things) == 1:
+            _check("things.place", self.things[0].place, PLACES)
+            _check("relation", self.relation, (None,))
+        elif len(self.things) == 2:
+            _check("things.place", {t.place for t in self.things}, ({None},))
+            _check("relation", self.relation, RELATIONS)
+        else:
+            raise ValueError(
+                f"A scene holds one or two things. Received: {len(self.things)} things"
+            )
+
+
+def sample(split: str, index: int, objects: int = 1) -> Scene:
+    """Scene number `index` of a split: the same in every modality, process and run.
+
+    Args:
+        split: `"train"`, `"validation"`, `"test"`, or `"test_unseen"` (pairs of colour and shape
+            that the other three never show).
+        index: 0, 1, 2, ...
+        objects: 1 (a thing at a place) or 2 (two things with a relation).
+    """
+    _check("objects", objects, (1, 2))
+    rng = generator(split, index, "scene", objects)
+    pairs = [
+        (color, shape)
+        for color in COLORS
+        for shape in SHAPES
+        if ((color, shape) in UNSEEN) == (split == "test_unseen")
+    ]
+
+    def thing(place):
+        return Thing(pick(rng, SIZES), *pick(rng, pairs), place)
+
+    if objects == 1:
+        return Scene((thing(pick(rng, PLACES)),))
+    return Scene((thing(None), thing(None)), pick(rng, RELATIONS))
+
+
+def generator(split: str, index: int, *stream: str | int) -> np.random.Generator:
+    """The random numbers of one scene, apart for each `stream` (what they are used for)."""
+    _check("split", split, SPLITS)
+    words = "/".join(map(str, stream)).encode()
+    return np.random.Generator(np.random.PCG64([SPLITS.index(split), index, *words]))
+
+
+def pick(rng: np.random.Generator, options):
+    # `random` alone: NumPy may change how its other methods use their bits from one release to the next.
+    return options[int(rng.random() * len(options))]
+
+
+# --- the grammar ---
+# One table a language: the words for each part, then the phrasings. `{at}` is a place with its
+# preposition; a second thing's parts end in 2.
+
+_EN = {
+    "size": dict(zip(SIZES, SIZES, strict=True)),
+    "color": dict(zip(COLORS, COLORS, strict=True)),
+    "shape": dict(zip(SHAPES, SHAPES, strict=True)),
+    "at": {p: f"in the {p}" if p == "center" else f"at the {p}" for p in PLACES},
+    "relation": {"left of": "to the left of", "above": "above"},
+    "inverse": {"left of": "to the right of", "above": "below"},
+    "one": (
+        "a {size} {color} {shape} {at}",
+        "there is a {size} {color} {shape} {at}",
+        "{at} there is a {size} {color} {shape}",
+        "the {shape} {at} is {size} and {color}",
+        "the {size} {shape} {at} is {color}",
+    ),
+    "two": (
+        "a {size} {color} {shape} {relation} a {size2} {color2} {shape2}",
+        "there is a {size} {color} {shape} {relation} a {size2} {color2} {shape2}",
+        "the {color} {shape} is {size} and {relation} a {size2} {color2} {shape2}",
+    ),
+}
+_ZH = {
+    "size": {"small": "小", "large": "大"},
+    "color": dict(zip(COLORS, ("红色", "橙色", "黄色", "绿色", "蓝色", "紫色"), strict=True)),
+    "shape": dict(
+        zip(SHAPES, ("圆形", "方形", "三角形", "星形", "十字形", "菱形"), strict=True)
+    ),
+    "at": dict(
+        zip(
+            PLACES,
+            ("左上角", "上方", "右上角", "左侧", "中央", "右侧", "左下角", "下方", "右下角"),
+            strict=True,
+        )
+    ),
+    "relation": {"left of": "左边", "above": "上面"},
+    "inverse": {"left of": "右边", "above": "下面"},
+    "one": (
+        "{at}有一个{size}的{color}{shape}",
+        "一个{size}的{color}{shape}在{at}",
+        "{color}的{size}{shape}在{at}",
+        "{at}的{size}{shape}是{color}的",
+        "{at}是一个{color}的{size}{shape}",
+    ),
+    "two": (
+        "一个{size}的{color}{shape}在一个{size2}的{color2}{shape2}的{relation}",
+        "在一个{size2}的{color2}{shape2}的{relation}有一个{size}的{color}{shape}",
+        "{color}的{size}{shape}在{color2}的{size2}{shape2}的{relation}",
+    ),
+}
+_GRAMMARS = {"en": _EN, "zh": _ZH}
+
+
+def captions(scene: Scene, language: str = "en") -> tuple[str, ...]:
+    """Every phrasing of a scene: five for one thing, six for two (from either thing's side)."""
+    _check("language", language, LANGUAGES)
+    grammar = _GRAMMARS[language]
+    if scene.relation is None:
+        parts = _say(grammar, scene.things[0])
+        return tuple(phrase.format(**parts) for phrase in grammar["one"])
+    said = []
+    for first, second, relation in (
+        (*scene.things, grammar["relation"][scene.relation]),
+        (*scene.things[::-1], grammar["inverse"][scene.relation]),
+    ):
+        parts = _say(grammar, first) | _say(grammar, second, "2") | {"relation": relation}
+        said += [phrase.format(**parts) for phrase in grammar["two"]]
+    return tuple(said)
+
+
+def parse(text: str, language: str | None = None) -> Scene | None:
+    """The scene that a caption tells of, or None where it tells of none.
+
+    Args:
+        text: a caption; case, blanks (in English: how many) and a closing full stop do not matter.
+        language: `"en"` or `"zh"`; None tries both.
+    """
+    if language is None:
+        return parse(text, "en") or parse(text, "zh")
+    _check("language", language, LANGUAGES)
+    text = re.sub(r"\s+", " " if language == "en" else "", text.strip().rstrip(".。").lower())
+    for pattern in _PATTERNS[language]:
+        if match := pattern.fullmatch(text):
+            return _read(_GRAMMARS[language], match.groupdict())
+    return None
+
+
+def _say(grammar, thing, suffix=""):
+    parts = {name: grammar[name][getattr(thing, name)] for name in ("size", "color", "shape")}
+    if thing.place:
+        parts["at"] = grammar["at"][thing.place]
+    return {name + suffix: word for name, word in parts.items()}
+
+
+def _read(grammar, said):
+    def thing(suffix):
+        size, color, shape = (
+            _key(grammar[name], said[name + suffix]) for name in ("size", "color", "shape")
+        )
+        return Thing(size, color, shape, _key(grammar["at"], said.get("at")))
+
+    if "relation" not in said:
+        return Scene((thing(""),))
+    if relation := _key(grammar["relation"], said["relation"]):
+        return Scene((thing(""), thing("2")), relation)
+    return Scene((thing("2"), thing("")), _key(grammar["inverse"], said["relation"]))
+
+
+def _key(table, word):
+    return next((key for key, value in table.items() if value == word), None)
+
+
+def _patterns(grammar):
+    options = {name: grammar[name].values() for name in ("size", "color", "shape", "at")}
+    options["relation"] = [*grammar["relation"].values(), *grammar["inverse"].values()]
+    # the longest first, or "at the top" would take the place of "at the top left"
+    groups = {n: "|".join(sorted(words, key=len, reverse=True)) for n, words in options.items()}
+    groups = {n: f"(?P<{n}{{0}}>{words})" for n, words in groups.items()}
+    parts = {n + s: group.format(s) for n, group in groups.items() for s in ("", "2")}
+    return [re.compile(phrase.format(**parts)) for phrase in grammar["one"] + grammar["two"]]
+
+
+_PATTERNS = {language: _patterns(grammar) for language, grammar in _GRAMMARS.items()}
+
+
+def _check(name, value, known):
+    if value not in known:
+        raise ValueError(
+            f"Expected {name} to be one of {', '.join(map(repr, known))}. "
+            f"Received: {name.split('.')[-1]}={value!r}"
+        )

@@ -1,0 +1,162 @@
+"""Words ↔ token ids: counted from captions, carried inside a model's config, the same in tf.data and out.
+
+    vocabulary = Vocabulary.count(["a red circle", "a blue square"])
+    vocabulary.encode("a red square")      # [2, 4, 7, 8, 3]: <start> a red square <end>
+    vocabulary.decode([2, 4, 7, 8, 3, 0])  # 'a red square'
+"""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+SPECIAL = ("<pad>", "<unknown>", "<start>", "<end>")
+PAD, UNKNOWN, START, END = range(4)
+UNITS = ("word", "character")
+
+
+class Vocabulary:
+    """An ordered list of words (or characters); the first four ids are pad, unknown, start and end.
+
+    Text is put into lower case, and all but letters, digits, marks and apostrophes counts as a blank.
+
+    Args:
+        words: the words after the four special ones, in the order of their ids.
+        unit: `"word"`: text is split at blanks. `"character"`: each character is a token and blanks
+            are dropped (Chinese).
+    """
+
+    def __init__(self, words: Iterable[str], unit: str = "word"):
+        if unit not in UNITS:
+            raise ValueError(f"Expected unit to be one of {UNITS}. Received: unit={unit!r}")
+        if isinstance(words, str):
+            raise ValueError(f"Expected words to be a list of words. Received: words={words!r}")
+        self.unit = unit
+        self.words = (*SPECIAL, *words)
+        self.ids = {word: i for i, word in enumerate(self.words)}
+        if len(self.ids) < len(self.words):
+            twice = [word for word, n in Counter(self.words).items() if n > 1]
+            raise ValueError(
+                f"Expected words without repetition, and none of {SPECIAL}. Received twice: {twice[:5]}"
+            )
+        self._table = None
+
+    @classmethod
+    def of(cls, vocabulary: "Vocabulary | int | Sequence[str]") -> "Vocabulary":
+        """A vocabulary from what `build(vocabulary=...)` takes: one, its size, or the words themselves."""
+        if isinstance(vocabulary, Vocabulary):
+            return vocabulary
+        if isinstance(vocabulary, int):
+            if vocabulary <= len(SPECIAL):
+                raise ValueError(
+                    f"Expected vocabulary to be a size above {len(SPECIAL)} (the special tokens), a list "
+                    f"of words, or a Vocabulary. Received: vocabulary={vocabulary}"
+                )
+            return cls(f"<{i}>" for i in range(len(SPECIAL), vocabulary))
+        return cls(vocabulary)
+
+    @classmethod
+    def count(
+        cls, texts: Iterable[str], unit: str = "word", *, min_count: int = 1, max_size: int = 10_000
+    ) -> "Vocabulary":
+        """The words of `texts`, the most frequent first.
+
+        Args:
+            texts: captions, read once.
+            unit: `"word"` or `"character"`.
+            min_count: words seen less often become `<unknown>`.
+            max_size: how many ids there are at most, the four special ones included.
+        """
+        counts = Counter()
+        splitter = cls((), unit)
+        for text in texts:
+            counts.update(splitter.split(text))
+        # Ties in alphabetical order: the ids must not depend on the order of the captions.
+        kept = sorted((w for w, n in counts.items() if n >= min_count), key=lambda w: (-counts[w], w))
+        if not kept:
+            raise ValueError(
+                f"No word was found min_count={min_count} times in the captions "
+                f"({counts.total()} words, {len(counts)} different). Lower min_count, or look at the captions."
+            )
+        return cls(kept[: max_size - len(SPECIAL)], unit)
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def __eq__(self, other) -> bool:
+        same_kind = isinstance(other, Vocabulary)
+        return same_kind and (self.words, self.unit) == (other.words, other.unit)
+
+    def __hash__(self) -> int:
+        return hash((self.words, self.unit))
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({len(self)} {self.unit}s: {' '.join(self.words[4:12])} ...)"
+
+    def split(self, text: str) -> list[str]:
+        """'A red circle!' → ['a', 'red', 'circle']"""
+        words = text.lower().translate(_KEPT).split()
+        return words if self.unit == "word" else list("".join(words))
+
+    def join(self, words: Iterable[str]) -> str:
+        return (" " if self.unit == "word" else "").join(words)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids with `<start>` and `<end>` around them."""
+        return [START, *(self.ids.get(word, UNKNOWN) for word in self.split(text)), END]
+
+    def decode_words(self, ids: Iterable[int]) -> list[str]:
+        """The words up to the first `<end>`; `<pad>` and `<start>` are left out."""
+        words = []
+        for i in map(int, ids):
+            if i == END:
+                break
+            if i not in (PAD, START):
+                words.append(self.words[i])
+        return words
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return self.join(self.decode_words(ids))
+
+    def encode_tensor(self, texts):
+        """`encode` inside tf.data: (n,) string tensor → (n, time) int32 RaggedTensor."""
+        import tensorflow as tf
+
+        # A table belongs to the graph that made it, so each pipeline gets one of its own.
+        table = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(
+                tf.constant(self.words), tf.range(len(self), dtype=tf.int32)
+            ),
+            default_value=UNKNOWN,
+        )
+        kept = tf.strings.regex_replace(
+            tf.strings.lower(texts, encoding="utf-8"),
+            r"[^\p{L}\p{N}\p{M}']+",  # what _Kept makes blank
+            " " if self.unit == "word" else "",
+        )
+        if self.unit == "word":
+            words = tf.strings.split(kept)  # (n, time) ragged
+        else:
+            words = tf.strings.unicode_split(kept, "UTF-8")
+        ids = tf.ragged.map_flat_values(table.lookup, words)
+        edge = tf.ones_like(texts, tf.int32)[:, None]  # (n, 1)
+        return tf.concat([START * edge, ids, END * edge], axis=1)
+
+    def get_config(self) -> dict:
+        return {"words": list(self.words[len(SPECIAL) :]), "unit": self.unit}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Vocabulary":
+        return cls(**config)
+
+
+class _Kept(dict):
+    """For str.translate: letters, numbers, marks (Unicode's L, N, M) and apostrophes stay, the rest
+    becomes blank. Each character is looked up once."""
+
+    def __missing__(self, code):
+        keep = chr(code) == "'" or unicodedata.category(chr(code))[0] in "LNM"
+        self[code] = code if keep else " "
+        return self[code]
+
+
+_KEPT = _Kept()
