@@ -15,30 +15,28 @@ Every task is used in the same six lines:
 |---|---|---|---|
 | captioning | `mmkeras.captioning` | image → text | 5.1 |
 
-Bricks, none of which knows a task: `vocabulary`, `images`, `tables`, `cache`, `layers`, `decoding`, `metrics`,
-`saving`, `explain`, `plots`. `toy` is the little world that everything can be learned in.
+Bricks, none of which knows a task: `vocabulary`, `images`, `tables`, `sources`, `cache`, `layers`,
+`decoding`, `metrics`, `saving`, `explain`, `plots`. `toy` is the little world that everything can be learned in.
 
 Submodules load on first use; importing mmkeras itself loads no TensorFlow.
 """
 
-import contextlib
 import importlib
 import logging
-import os
-import sys
 import warnings
 
 __version__ = "0.1.0"
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes on its build and on missing GPUs
 # Keras 3.15 warns whenever `fit` gets a tf.data.Dataset, because of its own default shuffle=True.
 warnings.filterwarnings("ignore", message="`shuffle=True` was passed, but will be ignored")
 # TensorFlow counts the traces of all Keras models together, and so takes a few models for one that retraces.
-logging.getLogger("tensorflow").addFilter(lambda r: "triggered tf.function retracing" not in r.getMessage())
+logging.getLogger("tensorflow").addFilter(
+    lambda record: "triggered tf.function retracing" not in record.getMessage()
+)
 
 _SUBMODULES = (
-    "captioning", "toy", "cache", "decoding", "explain", "images", "layers", "metrics", "plots", "saving",
-    "tables", "vocabulary",
+    "captioning", "toy", "cache", "decoding", "demo", "explain", "images", "layers", "metrics", "plots", "saving",
+    "sources", "tables", "vocabulary",
 )  # fmt: skip
 
 __all__ = ["captioning", "load", "toy"]
@@ -46,30 +44,11 @@ __all__ = ["captioning", "load", "toy"]
 
 def __getattr__(name: str):
     if name in _SUBMODULES:
-        with _without_start_up_notes():
-            return importlib.import_module(f"mmkeras.{name}")
+        return importlib.import_module(f"mmkeras.{name}")
     if name == "load":
-        return __getattr__("saving").load
+        return importlib.import_module("mmkeras.saving").load
     raise AttributeError(f"module 'mmkeras' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_SUBMODULES, "load"})
-
-
-@contextlib.contextmanager
-def _without_start_up_notes():
-    """Keeps off the terminal what TensorFlow's C++ side writes while it loads, before it reads
-    TF_CPP_MIN_LOG_LEVEL. What goes wrong comes as a Python exception all the same."""
-    if "tensorflow" in sys.modules:
-        yield
-        return
-    sys.stderr.flush()
-    terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
-        os.close(nowhere)

@@ -70,7 +70,8 @@ def cached(
         return {"image": tf.reshape(image, element_shape), "captions": example["captions"]}
 
     files = sorted(map(str, place.glob("*.tfrecord")))
-    return tf.data.TFRecordDataset(files).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = tf.data.TFRecordDataset(files).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    return dataset.apply(tf.data.experimental.assert_cardinality(count))
 
 
 def _is_whole(place, made_from):
@@ -136,6 +137,6 @@ def _is_full(error):
 
 def _no_room(place, expected, free):
     return (
-        f"No room for the features in {place.parent}: they take {expected / 1e9:.2f} GB and {free / 1e9:.2f} GB "
-        f"are free. Make room, or let the environment variable MMKERAS_CACHE name another folder."
+        f"No room for the features in {place.parent}: they take {expected / 1e9:.2f} GB "
+        f"and {free / 1e9:.2f} GB are free. Make room, or let the environment variable MMKERAS_CACHE name another folder."
     )

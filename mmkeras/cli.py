@@ -19,9 +19,7 @@ app = typer.Typer(
 TASKS = ("captioning",)
 
 Language = Annotated[str, typer.Option(help="en (words) or zh (characters).")]
-Source = Annotated[
-    str, typer.Option(help="toy, coco_captions, or a folder of pictures with a captions table.")
-]
+Source = Annotated[str, typer.Option(help="toy, coco_captions, or a folder of pictures with a captions table.")]
 
 
 @app.command()
@@ -32,14 +30,15 @@ def demo(
 ) -> None:
     """Train image captioning on the toy world and write a page of what it sees (about two minutes)."""
     with _clear_errors():
-        from mmkeras import captioning, demo as page
+        import mmkeras
 
         output.mkdir(parents=True, exist_ok=True)
-        captioner, data = _train(captioning, "toy", "toy", language, epochs, None, {}, {})
-        for split in ("test", "test_unseen"):
-            _print_scores(split, captioning.evaluate(captioner, getattr(data, split)))
+        package = mmkeras.captioning
+        captioner, data = _train(package, "toy", "toy", language, epochs)
         captioner.save(output / "captioner.keras")
-        path = page.write(output, captioner, data)
+        scores = _score(package, captioner, data)
+        section = mmkeras.demo.captioning_section(captioner, data, scores)
+        path = mmkeras.demo.write(output, [section])
     typer.echo(f"\nLook at {path}\nUse it: mmkeras predict {output / 'captioner.keras'} photo.jpg")
 
 
@@ -60,23 +59,18 @@ def train(
     with _clear_errors():
         package = _task(task)
         if output.suffix != ".keras" or not output.parent.is_dir():
-            raise ValueError(f"Expected --output to be a .keras file in a folder that exists. Received: {output}")
-        from mmkeras.captioning.model import PRESETS
-
-        if preset not in PRESETS:
-            raise ValueError(f"Expected --preset to be one of {', '.join(PRESETS)}. Received: {preset}")
-        size = image_size or PRESETS[preset]["image_size"]
+            raise ValueError(
+                f"Expected --output to be a .keras file in a folder that exists. Received: {output}"
+            )
         overrides: dict[str, Any] = {"weights": None if weights == "none" else weights}
+        if image_size is not None:
+            overrides["image_size"] = image_size
         if fine_tune is not None:
             overrides["fine_tune"] = fine_tune
-        answerer, data = _train(
-            package, source, preset, language, epochs, size, {"batch_size": batch_size}, overrides
-        )
+        answerer, data = _train(package, source, preset, language, epochs, batch_size, **overrides)
         answerer.save(output)
         typer.echo(f"Saved {output}")
-        for split in ("test", "test_unseen"):
-            if getattr(data, split) is not None:
-                _print_scores(split, package.evaluate(answerer, getattr(data, split)))
+        _score(package, answerer, data)
 
 
 @app.command()
@@ -92,14 +86,14 @@ def evaluate(
 
         answerer = mmkeras.load(model)
         data = mmkeras.captioning.data(
-            source, language=language, image_size=answerer.image_size, vocabulary=answerer.vocabulary
+            source,
+            language=language,
+            image_size=answerer.image_size,
+            vocabulary=answerer.vocabulary,
         )
         if data.test is None:
             raise ValueError(f"The source {source!r} has no pictures for testing.")
-        for split in ("test", "test_unseen"):
-            if getattr(data, split) is not None:
-                scores = mmkeras.captioning.evaluate(answerer, getattr(data, split), beams=beams)
-                _print_scores(split, scores)
+        _score(mmkeras.captioning, answerer, data, beams=beams)
 
 
 @app.command()
@@ -124,30 +118,37 @@ def predict(
                 answerer.explain(path, beams=beams).plot(explain / f"{path.stem}.png")
 
 
-def _train(package, source, preset, language, epochs, image_size, data_options, overrides):
+def _train(package, source, preset, language, epochs, batch_size=32, **overrides):
     import keras
 
     keras.utils.set_random_seed(0)
-    data = package.data(source, language=language, image_size=image_size, **data_options)
-    model = package.build(preset, vocabulary=data.vocabulary, image_size=data.image_size, **overrides)
-    package.refuse_fallback(model, data)
+    sizes = {name: value for name, value in overrides.items() if name != "weights"}
+    size = package.model.with_overrides(preset, sizes)["image_size"]
+    data = package.data(source, language=language, image_size=size, batch_size=batch_size)
+    model = package.build(preset, vocabulary=data.vocabulary, **overrides)
+    data.refuse_fallback(model)
     data = data.with_features(model)
     model.fit(data.train, validation_data=data.validation, epochs=epochs)
     return package.Captioner(model), data
 
 
 def _task(name):
-    import importlib
+    import mmkeras
 
     if name not in TASKS:
         raise ValueError(f"Expected TASK to be one of {', '.join(TASKS)}. Received: {name}")
-    return importlib.import_module(f"mmkeras.{name}")
+    return getattr(mmkeras, name)
 
 
-def _print_scores(split, scores):
-    typer.echo(f"\n{split}")
-    for name, value in scores.items():
-        typer.echo(f"  {name:18} {value:.3f}")
+def _score(package, answerer, data, **how):
+    scores = {}
+    for split in ("test", "test_unseen"):
+        if getattr(data, split) is not None:
+            scores[split] = package.evaluate(answerer, getattr(data, split), **how)
+            typer.echo(f"\n{split}")
+            for name, value in scores[split].items():
+                typer.echo(f"  {name:18} {value:.3f}")
+    return scores
 
 
 class _clear_errors:  # noqa: N801 (reads as a statement: with _clear_errors(): ...)
@@ -159,6 +160,6 @@ class _clear_errors:  # noqa: N801 (reads as a statement: with _clear_errors(): 
         warnings.showwarning = lambda message, *args, **kwargs: typer.echo(f"Note: {message}", err=True)
 
     def __exit__(self, kind, error, traceback):
-        if isinstance(error, ValueError | TypeError | OSError):
+        if isinstance(error, ValueError | OSError):
             typer.echo(f"Error: {error}", err=True)
             raise typer.Exit(2) from error

@@ -162,9 +162,7 @@ def beam(
     if beams < 1:
         raise ValueError(f"Expected beams to be at least 1. Received: beams={beams}")
     if length_penalty < 0:
-        raise ValueError(
-            f"Expected length_penalty to be at least 0. Received: length_penalty={length_penalty}"
-        )
+        raise ValueError(f"Expected length_penalty to be at least 0. Received: length_penalty={length_penalty}")
 
     def score(log_probability, length):
         return log_probability / ops.cast(length, "float32") ** length_penalty

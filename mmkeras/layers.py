@@ -41,6 +41,7 @@ class GridFeatures(keras.layers.Layer):
 
     def __init__(self, network: keras.Model, image_size: int, fell_back: bool = False, **kwargs):
         super().__init__(**kwargs)
+        network.trainable = self.trainable  # what is frozen is so down to its variables
         self.network = network
         self.image_size = image_size
         self.fell_back = fell_back
@@ -100,9 +101,9 @@ def attention_decoder(
 
     x = TokenEmbedding(vocabulary, embedding_dim, name="embedding")(tokens)  # (B, T, E)
     x = keras.layers.Dropout(dropout)(x)
-    x, hidden, cell = keras.layers.LSTM(
-        units, return_sequences=True, return_state=True, name="lstm"
-    )(x, initial_state=state)  # (B, T, U)
+    x, hidden, cell = keras.layers.LSTM(units, return_sequences=True, return_state=True, name="lstm")(
+        x, initial_state=state
+    )  # (B, T, U)
     query = keras.layers.Dense(memory_dim, name="query")(x)  # (B, T, M)
     context, attention = keras.layers.AdditiveAttention(name="attention")(
         [query, memory], return_attention_scores=True

@@ -1,7 +1,10 @@
 """How captions are scored: BLEU, ROUGE-L, CIDEr-D, each against several references.
 
-Texts are words with blanks between them (Chinese: characters with blanks between them), already in one case and
-without punctuation. The numbers are those of pycocoevalcap, which COCO's leaderboard uses, on such texts.
+    caption_scores([["a red circle", "one red disc"]], ["a red disc"])   # {"bleu_1": 1.0, ...}
+
+Texts are words with blanks between them (Chinese: characters with blanks between them), already in
+one case and without punctuation. The numbers are those of pycocoevalcap, which COCO's leaderboard
+uses, on such texts; unlike it, BLEU is exactly 0 where no n-gram matches.
 """
 
 import math
@@ -19,34 +22,29 @@ def caption_scores(references: References, candidates: Sequence[str]) -> dict[st
         candidates: for each picture the caption to be scored.
 
     Raises:
-        ValueError: nothing to score, lists of different lengths, or a picture without references.
+        ValueError: nothing to score, lists of different lengths, a picture without references, or
+            something else than a text in the place of a text.
     """
+    bleus = _bleus(references, candidates, max_order=4)
     return {
-        **{f"bleu_{n}": bleu(references, candidates, n) for n in (1, 2, 3, 4)},
+        **{f"bleu_{n}": score for n, score in enumerate(bleus, start=1)},
         "rouge_l": rouge_l(references, candidates),
         "cider_d": cider_d(references, candidates),
     }
 
 
 def bleu(references: References, candidates: Sequence[str], max_order: int = 4) -> float:
-    """BLEU of the whole corpus up to n-grams of `max_order` (Papineni et al. 2002), unsmoothed, by sacrebleu."""
-    from sacrebleu.metrics import BLEU
-
-    _check(references, candidates)
-    if not any(candidates):
-        return 0.0
-    most = max(map(len, references))
-    # sacrebleu wants the first references of all pictures, then the second ones; None: there is none
-    streams = [[texts[i] if i < len(texts) else None for texts in references] for i in range(most)]
-    scorer = BLEU(tokenize="none", smooth_method="none", max_ngram_order=max_order, force=True)
-    return scorer.corpus_score(list(candidates), streams).score / 100
+    """BLEU of the whole corpus up to n-grams of `max_order` (Papineni et al. 2002), unsmoothed."""
+    if max_order < 1:
+        raise ValueError(f"Expected max_order to be at least 1. Received: max_order={max_order}")
+    return _bleus(references, candidates, max_order)[-1]
 
 
 def rouge_l(references: References, candidates: Sequence[str]) -> float:
     """ROUGE-L (Lin 2004) as COCO computes it, averaged over the pictures.
 
-    The longest common subsequence's best precision and best recall over the references, in an F-measure that
-    weighs recall by beta = 1.2.
+    The longest common subsequence's best precision and best recall over the references, in an
+    F-measure that weighs recall by beta = 1.2.
     """
     _check(references, candidates)
     beta = 1.2
@@ -64,43 +62,67 @@ def rouge_l(references: References, candidates: Sequence[str]) -> float:
 def cider_d(references: References, candidates: Sequence[str]) -> float:
     """CIDEr-D (Vedantam et al. 2015, arXiv:1411.5726): how alike the telling words are, 0..10.
 
-    N-grams (n = 1..4) are weighted by how few pictures mention them, counted in these references; a candidate's
-    counts are clipped at the reference's, and a different length costs (sigma = 6 words). With one picture alone
-    no word is rarer than another, and the score is 0.
+    N-grams (n = 1..4) are weighted by how few pictures mention them, counted in these references;
+    a candidate's weights are clipped at the reference's, and a different length costs (sigma = 6
+    words). With one picture alone no word is rarer than another, and the score is 0.
     """
     _check(references, candidates)
+    sigma = 6
     counted = [[_ngrams(text) for text in texts] for texts in references]
     pictures_with = Counter(gram for texts in counted for gram in set().union(*texts))
-    log_pictures = math.log(len(references))
+    # An n-gram that no reference has is as rare as one that a single picture has.
+    idf = {gram: math.log(len(references) / n) for gram, n in pictures_with.items()}
+    idf_unseen = math.log(len(references))
 
-    def weigh(counts):  # per n: {n-gram: tf-idf}, its norm
-        weights = [{} for _ in range(4)]
+    def weigh(counts):  # per n: {n-gram: tf-idf} and its norm
+        weights = [{}, {}, {}, {}]
         for gram, count in counts.items():
-            weights[len(gram) - 1][gram] = count * (log_pictures - math.log(max(1, pictures_with[gram])))
-        return weights, [math.sqrt(sum(v * v for v in w.values())) for w in weights]
+            weights[len(gram) - 1][gram] = count * idf.get(gram, idf_unseen)
+        return [(w, math.sqrt(sum(v * v for v in w.values()))) for w in weights]
 
     total = 0.0
-    for texts, candidate in zip(counted, candidates, strict=True):
-        counts = _ngrams(candidate)
-        given, given_norms = weigh(counts)
+    for texts, true_counts, candidate in zip(references, counted, candidates, strict=True):
+        given = weigh(_ngrams(candidate))
         score = 0.0
-        for text in texts:
-            true, true_norms = weigh(text)
-            # pycocoevalcap measures length in bigrams, one fewer than words
-            gap = sum(c for g, c in counts.items() if len(g) == 2) - sum(
-                c for g, c in text.items() if len(g) == 2
-            )
-            for n in range(4):
-                dot = sum(min(v, true[n].get(g, 0)) * true[n].get(g, 0) for g, v in given[n].items())
-                norm = given_norms[n] * true_norms[n]
-                score += (dot / norm if norm else dot) * math.exp(-(gap**2) / (2 * 6**2))
-        total += 10 * score / 4 / len(texts)
+        for text, counts in zip(texts, true_counts, strict=True):
+            cosines = 0.0
+            for (mine, norm), (true, true_norm) in zip(given, weigh(counts), strict=True):
+                if norm and true_norm:
+                    dot = sum(min(v, true[gram]) * true[gram] for gram, v in mine.items() if gram in true)
+                    cosines += dot / (norm * true_norm)
+            gap = _length_in_bigrams(candidate) - _length_in_bigrams(text)
+            score += cosines / 4 * math.exp(-(gap**2) / (2 * sigma**2))
+        total += 10 * score / len(texts)
     return total / len(candidates)
+
+
+def _bleus(references, candidates, max_order):
+    """BLEU-1 to BLEU-max_order, counted once, by sacrebleu."""
+    from sacrebleu.metrics import BLEU
+
+    _check(references, candidates)
+    most = max(map(len, references))
+    # sacrebleu wants the first references of all pictures, then the second ones; None: no more
+    streams = [[t[i] if i < len(t) else None for t in references] for i in range(most)]
+    scorer = BLEU(tokenize="none", smooth_method="none", max_ngram_order=max_order, force=True)
+    found = scorer.corpus_score(list(candidates), streams)
+
+    def up_to(n):
+        lengths = found.sys_len, found.ref_len
+        scored = BLEU.compute_bleu(found.counts[:n], found.totals[:n], *lengths, max_ngram_order=n)
+        return min(scored.score / 100, 1.0)  # the logarithms' rounding can pass 1 by 1e-16
+
+    return [up_to(n) for n in range(1, max_order + 1)]
 
 
 def _ngrams(text):
     words = text.split()
     return Counter(tuple(words[i : i + n]) for n in (1, 2, 3, 4) for i in range(len(words) - n + 1))
+
+
+def _length_in_bigrams(text):
+    """pycocoevalcap measures length so: one fewer than words, but 0 for an empty text as well."""
+    return max(len(text.split()) - 1, 0)
 
 
 def _longest_common(a, b):
@@ -114,16 +136,34 @@ def _longest_common(a, b):
 
 
 def _check(references, candidates):
-    if isinstance(candidates, str) or any(isinstance(texts, str) for texts in references):
+    if isinstance(candidates, str):
         raise ValueError(
-            "Expected candidates to be a list of texts and references a list of lists of texts. "
-            "Received: a text in the place of a list"
+            "Expected candidates to be a list of texts, one for each picture; put a single one "
+            f"into a list. Received: candidates={candidates!r}"
         )
-    if not candidates or len(references) != len(candidates):
+    if isinstance(references, str):
         raise ValueError(
-            f"Expected as many lists of references as candidates, at least one. "
-            f"Received: {len(references)} and {len(candidates)}"
+            "Expected references to be a list of lists of texts, one list for each picture. "
+            f"Received: references={references!r}"
         )
-    for i, texts in enumerate(references):
-        if not texts:
-            raise ValueError(f"Expected at least one reference a candidate. Number {i} has none")
+    if not len(candidates) or len(references) != len(candidates):
+        raise ValueError(
+            "Expected as many lists of references as candidates, at least one. Received: "
+            f"len(references)={len(references)}, len(candidates)={len(candidates)}"
+        )
+    for i, (texts, candidate) in enumerate(zip(references, candidates, strict=True)):
+        if not isinstance(candidate, str):
+            raise ValueError(
+                "Expected each candidate to be a text, its words separated by blanks. "
+                f"Received: candidates[{i}]={candidate!r}"
+            )
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(
+                "Expected references to be a list of texts for each picture; put a single one into "
+                f"a list. Received: references[{i}]={texts!r}"
+            )
+        if not len(texts):
+            raise ValueError(
+                "Expected at least one reference for each picture; leave out pictures without. "
+                f"Received: references[{i}]={texts!r}"
+            )

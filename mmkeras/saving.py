@@ -5,14 +5,17 @@ import os
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
+if TYPE_CHECKING:
+    import keras
+
 
 # model name → where its answering class lives
 ANSWERERS = {"captioning": ("mmkeras.captioning", "Captioner")}
 
 
-def save(model: keras.Model, path: str | os.PathLike) -> None:
+def save(model: "keras.Model", path: str | os.PathLike) -> None:
     """Writes a model to `path`; a file that is there already is replaced only by a whole one."""
     path = Path(path)
     if path.suffix != ".keras":
@@ -21,6 +24,8 @@ def save(model: keras.Model, path: str | os.PathLike) -> None:
         raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to save {path.name} in.")
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
         whole = Path(folder) / path.name
+        if model.optimizer and not model.optimizer.built:  # never trained; Keras would warn at loading
+            model.optimizer.build(model.trainable_variables)
         model.save(whole)
         os.replace(whole, path)
 
@@ -42,7 +47,9 @@ def load(path: str | os.PathLike):
         raise ValueError(
             f"{str(path)!r} is not a whole .keras file, as an answering class's save(...) writes it."
         )
-    from mmkeras import layers  # noqa: F401 (registers what a model file may hold)
+    # start before Keras; layers registers what a model file may hold
+    from mmkeras import start, layers  # noqa: F401, I001
+    import keras
 
     try:
         model = keras.saving.load_model(path)

@@ -105,8 +105,8 @@ def _decode(path, encoding):
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise ValueError(
-            f"{path.name}, line {line}: the byte 0x{data[error.start]:02x} is not {encoding.removesuffix('-sig')}. "
-            f"Save the table as UTF-8, or say what it is, as in encoding='gb18030' or encoding='cp1252'."
+            f"{path.name}, line {line}: the byte 0x{data[error.start]:02x} is not "
+            f"{encoding.removesuffix('-sig')}. Save the table as UTF-8, or say what it is, as in encoding='gb18030' or encoding='cp1252'."
         ) from None
 
 
@@ -133,7 +133,9 @@ def _read_lines(path, text):
             if line.strip():
                 file, tab, caption = line.partition("\t")
                 if not tab:
-                    raise ValueError(f"{path.name}, line {number}: expected image#0<TAB>caption. Received: {line!r}")
+                    raise ValueError(
+                        f"{path.name}, line {number}: expected image#0<TAB>caption. Received: {line!r}"
+                    )
                 yield f"line {number}", file.rpartition("#")[0] or file, caption, None
         return
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if "\t" in first else ",")

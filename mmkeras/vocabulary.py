@@ -1,8 +1,8 @@
 """Words ↔ token ids: counted from captions, carried inside a model's config, the same in tf.data and out.
 
-    vocabulary = Vocabulary.count(["a red circle", "a blue square"])
-    vocabulary.encode("a red square")      # [2, 4, 7, 8, 3]: <start> a red square <end>
-    vocabulary.decode([2, 4, 7, 8, 3, 0])  # 'a red square'
+vocabulary = Vocabulary.count(["a red circle", "a blue square"])
+vocabulary.encode("a red square")      # [2, 4, 7, 8, 3]: <start> a red square <end>
+vocabulary.decode([2, 4, 7, 8, 3, 0])  # 'a red square'
 """
 
 import unicodedata
@@ -123,9 +123,7 @@ class Vocabulary:
 
         # A table belongs to the graph that made it, so each pipeline gets one of its own.
         table = tf.lookup.StaticHashTable(
-            tf.lookup.KeyValueTensorInitializer(
-                tf.constant(self.words), tf.range(len(self), dtype=tf.int32)
-            ),
+            tf.lookup.KeyValueTensorInitializer(tf.constant(self.words), tf.range(len(self), dtype=tf.int32)),
             default_value=UNKNOWN,
         )
         kept = tf.strings.regex_replace(
@@ -133,10 +131,9 @@ class Vocabulary:
             r"[^\p{L}\p{N}\p{M}']+",  # what _Kept makes blank
             " " if self.unit == "word" else "",
         )
-        if self.unit == "word":
-            words = tf.strings.split(kept)  # (n, time) ragged
-        else:
-            words = tf.strings.unicode_split(kept, "UTF-8")
+        words = (  # (n, time) ragged
+            tf.strings.split(kept) if self.unit == "word" else tf.strings.unicode_split(kept, "UTF-8")
+        )
         ids = tf.ragged.map_flat_values(table.lookup, words)
         edge = tf.ones_like(texts, tf.int32)[:, None]  # (n, 1)
         return tf.concat([START * edge, ids, END * edge], axis=1)

@@ -117,11 +117,9 @@ def test_log_probabilities_are_those_of_the_chain():
 
 
 def test_a_wide_beam_finds_the_best_of_all_sentences():
-    every = [
-        (*body, END)
-        for length in range(4)
-        for body in itertools.product((A, B), repeat=length)
-    ] + list(itertools.product((A, B), repeat=4))
+    every = [(*body, END) for length in range(4) for body in itertools.product((A, B), repeat=length)] + list(
+        itertools.product((A, B), repeat=4)
+    )
     better_than_greedy = 0
     for seed in range(10):
         next, state, log_probs = markov(seed)

@@ -10,33 +10,66 @@ from pycocoevalcap.rouge.rouge import Rouge
 
 from mmkeras import metrics
 
-WORDS = "a the dog cat red blue small large circle square on at top left runs sits there is".split()
+WORDS = ["a", "the", "dog", "cat", "red", "blue", "small", "circle", "on", "at", "runs", "is"]
+
+# candidate, references: identical, shorter, longer, reordered, repeated, unlike, one word, Chinese
+PICTURES = [
+    ("a red circle is at the top left", ["a red circle is at the top left"]),
+    ("a dog runs", ["a brown dog runs over the wet grass", "the dog is running on grass"]),
+    ("a dog", ["a dog runs along the beach with a stick in its mouth"]),
+    ("two men play football on a green field in the rain", ["two men play", "men on a field"]),
+    ("the cat the cat the cat", ["the cat sits on the mat", "a cat", "there is a cat on a mat"]),
+    ("on the mat sits the cat", ["the cat sits on the mat"]),
+    ("purple elephants dream", ["a child eats ice cream", "a girl with an ice cream cone"]),
+    ("dog", ["dog", "a dog", "the dog sleeps"]),
+    ("a", ["a bird on a branch in the morning sun"]),
+    (
+        "左 上 角 有 一 个 红 色 圆 形",
+        ["左 上 角 有 一 个 红 色 的 圆 形", "红 色 圆 形 在 左 上 角"],
+    ),
+    ("a man and a woman ride a bike", ["a man rides a bike", "a woman and a man on a bike"] * 2),
+    ("people at a market", ["people at a market", "a market", "a crowd", "many people", "stalls"]),
+]
 
 
 def sentences(seed, pictures=40):
-    """Candidates that resemble one of their 1 to 5 references more or less, down to one word."""
+    """Candidates that resemble one of their 1 to 5 references more or less, of 1 to 14 words."""
     rng = np.random.default_rng(seed)
     references, candidates = [], []
     for _ in range(pictures):
         texts = [list(rng.choice(WORDS, rng.integers(1, 14))) for _ in range(rng.integers(1, 6))]
         candidate = [w if rng.random() < 0.7 else rng.choice(WORDS) for w in texts[0]]
+        if rng.random() < 0.2:  # longer than what it resembles
+            candidate += list(rng.choice(WORDS, 4))
         candidates.append(" ".join(candidate[: rng.integers(1, 15)]))
         references.append([" ".join(text) for text in texts])
     return references, candidates
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_scores_are_those_of_pycocoevalcap(seed):
-    references, candidates = sentences(seed)
+def written():
+    return [texts for _, texts in PICTURES], [candidate for candidate, _ in PICTURES]
+
+
+@pytest.mark.parametrize(("references", "candidates"), [written(), *(sentences(seed) for seed in range(5))])
+def test_scores_are_those_of_pycocoevalcap(references, candidates):
     true = dict(enumerate(references))
     given = {i: [text] for i, text in enumerate(candidates)}
     scores = metrics.caption_scores(references, candidates)
     bleus, _ = Bleu(4).compute_score(true, given, verbose=0)
-    # pycocoevalcap adds 1e-15 and 1e-9 to each n-gram fraction, which moves the last digits
+    # pycocoevalcap makes each precision (matches + 1e-15) / (n-grams + 1e-9): a relative error of
+    # at most 1e-9 as long as every order has a match somewhere in the corpus, as here.
     for n in (1, 2, 3, 4):
-        assert scores[f"bleu_{n}"] == pytest.approx(bleus[n - 1], abs=1e-6)
+        assert scores[f"bleu_{n}"] == pytest.approx(bleus[n - 1], abs=1e-8)
     assert scores["rouge_l"] == pytest.approx(Rouge().compute_score(true, given)[0], abs=1e-9)
     assert scores["cider_d"] == pytest.approx(Cider().compute_score(true, given)[0], abs=1e-9)
+
+
+def test_bleu_without_a_match_is_zero_where_pycocoevalcap_leaves_a_trace():
+    references, candidates = [["a red circle at the top"]], ["a big red dog"]
+    theirs, _ = Bleu(4).compute_score({0: references[0]}, {0: candidates}, verbose=0)
+    assert metrics.bleu(references, candidates, 1) == pytest.approx(theirs[0])
+    assert metrics.bleu(references, candidates, 2) == 0 < theirs[1]  # (1e-15 / 3) ** (1 / 2), about
+    assert metrics.bleu(references, candidates, 4) == 0 < theirs[3] < 1e-3
 
 
 @pytest.mark.parametrize(
@@ -50,6 +83,8 @@ def test_scores_are_those_of_pycocoevalcap(seed):
         ("a red circle", ["a dog", "the red circle"], 1, 1.0),  # over all references
         ("blue", ["a red circle"], 1, 0.0),
         ("", ["a red circle"], 1, 0.0),
+        ("a red", ["a red"], 4, 0.0),  # no n-gram of four words
+        ("a  red circle ", [" a red  circle"], 2, 1.0),  # blanks do not count
     ],
 )
 def test_bleu_by_hand(candidate, references, order, expected):
@@ -72,6 +107,24 @@ def test_rouge_l_by_hand(candidate, references, precision, recall):
     assert metrics.rouge_l([references], [candidate]) == pytest.approx(f)
 
 
+@pytest.mark.parametrize(
+    ("candidate", "references", "expected"),
+    [
+        # "a" is in both pictures and weighs nothing, "b" and "a b" weigh ln 2: two cosines of four
+        ("a b", ["a b"], 10 * 2 / 4),
+        ("a c", ["a b"], 0.0),
+        ("b b", ["a b"], 10 * (1 / 2) / 4),  # clipped: 1 x 1 over the norms 2 x 1
+        ("b", ["a b"], 10 * 1 / 4 * math.exp(-(1**2) / (2 * 6**2))),  # one word too short
+        ("a b", ["a b", "d e"], (10 * 2 / 4 + 0) / 2),  # the mean over references
+        ("", ["a b"], 0.0),
+    ],
+)
+def test_cider_d_by_hand(candidate, references, expected):
+    # the second picture makes "a" common, scores 0, and halves the mean
+    scored = metrics.cider_d([references, ["a z"]], [candidate, "q"])
+    assert scored == pytest.approx(expected / 2)
+
+
 def test_cider_d_of_perfect_captions_is_ten_and_of_one_picture_nothing():
     texts = ["a red circle at the top", "the dog sits on one cat", "blue squares are large here"]
     assert metrics.cider_d([[t] for t in texts], texts) == pytest.approx(10)
@@ -79,9 +132,24 @@ def test_cider_d_of_perfect_captions_is_ten_and_of_one_picture_nothing():
 
 
 @pytest.mark.parametrize(
-    ("references", "candidates"),
-    [([["a"]], ["a", "b"]), ([], []), ([["a"], []], ["a", "b"]), (["a"], ["a"]), ([["a"]], "a")],
+    ("references", "candidates", "message"),
+    [
+        ([["a"]], ["a", "b"], r"len\(references\)=1, len\(candidates\)=2"),
+        ([], [], "at least one.*=0"),
+        ([["a"], []], ["a", "b"], r"at least one reference.*references\[1\]=\[\]"),
+        (["a"], ["a"], r"list of texts.*references\[0\]='a'"),
+        ("a", ["a"], "references='a'"),
+        ([["a"]], "a", "candidates='a'"),
+        ([["a"]], [["a", "b"]], r"separated by blanks.*candidates\[0\]=\['a', 'b'\]"),
+        ([[None]], ["a"], r"references\[0\]=\[None\]"),
+    ],
 )
-def test_bad_arguments_are_refused(references, candidates):
-    with pytest.raises(ValueError, match="Expected"):
-        metrics.caption_scores(references, candidates)
+@pytest.mark.parametrize("score", [metrics.caption_scores, metrics.bleu, metrics.rouge_l, metrics.cider_d])
+def test_bad_arguments_are_refused(score, references, candidates, message):
+    with pytest.raises(ValueError, match=f"Expected.*{message}"):
+        score(references, candidates)
+
+
+def test_bleu_wants_an_order_of_at_least_one():
+    with pytest.raises(ValueError, match="max_order=0"):
+        metrics.bleu([["a"]], ["a"], 0)

@@ -132,7 +132,10 @@ def test_edges_are_smooth_and_pictures_of_one_scene_differ():
         (lambda: scene.sample("testing", 0), "split"),
         (lambda: scene.sample("test", 0, objects=3), "objects"),
         (lambda: scene.captions(scene.sample("test", 0), "fr"), "language"),
-        (lambda: Thing("small", "pink", "circle") and Scene((Thing("small", "pink", "circle", "top"),)), "color"),
+        (
+            lambda: Thing("small", "pink", "circle") and Scene((Thing("small", "pink", "circle", "top"),)),
+            "color",
+        ),
         (lambda: Scene((Thing("small", "red", "circle", "middle"),)), "place"),
         (lambda: Scene(()), "one or two things"),
         (lambda: draw("test", 0, size=8), "size"),

@@ -3,6 +3,7 @@
 `build` the graph · `data` for it · `Captioner`, the trained model at work · `evaluate`
 """
 
+from mmkeras import start  # noqa: F401 (first: it keeps TensorFlow's start-up notes off the terminal)
 from mmkeras.captioning.data import TaskData, data
 from mmkeras.captioning.inference import Captioner, evaluate
 from mmkeras.captioning.model import build

@@ -9,36 +9,18 @@ Pictures are read as they are needed, so memory does not grow with the dataset.
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from mmkeras import cache, images, tables
+from mmkeras import cache, sources
 from mmkeras.vocabulary import PAD, Vocabulary
 
 # A training set this small is kept decoded in memory; a larger one is read again each epoch.
 IN_MEMORY_BYTES = 256 * 2**20
 SHUFFLE_BUFFER = 4096
-
-
-@dataclass(frozen=True)
-class _Split:
-    """One split of a source, before words become ids.
-
-    `examples()`: a dataset of {"image": (size, size, 3) uint8, "captions": (n,) string}.
-    `captions()`: the same captions without reading the pictures.
-    `made_from`:  facts that change when the split does.
-    """
-
-    examples: Callable[[], tf.data.Dataset]
-    captions: Callable[[], Iterator[list[str]]]
-    count: int
-    made_from: dict
 
 
 @dataclass(frozen=True)
@@ -62,7 +44,7 @@ class TaskData:
     source: str
     image_size: int
     max_length: int
-    _splits: dict[str, _Split] = dataclasses.field(repr=False)
+    _splits: dict[str, sources.Split] = dataclasses.field(repr=False)
     _options: dict = dataclasses.field(repr=False)
 
     def with_features(self, model: keras.Model) -> "TaskData":
@@ -81,14 +63,15 @@ class TaskData:
         grid = model.get_layer("encoder").get_layer("grid")
         if grid.trainable:
             return self
-        refuse_fallback(model, self)
+        self.refuse_fallback(model)
         if grid.image_size != self.image_size:
             raise ValueError(
                 f"Expected a model for pictures of {self.image_size} pixels, as the data has them. "
                 f"Received: image_size={grid.image_size}. Build or load both with the same image_size."
             )
         weights = cache.digest(
-            *(w.path for w in grid.network.weights), *(keras.ops.convert_to_numpy(w) for w in grid.weights)
+            *(w.path for w in grid.network.weights),
+            *(keras.ops.convert_to_numpy(w) for w in grid.weights),
         )
         kept = {
             name: replace(split, examples=_features(split, f"{self.source} {name}", grid, weights))
@@ -96,6 +79,16 @@ class TaskData:
             if name in ("train", "validation")
         }
         return _assemble(self._splits | kept, **self._options)
+
+    def refuse_fallback(self, model: keras.Model) -> None:
+        """Stops a training on real pictures whose encoder only fell back to random weights."""
+        if model.get_layer("encoder").get_layer("grid").fell_back and self.source != "toy":
+            raise ValueError(
+                f"The encoder starts from random weights, because ImageNet's could not be had, and "
+                f"{self.source!r} holds real pictures: training would take hours and learn little. Fetch the "
+                f"weights once with a network, name a file with weights='vgg16....h5', or choose "
+                f"weights=None to train from random weights on purpose."
+            )
 
 
 def data(
@@ -138,21 +131,8 @@ def data(
         raise ValueError(f"Expected language to be 'en' or 'zh'. Received: language={language!r}")
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"Expected batch_size to be a positive int. Received: batch_size={batch_size!r}")
-    is_folder = not (isinstance(source, str) and source in _SOURCES)
-    if is_folder and not Path(source).is_dir():
-        known = ", ".join(map(repr, _SOURCES))
-        raise ValueError(
-            f"Expected source to be one of {known}, or a folder that exists. Received: source={str(source)!r}"
-        )
     size = image_size or (64 if source == "toy" else 224)
-    reader = _folder if is_folder else _SOURCES[source]
-    try:
-        splits = reader(source, language, size, **options)
-    except TypeError as error:
-        if "unexpected keyword" not in str(error):
-            raise
-        raise TypeError(f"The source {str(source)!r} does not take that option: {error}") from None
-
+    splits = sources.read(source, language, size, **options)
     unit = "word" if language == "en" else "character"
     if vocabulary is None:
         vocabulary = Vocabulary.count(
@@ -162,9 +142,7 @@ def data(
             max_size=max_size,
         )
     if max_length is None:
-        lengths = [
-            len(vocabulary.encode(text)) for texts in splits["train"].captions() for text in texts
-        ]
+        lengths = [len(vocabulary.encode(text)) for texts in splits["train"].captions() for text in texts]
         max_length = int(np.quantile(lengths, 0.99, method="higher"))
     return _assemble(
         splits,
@@ -175,128 +153,6 @@ def data(
         batch_size=batch_size,
         seed=seed,
     )
-
-
-def refuse_fallback(model: keras.Model, data: TaskData) -> None:
-    """Stops a training on real pictures whose encoder only fell back to random weights."""
-    grid = model.get_layer("encoder").get_layer("grid")
-    if grid.fell_back and data.source != "toy":
-        raise ValueError(
-            f"The encoder starts from random weights, because ImageNet's could not be had, and {data.source!r} "
-            f"holds real pictures: training would take hours and learn little. Fetch the weights once with a "
-            f"network, name a file with build(weights='vgg16....h5'), or choose weights=None to train from "
-            f"random weights on purpose."
-        )
-
-
-# --- sources ---
-
-
-def _toy(source, language, size, *, objects=1, data_dir=None):
-    from mmkeras.toy import builders
-
-    builder = builders.toy_pictures(size, objects, data_dir)
-    return {
-        split: _tfds_split(builder, split, size, lambda example: example["captions"][language])
-        for split in builders.EXAMPLES
-    }
-
-
-def _coco(source, language, size, *, data_dir=None):
-    import tensorflow_datasets as tfds
-
-    if language != "en":
-        raise ValueError(f"COCO's captions are English. Received: language={language!r}")
-    builder = tfds.builder("coco_captions", data_dir=data_dir)
-    builder.download_and_prepare()
-    # Karpathy's split, as papers use it: what he left over ("restval") is trained on as well.
-    names = {"train": "train+restval", "validation": "val", "test": "test"}
-    return {
-        split: _tfds_split(builder, name, size, lambda example: example["captions"]["text"])
-        for split, name in names.items()
-    }
-
-
-def _tfds_split(builder, name, size, captions_of):
-    import tensorflow_datasets as tfds
-
-    def read(decoders):
-        return builder.as_dataset(split=name, decoders=decoders, shuffle_files=False)
-
-    def examples():
-        def example(record):
-            picture = tf.image.resize(record["image"], (size, size), antialias=True)
-            picture = tf.cast(tf.round(tf.ensure_shape(picture, (size, size, 3))), tf.uint8)
-            return {"image": picture, "captions": captions_of(record)}
-
-        return read(None).map(example, num_parallel_calls=tf.data.AUTOTUNE)
-
-    def captions():
-        undecoded = {"image": tfds.decode.SkipDecoding()}
-        for texts in read(undecoded).map(captions_of).as_numpy_iterator():
-            yield [text.decode() for text in texts]
-
-    count = sum(builder.info.splits[part].num_examples for part in name.split("+"))
-    made_from = {"dataset": builder.info.full_name, "split": name, "count": count}
-    return _Split(examples, captions, count, made_from)
-
-
-def _folder(
-    source, language, size, *, table=None, encoding="utf-8-sig", validation_share=0.1, test_share=0.1
-):
-    folder = Path(source)
-    if min(validation_share, test_share) < 0 or validation_share + test_share >= 1:
-        raise ValueError(
-            f"Expected validation_share and test_share to be at least 0 and less than 1 together. "
-            f"Received: validation_share={validation_share}, test_share={test_share}"
-        )
-    rows = tables.read(tables.find(folder, table), encoding)
-    paths = tables.locate(folder, rows)
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(images.check, paths))
-    named = any(row.split for row in rows)
-    names = [
-        row.split or ("train" if named else _drawn_split(row.file, validation_share, test_share))
-        for row in rows
-    ]
-    splits = {}
-    for name in tables.SPLITS:
-        pairs = [(p, r.texts) for p, r, n in zip(paths, rows, names, strict=True) if n == name]
-        if pairs:
-            splits[name] = _folder_split(pairs, size)
-    if "train" not in splits:
-        raise ValueError(f"None of the {len(rows)} pictures in {folder} is for training.")
-    return splits
-
-
-def _drawn_split(file, validation_share, test_share):
-    """The split of a picture by its name, so that it stays there when other pictures come or go."""
-    place = int(cache.digest(file), 16) / 16**16
-    if place < test_share:
-        return "test"
-    return "validation" if place < test_share + validation_share else "train"
-
-
-def _folder_split(pairs, size):
-    def examples():
-        def load(path):
-            return images.resize(images.read(path.decode()), size)
-
-        def example(path, captions):
-            picture = tf.numpy_function(load, [path], tf.uint8)
-            return {"image": tf.ensure_shape(picture, (size, size, 3)), "captions": captions}
-
-        paths = tf.constant([str(path) for path, _ in pairs])
-        texts = tf.ragged.constant([texts for _, texts in pairs], dtype=tf.string)
-        dataset = tf.data.Dataset.from_tensor_slices((paths, texts))
-        return dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE)
-
-    facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns, t) for path, t in pairs]
-    made_from = {"files": cache.digest(*facts)}
-    return _Split(examples, lambda: (texts for _, texts in pairs), len(pairs), made_from)
-
-
-_SOURCES = {"toy": _toy, "coco_captions": _coco}
 
 
 # --- from examples to batches ---
@@ -357,7 +213,7 @@ def _features(split, title, grid, weights):
         progress = keras.utils.Progbar(split.count, unit_name="picture")
         print(f"Features of {title} (once; kept in {cache.folder() / name})")
         for batch in split.examples().ragged_batch(16).prefetch(2):
-            pictures = batch["image"].to_tensor().numpy()
+            pictures = batch["image"].numpy()
             found = keras.ops.convert_to_numpy(network.predict_on_batch(pictures))
             yield from zip(found, batch["captions"].to_list(), strict=True)
             progress.add(len(pictures))

@@ -1,10 +1,10 @@
 """Image captioning (chapter 5.1): the trained model at work.
 
-    captioner = Captioner(model)
-    captioner("photo.jpg")                     # 'a small red circle at the top left'
-    captioner(["a.jpg", picture], beams=4)     # a list in, a list out
-    captioner.explain("photo.jpg").plot()      # what each word looked at
-    evaluate(captioner, data.test)             # {'bleu_1': ..., 'cider_d': ..., 'scene_accuracy': ...}
+captioner = Captioner(model)
+captioner("photo.jpg")                     # 'a small red circle at the top left'
+captioner(["a.jpg", picture], beams=4)     # a list in, a list out
+captioner.explain("photo.jpg").plot()      # what each word looked at
+evaluate(captioner, data.test)             # {'bleu_1': ..., 'cider_d': ..., 'scene_accuracy': ...}
 """
 
 import os
@@ -163,14 +163,10 @@ class _Writer(keras.Model):
             "forbidden": NEVER_WRITTEN,
         }
         if "noise" in inputs:
-            return decoding.sample(
-                next, tuple(state), noise=inputs["noise"], **self.sampling, **common
-            )
+            return decoding.sample(next, tuple(state), noise=inputs["noise"], **self.sampling, **common)
         if self.beams == 1:
             return decoding.greedy(next, tuple(state), **common)
-        return decoding.beam(
-            next, tuple(state), beams=self.beams, length_penalty=self.length_penalty, **common
-        )
+        return decoding.beam(next, tuple(state), beams=self.beams, length_penalty=self.length_penalty, **common)
 
 
 def evaluate(captioner: Captioner, dataset: tf.data.Dataset, **how) -> dict[str, float]:

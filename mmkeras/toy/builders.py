@@ -21,6 +21,8 @@ class ToyConfig(tfds.core.BuilderConfig):
     """Pictures of `image_size` pixels that show `objects` things (1 or 2)."""
 
     def __init__(self, image_size: int = 64, objects: int = 1):
+        if objects not in (1, 2):
+            raise ValueError(f"Expected objects to be 1 or 2. Received: objects={objects!r}")
         self.image_size, self.objects = image_size, objects
         super().__init__(name=f"{image_size}px" + "_pairs" * (objects == 2))
 
@@ -47,8 +49,7 @@ class ToyPictures(tfds.core.GeneratorBasedBuilder):
                 {
                     "image": tfds.features.Image(shape=(size, size, 3)),
                     "captions": {
-                        language: tfds.features.Sequence(tfds.features.Text())
-                        for language in scene.LANGUAGES
+                        language: tfds.features.Sequence(tfds.features.Text()) for language in scene.LANGUAGES
                     },
                     "things": tfds.features.Sequence(thing),
                     "relation": tfds.features.ClassLabel(names=[*scene.RELATIONS, "none"]),

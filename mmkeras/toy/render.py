@@ -15,7 +15,14 @@ from mmkeras.toy.scene import COLORS, PLACES, Scene, Thing
 RGB = dict(
     zip(
         COLORS,
-        ((214, 39, 40), (255, 140, 20), (245, 215, 40), (44, 150, 60), (40, 90, 215), (130, 50, 170)),
+        (
+            (214, 39, 40),
+            (255, 140, 20),
+            (245, 215, 40),
+            (44, 150, 60),
+            (40, 90, 215),
+            (130, 50, 170),
+        ),
         strict=True,
     )
 )
@@ -95,11 +102,23 @@ _ARM = 0.36  # half the width of a cross's bars
 _OUTLINES = {
     "circle": _polygon(72, lambda i: 1.0),
     "square": _polygon(4, lambda i: 1.25, turn=0.125),
-    "triangle": _polygon(3, lambda i: 1.25) + (0, 0.2),
+    "triangle": _polygon(3, lambda i: 1.25) + np.array((0, 0.2)),
     "star": _polygon(10, lambda i: 0.5 if i % 2 else 1.25),
     "cross": np.array(
-        [(_ARM, 1.1), (_ARM, _ARM), (1.1, _ARM), (1.1, -_ARM), (_ARM, -_ARM), (_ARM, -1.1)]
-        + [(-_ARM, -1.1), (-_ARM, -_ARM), (-1.1, -_ARM), (-1.1, _ARM), (-_ARM, _ARM), (-_ARM, 1.1)]
-    ),
+        [
+            (_ARM, 1.1),
+            (_ARM, _ARM),
+            (1.1, _ARM),
+            (1.1, -_ARM),
+            (_ARM, -_ARM),
+            (_ARM, -1.1),
+            (-_ARM, -1.1),
+            (-_ARM, -_ARM),
+            (-1.1, -_ARM),
+            (-1.1, _ARM),
+            (-_ARM, _ARM),
+            (-_ARM, 1.1),
+        ]
+    ),  # fmt: skip
     "diamond": _polygon(4, lambda i: 0.8 if i % 2 else 1.25),
 }

@@ -59,9 +59,7 @@ class Scene:
             _check("things.place", {t.place for t in self.things}, ({None},))
             _check("relation", self.relation, RELATIONS)
         else:
-            raise ValueError(
-                f"A scene holds one or two things. Received: {len(self.things)} things"
-            )
+            raise ValueError(f"A scene holds one or two things. Received: {len(self.things)} things")
 
 
 def sample(split: str, index: int, objects: int = 1) -> Scene:
@@ -129,9 +127,7 @@ _EN = {
 _ZH = {
     "size": {"small": "小", "large": "大"},
     "color": dict(zip(COLORS, ("红色", "橙色", "黄色", "绿色", "蓝色", "紫色"), strict=True)),
-    "shape": dict(
-        zip(SHAPES, ("圆形", "方形", "三角形", "星形", "十字形", "菱形"), strict=True)
-    ),
+    "shape": dict(zip(SHAPES, ("圆形", "方形", "三角形", "星形", "十字形", "菱形"), strict=True)),
     "at": dict(
         zip(
             PLACES,
@@ -200,9 +196,7 @@ def _say(grammar, thing, suffix=""):
 
 def _read(grammar, said):
     def thing(suffix):
-        size, color, shape = (
-            _key(grammar[name], said[name + suffix]) for name in ("size", "color", "shape")
-        )
+        size, color, shape = (_key(grammar[name], said[name + suffix]) for name in ("size", "color", "shape"))
         return Thing(size, color, shape, _key(grammar["at"], said.get("at")))
 
     if "relation" not in said:

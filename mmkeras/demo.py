@@ -1,0 +1,91 @@
+"""The page that `mmkeras demo` writes: pictures, captions, and what each word looked at."""
+
+import base64
+import html
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mmkeras import plots
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; }
+body { margin: 2rem auto; max-width: 76rem; padding: 0 1rem; }
+h1 { font-weight: 600; } h2 { font-weight: 600; margin-top: 2.5rem; }
+table { border-collapse: collapse; } td, th { padding: .2rem 1rem .2rem 0; text-align: left; }
+td { font-variant-numeric: tabular-nums; }
+.seen { display: flex; gap: 1.2rem; padding: 1rem 0; border-top: 1px solid #ddd; align-items: flex-start; }
+.seen > img { width: 144px; height: 144px; border-radius: 6px; flex: none; }
+.caption { font-size: 1.15rem; margin: 0 0 .5rem; } .wrong { color: #b00020; } .right { color: #1b7f3b; }
+.words { display: flex; flex-wrap: wrap; gap: .5rem; }
+figure { margin: 0; text-align: center; font-size: .85rem; }
+figure img { width: 80px; height: 80px; border-radius: 4px; display: block; }
+.note { color: #666; }
+"""
+
+
+def captioning_section(captioner, data, scores: dict[str, dict[str, float]], pictures: int = 6) -> str:
+    """HTML: the scores, then the first pictures of both test splits with caption and attention."""
+    from mmkeras.toy import scene
+
+    parts = ["<h2>Image captioning</h2>", _table(scores)]
+    for split, title in (
+        ("test", "New pictures"),
+        ("test_unseen", "Colours and shapes that training never showed together"),
+    ):
+        parts.append(f"<h3>{title}</h3>")
+        batch = next(iter(getattr(data, split).unbatch().batch(pictures)))
+        for picture, texts in zip(batch["image"].numpy(), batch["captions"].numpy(), strict=True):
+            seen = captioner.explain(picture)
+            truth = texts[0].decode()
+            right = scene.parse(seen.caption) == scene.parse(truth)
+            mark = '<span class="right">✓</span>' if right else '<span class="wrong">✗</span>'
+            note = "" if right else f' <span class="note">it is: {html.escape(truth)}</span>'
+            words = "".join(
+                f"<figure>{_image(plots.spotlight(_enlarged(picture), m))}{html.escape(word)}</figure>"
+                for word, m in zip(seen.words, seen.attention, strict=True)
+            )
+            parts.append(
+                f'<div class="seen">{_image(_enlarged(picture))}<div>'
+                f'<p class="caption">{mark} {html.escape(seen.caption)}{note}</p>'
+                f'<div class="words">{words}</div></div></div>'
+            )
+    return "\n".join(parts)
+
+
+def write(folder: Path, sections: list[str]) -> Path:
+    """Writes `index.html`, one file with the pictures inside it."""
+    path = folder / "index.html"
+    path.write_text(
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>mmkeras demo</title>'
+        f"<style>{_STYLE}</style><body><h1>What mmkeras learned just now</h1>"
+        f"<p>Trained on the toy world on this machine. Under each caption: the picture once a word, "
+        f"light where the model looked when it wrote that word.</p>{''.join(sections)}</body></html>",
+        encoding="utf-8",
+    )
+    return path
+
+
+def _table(scores):
+    names = list(next(iter(scores.values())))
+    head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in names)
+    rows = "".join(
+        f"<tr><th>{split.replace('_', ' ')}</th>"
+        + "".join(f"<td>{values[name]:.3f}</td>" for name in names)
+        + "</tr>"
+        for split, values in scores.items()
+    )
+    return f"<table><tr><th></th>{head}</tr>{rows}</table>"
+
+
+def _enlarged(picture):
+    """Three pixels for one, so that the page shows what the model saw and not a browser's blur."""
+    return np.kron(picture, np.ones((3, 3, 1), np.uint8))
+
+
+def _image(picture):
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'

@@ -1,0 +1,143 @@
+"""Captioning's graph: what build() returns, with and without weights."""
+
+import warnings
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import mmkeras
+from mmkeras.captioning import build
+from mmkeras.vocabulary import Vocabulary
+
+TINY = {"image_size": 64, "units": 8, "embedding_dim": 8}
+
+
+@pytest.fixture(scope="module")
+def unreachable(tmp_path_factory):
+    """Keras's own cache is empty and the weights' address leads nowhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("keras.src.applications.vgg16.WEIGHTS_PATH_NO_TOP", "http://localhost:9/vgg16.h5")
+        home = str(tmp_path_factory.mktemp("keras"))
+        patch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: home)
+        yield
+
+
+def test_build_without_argument_and_network(unreachable):
+    with pytest.warns(UserWarning, match="ImageNet") as warned:
+        model = build()
+    assert len(warned) == 1
+    assert type(model).__name__ == "Functional" and model.compiled
+    assert model.output_shape == (None, None, 10_000)
+    grid = model.get_layer("encoder").get_layer("grid")
+    assert grid.network.output_shape == (None, 7, 7, 512) and not grid.trainable
+    logits = model({"image": np.zeros((1, 224, 224, 3)), "tokens": np.array([[2, 5, 6]])})
+    assert logits.shape == (1, 3, 10_000) and np.isfinite(logits).all()
+
+
+def test_imagenet_can_be_insisted_on(unreachable):
+    with pytest.raises(OSError, match="neither cached nor to be fetched"):
+        build(weights="imagenet", image_size=64)
+
+
+def test_a_training_on_photos_refuses_a_silent_fall_back(unreachable, photos):
+    data = mmkeras.captioning.data(photos, image_size=64)
+    with pytest.warns(UserWarning, match="ImageNet"):
+        model = build(vocabulary=data.vocabulary, **TINY)
+    with pytest.raises(ValueError, match="starts from random weights"):
+        data.with_features(model)
+
+
+def write_keras_layout(path, layers):
+    """The layout of Keras's own weight files: a group a layer, its arrays named in an attribute."""
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [layer.name.encode() for layer in layers]
+        file.attrs["backend"], file.attrs["keras_version"] = b"tensorflow", b"2"
+        for layer in layers:
+            group = file.create_group(layer.name)
+            names = [f"{layer.name}/{w.name}:0" for w in layer.weights]
+            group.attrs["weight_names"] = [name.encode() for name in names]
+            for name, weight in zip(names, layer.weights, strict=True):
+                group[name] = ops.convert_to_numpy(weight)
+
+
+def test_a_weights_file_in_keras_layout_is_loaded_value_by_value(tmp_path):
+    true = keras.applications.VGG16(include_top=False, weights=None)
+    path = tmp_path / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    write_keras_layout(path, true.layers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = build(weights=path, vocabulary=50, **TINY)
+    loaded = model.get_layer("encoder").get_layer("grid").network.weights
+    assert len(loaded) == len(true.weights) == 26
+    for a, b in zip(loaded, true.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_weights_file_of_another_layout_is_refused(tmp_path):
+    path = tmp_path / "other.h5"
+    write_keras_layout(path, keras.applications.VGG16(include_top=False, weights=None).layers[:5])
+    with pytest.raises(ValueError, match="does not hold VGG16's convolutions"):
+        build(weights=path, **TINY)
+    (tmp_path / "text.h5").write_text("no weights")
+    with pytest.raises(ValueError, match="does not hold VGG16's convolutions"):
+        build(weights=tmp_path / "text.h5", **TINY)
+
+
+def test_what_learns_and_what_does_not():
+    frozen = build(weights=None, vocabulary=20, **TINY)
+    tuned = build(weights=None, vocabulary=20, fine_tune=True, **TINY)
+    assert len(tuned.trainable_weights) - len(frozen.trainable_weights) == 26
+    assert not any("block" in w.path for w in frozen.trainable_weights)
+
+
+def test_a_frozen_encoder_takes_grids_for_pictures():
+    model = build(weights=None, vocabulary=20, **TINY)
+    picture = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
+    tokens = np.array([[2, 5, 6], [2, 7, 0]])
+    grid = model.get_layer("encoder").get_layer("grid").network(picture)
+    np.testing.assert_allclose(
+        model({"image": picture, "tokens": tokens}),
+        model({"image": ops.convert_to_numpy(grid), "tokens": tokens}),
+        atol=1e-5,
+    )
+
+
+def test_pixels_are_normalised_inside_the_graph():
+    model = build("toy", vocabulary=20)
+    tokens = np.array([[2, 5]])
+    dark, light = (np.full((1, 64, 64, 3), v, "uint8") for v in (0, 255))
+    grids = [model.get_layer("encoder").get_layer("grid")(ops.cast(x, "float32")) for x in (dark, light)]
+    assert all(np.abs(grid).max() < 50 for grid in grids)
+    assert model({"image": light, "tokens": tokens}).shape == (1, 2, 20)
+
+
+def test_the_vocabulary_travels_with_the_model(tmp_path):
+    vocabulary = Vocabulary(["红", "圆"], "character")
+    model = build("toy", vocabulary=vocabulary)
+    mmkeras.captioning.Captioner(model).save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.get_layer("decoder").get_layer("embedding").vocabulary == vocabulary
+
+
+def test_compile_can_be_left_to_the_caller():
+    assert not build("toy", vocabulary=20, compile=False).compiled
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ({"preset": "huge"}, ValueError, "'document', 'toy'.*Received: preset='huge'"),
+        ({"preset": "toy", "unit": 3}, TypeError, "units.*Received: unit"),
+        ({"preset": "toy", "encoder": "resnet"}, ValueError, "vgg16.*Received: encoder='resnet'"),
+        ({"preset": "toy", "image_size": 8}, ValueError, "Received: image_size=8"),
+        ({"preset": "toy", "weights": "imagenet"}, ValueError, "Received: weights='imagenet'"),
+        ({"weights": "nowhere.h5"}, FileNotFoundError, "nowhere.h5"),
+        ({"preset": "toy", "vocabulary": 2}, ValueError, "vocabulary=2"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, kind, message):
+    with pytest.raises(kind, match=message):
+        build(**arguments)

@@ -1,0 +1,136 @@
+"""The command line and the package as a user meets them: in processes of their own."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mmkeras
+
+MMKERAS = Path(sysconfig.get_path("scripts")) / "mmkeras"
+
+
+def run(*command, check=True):
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def mmkeras_command(*arguments, check=True):
+    return run(MMKERAS, *arguments, check=check)
+
+
+def test_importing_loads_no_tensorflow():
+    loaded = run(sys.executable, "-c", "import mmkeras, sys; print(*sys.modules)").stdout.split()
+    assert "mmkeras" in loaded
+    assert not {"tensorflow", "keras", "numpy"} & set(loaded)
+
+
+def test_help_loads_no_tensorflow():
+    code = (
+        "import sys, mmkeras.cli\n"
+        "try: mmkeras.cli.app(['--help'])\n"
+        "except SystemExit: assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
+    )
+    shown = run(sys.executable, "-c", code).stdout
+    assert all(command in shown for command in ("demo", "train", "evaluate", "predict"))
+
+
+def test_the_first_use_prints_nothing_of_the_framework():
+    done = run(sys.executable, "-c", "import mmkeras; mmkeras.captioning.build('toy')")
+    assert done.stdout == done.stderr == ""
+
+
+def test_every_name_of_the_package_resolves():
+    for name in dir(mmkeras):
+        getattr(mmkeras, name)
+    with pytest.raises(AttributeError, match="speling"):
+        _ = mmkeras.speling
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder of photos, and a model that was trained on them from the command line."""
+    folder = tmp_path_factory.mktemp("photos")
+    for i in range(4):
+        Image.fromarray(np.full((40, 50, 3), 60 * i, np.uint8)).save(folder / f"{i}.png")
+    rows = [f"{i}.png,grey number {i},{s}" for i, s in enumerate(["train", "train", "validation", "test"])]
+    (folder / "captions.csv").write_text("\n".join(["image,caption,split", *rows]))
+    model = folder / "captioner.keras"
+    done = mmkeras_command(
+        "train",
+        "captioning",
+        "--source",
+        folder,
+        "--preset",
+        "toy",
+        "--epochs",
+        1,
+        "--output",
+        model,
+    )
+    return folder, model, done
+
+
+def test_train_saves_a_model_and_prints_its_scores(trained):
+    _, model, done = trained
+    assert model.is_file()
+    assert "bleu_4" in done.stdout and "Saved" in done.stdout
+    assert "warning" not in done.stderr.lower().replace("Note: Collapse", "")
+
+
+def test_evaluate_scores_and_predict_answers(trained):
+    folder, model, _ = trained
+    assert "cider_d" in mmkeras_command("evaluate", model, "--source", folder).stdout
+    pictures = [folder / "0.png", folder / "1.png"]
+    lines = mmkeras_command("predict", model, *pictures, "--explain", folder / "seen").stdout.splitlines()
+    assert [line.split("\t")[0] for line in lines] == list(map(str, pictures))
+    assert (folder / "seen" / "0.png").is_file()
+
+
+def test_bad_input_ends_in_one_line(trained, tmp_path):
+    folder, model, _ = trained
+    for arguments, named in (
+        (("train", "chess"), "Expected TASK to be one of captioning"),
+        (("train", "captioning", "--source", "nowhere"), "source='nowhere'"),
+        (("train", "captioning", "--preset", "huge"), "preset='huge'"),
+        (("train", "captioning", "--output", "model.h5"), ".keras"),
+        (("evaluate", tmp_path / "nowhere.keras"), "nowhere.keras"),
+        (("predict", model, folder / "captions.csv"), "captions.csv"),
+    ):
+        done = mmkeras_command(*arguments, check=False)
+        assert done.returncode == 2
+        assert done.stderr.startswith("Error: ") and named in done.stderr
+        assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_wheel_works_alone(tmp_path):
+    """Built, installed without the repository, and used from elsewhere."""
+    root = Path(__file__).parents[1]
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, root)
+    (wheel,) = tmp_path.glob("*.whl")
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--target",
+        tmp_path / "site",
+        wheel,
+    )
+    assert (tmp_path / "site" / "mmkeras" / "py.typed").is_file()
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    code = "import mmkeras; print(mmkeras.__file__); mmkeras.captioning.build('toy')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(tmp_path / "site"))

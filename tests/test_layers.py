@@ -1,0 +1,79 @@
+"""Losses, metrics and layers that the graphs are made of."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from mmkeras import layers
+from mmkeras.vocabulary import Vocabulary
+
+LOGITS = np.log([[[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25]]]).astype("float32")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "probabilities", "right"),
+    [
+        ([[3, 1, 2]], [0.4, 0.1, 0.25], 1),
+        ([[3, 2, 0]], [0.4, 0.1], 1),
+        ([[2, 0, 0]], [0.3], 0),
+    ],
+)
+def test_loss_and_accuracy_count_real_tokens_alone(tokens, probabilities, right):
+    loss = layers.token_crossentropy(np.array(tokens), LOGITS)
+    assert float(loss) == pytest.approx(-np.log(probabilities).mean(), rel=1e-5)
+    accuracy = layers.token_accuracy(np.array(tokens), LOGITS)
+    assert float(accuracy) == pytest.approx(right / len(probabilities))
+
+
+def test_a_batch_of_padding_alone_is_no_nan():
+    assert float(layers.token_crossentropy(np.zeros((1, 3), int), LOGITS)) == 0
+
+
+def test_more_padding_changes_no_loss():
+    longer = np.concatenate([LOGITS, 7 * np.ones((1, 5, 4), "float32")], axis=1)
+    short, long = np.array([[3, 2, 0]]), np.array([[3, 2, 0, 0, 0, 0, 0, 0]])
+    assert float(layers.token_crossentropy(short, LOGITS)) == pytest.approx(
+        float(layers.token_crossentropy(long, longer))
+    )
+
+
+@pytest.fixture
+def decoder():
+    return layers.attention_decoder(Vocabulary.of(12), memory_dim=8, embedding_dim=6, units=10, dropout=0.5)
+
+
+def decoder_inputs(tokens):
+    rng = np.random.default_rng(0)
+    memory, hidden, cell = (rng.normal(size=s).astype("float32") for s in ((2, 5, 8), (2, 10), (2, 10)))
+    return [ops.convert_to_tensor(x) for x in (np.array(tokens, "int32"), memory, hidden, cell)]
+
+
+def test_one_step_at_a_time_gives_the_logits_of_the_whole_sequence(decoder):
+    tokens, memory, hidden, cell = decoder_inputs([[2, 5, 6, 7], [2, 9, 4, 4]])
+    whole, *_ = decoder([tokens, memory, hidden, cell])
+    for t in range(4):
+        step, hidden, cell, attention = decoder([tokens[:, t : t + 1], memory, hidden, cell])
+        np.testing.assert_allclose(step[:, 0], whole[:, t], atol=1e-5)
+        np.testing.assert_allclose(np.sum(attention, axis=-1), 1, rtol=1e-5)
+
+
+def test_a_later_token_or_padding_changes_no_earlier_logits(decoder):
+    a, *_ = decoder(decoder_inputs([[2, 5, 6, 7], [2, 9, 4, 4]]))
+    b, *_ = decoder(decoder_inputs([[2, 5, 6, 0, 0], [2, 9, 4, 0, 0]]))
+    np.testing.assert_allclose(a[:, :3], b[:, :3], atol=1e-6)
+
+
+def test_grids_pass_through_and_pictures_do_not():
+    network = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(6, 3, strides=2)])
+    layer = layers.GridFeatures(network, 8)
+    picture = np.ones((2, 8, 8, 3), "float32")
+    grid = layer(picture)
+    assert grid.shape == (2, 3, 3, 6) == layer.compute_output_shape(picture.shape)
+    np.testing.assert_array_equal(layer(grid), grid)
+
+
+def test_imagenet_means_are_those_of_keras_applications():
+    picture = np.random.default_rng(0).uniform(0, 255, (1, 4, 4, 3)).astype("float32")
+    expected = keras.applications.vgg16.preprocess_input(picture.copy())
+    np.testing.assert_allclose(layers.ImageNetMeans()(picture), expected, atol=1e-4)

@@ -1,0 +1,112 @@
+"""Captions tables in the formats that people have, and what is wrong with some."""
+
+import json
+
+import pytest
+
+from mmkeras import tables
+
+COCO = {
+    "images": [{"id": 7, "file_name": "a.jpg"}, {"id": 9, "file_name": "b.jpg"}],
+    "annotations": [
+        {"image_id": 7, "caption": "two dogs, on a beach"},
+        {"image_id": 9, "caption": "a cat"},
+        {"image_id": 7, "caption": "dogs"},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("captions.csv", 'image,caption\na.jpg,"two dogs, on a beach"\nb.jpg,a cat\na.jpg,dogs\n'),
+        (
+            "captions.csv",
+            'id,Caption,Image\n1,"two dogs, on a beach",a.jpg\n2,a cat,b.jpg\n3,dogs,a.jpg',
+        ),
+        (
+            "captions.tsv",
+            "file_name\ttext\na.jpg\ttwo dogs, on a beach\nb.jpg\ta cat\na.jpg\tdogs\n",
+        ),
+        # Flickr8k as it comes from Kaggle: not quoted
+        ("captions.txt", "image,caption\na.jpg,two dogs, on a beach\nb.jpg,a cat\na.jpg,dogs\n"),
+        # Flickr8k as it came from its makers
+        ("Flickr8k.token.txt", "a.jpg#0\ttwo dogs, on a beach\nb.jpg#0\ta cat\na.jpg#1\tdogs\n"),
+        ("captions_val2014.json", json.dumps(COCO)),
+    ],
+)
+def test_every_format_gives_the_same_rows(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    rows = tables.read(tables.find(tmp_path))
+    assert [(row.file, row.texts) for row in rows] == [
+        ("a.jpg", ["two dogs, on a beach", "dogs"]),
+        ("b.jpg", ["a cat"]),
+    ]
+
+
+def test_a_split_column_and_windows_files_are_understood(tmp_path):
+    content = "image,caption,split\r\na.jpg,ein Hündchen,train\r\nb.jpg,猫,test\r\n"
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        (tmp_path / "captions.csv").write_bytes(content.encode(encoding))
+        rows = tables.read(tmp_path / "captions.csv")
+        assert [(row.texts, row.split) for row in rows] == [
+            (["ein Hündchen"], "train"),
+            (["猫"], "test"),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"image,caption\na.jpg,caf\xe9\n",
+            r"line 2: the byte 0xe9 is not utf-8.*encoding='cp1252'",
+        ),
+        (b"picture,words\na.jpg,hello\n", "header.*Received: 'picture,words'"),
+        (b"", "header"),
+        (b"image,caption\n", "no captions"),
+        (b"image,caption\na.jpg,fine\nb.jpg,  \n", r"line 3: the caption for 'b\.jpg' is empty"),
+        (b"image,caption\n,a dog\n", "line 2: the file name is empty"),
+        (b"image,caption,split\na.jpg,a dog,dev\n", "line 2: expected split .* Received: 'dev'"),
+        (b"image,caption,split\na.jpg,a,train\na.jpg,b,test\n", "two splits"),
+        (b"a.jpg#0\ta dog\nb.jpg a cat\n", "line 2: expected image#0<TAB>caption"),
+    ],
+)
+def test_a_bad_table_is_named_with_its_line(tmp_path, content, message):
+    (tmp_path / "captions.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=r"captions\.csv.*" + message):
+        tables.read(tmp_path / "captions.csv")
+
+
+def test_another_encoding_can_be_said(tmp_path):
+    (tmp_path / "captions.csv").write_bytes("image,caption\na.jpg,café".encode("cp1252"))
+    assert tables.read(tmp_path / "captions.csv", "cp1252")[0].texts == ["café"]
+
+
+@pytest.mark.parametrize("content", ["{}", "[1]", '{"images": [], "annotations": [{"image_id": 1}]}', "no"])
+def test_json_of_another_kind_is_refused(tmp_path, content):
+    (tmp_path / "captions.json").write_text(content)
+    with pytest.raises(ValueError, match="COCO's annotation format"):
+        tables.read(tmp_path / "captions.json")
+
+
+def test_the_table_of_a_folder(tmp_path):
+    with pytest.raises(ValueError, match="Received: none"):
+        tables.find(tmp_path)
+    for name in ("captions.csv", "my_captions.json"):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=r"captions\.csv, my_captions\.json.*table="):
+        tables.find(tmp_path)
+    assert tables.find(tmp_path, "captions.csv") == tmp_path / "captions.csv"
+    with pytest.raises(FileNotFoundError, match="table='other.csv'"):
+        tables.find(tmp_path, "other.csv")
+
+
+def test_pictures_are_found_in_sub_folders_and_missing_ones_named(tmp_path):
+    (tmp_path / "Images").mkdir()
+    (tmp_path / "Images" / "a.jpg").touch()
+    (tmp_path / "b.jpg").touch()
+    rows = [tables.Row("a.jpg"), tables.Row("b.jpg")]
+    assert tables.locate(tmp_path, rows) == [tmp_path / "Images" / "a.jpg", tmp_path / "b.jpg"]
+    with pytest.raises(FileNotFoundError, match=r"1 of the 3 files .*: c\.jpg"):
+        tables.locate(tmp_path, [*rows, tables.Row("c.jpg")])
