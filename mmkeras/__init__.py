@@ -16,7 +16,8 @@ Every task is used in the same six lines:
 | captioning | `mmkeras.captioning` | image → text | 5.1 |
 
 Bricks, none of which knows a task: `vocabulary`, `images`, `tables`, `sources`, `cache`, `layers`,
-`decoding`, `metrics`, `saving`, `explain`, `plots`. `toy` is the little world that everything can be learned in.
+`decoding`, `metrics`, `saving`, `explain`, `plots`. `toy` is the little world that everything can be
+learned in.
 
 Submodules load on first use; importing mmkeras itself loads no TensorFlow.
 """
@@ -35,8 +36,9 @@ logging.getLogger("tensorflow").addFilter(
 )
 
 _SUBMODULES = (
-    "captioning", "toy", "cache", "decoding", "demo", "explain", "images", "layers", "metrics", "plots", "saving",
-    "sources", "tables", "vocabulary",
+    "captioning", "toy",
+    "cache", "decoding", "demo", "explain", "images", "layers", "metrics", "plots", "saving", "sources",
+    "start", "tables", "vocabulary",
 )  # fmt: skip
 
 __all__ = ["captioning", "load", "toy"]

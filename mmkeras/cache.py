@@ -137,6 +137,7 @@ def _is_full(error):
 
 def _no_room(place, expected, free):
     return (
-        f"No room for the features in {place.parent}: they take {expected / 1e9:.2f} GB "
-        f"and {free / 1e9:.2f} GB are free. Make room, or let the environment variable MMKERAS_CACHE name another folder."
+        f"No room for the features in {place.parent}: they take {expected / 1e9:.2f} GB and "
+        f"{free / 1e9:.2f} GB are free. Make room, or let the environment variable MMKERAS_CACHE name "
+        f"another folder."
     )

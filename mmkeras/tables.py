@@ -106,7 +106,8 @@ def _decode(path, encoding):
         line = data[: error.start].count(b"\n") + 1
         raise ValueError(
             f"{path.name}, line {line}: the byte 0x{data[error.start]:02x} is not "
-            f"{encoding.removesuffix('-sig')}. Save the table as UTF-8, or say what it is, as in encoding='gb18030' or encoding='cp1252'."
+            f"{encoding.removesuffix('-sig')}. Save the table as UTF-8, or say what it is, as in "
+            f"encoding='gb18030' or encoding='cp1252'."
         ) from None
 
 

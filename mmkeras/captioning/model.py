@@ -194,7 +194,7 @@ def _load_vgg16_weights(application, weights):
 
 
 def vgg_small(image_size: int, weights: str | os.PathLike | None) -> tuple[keras.Model, bool]:
-    """VGG's shape with five convolutions of at most 128 channels and batch normalisation.
+    """VGG's shape with seven convolutions of at most 128 channels and batch normalisation.
 
     Returns the network, (B, S, S, 3) → (B, S/8, S/8, 128), and False: it has no weights to fall back from.
     """
@@ -205,7 +205,7 @@ def vgg_small(image_size: int, weights: str | os.PathLike | None) -> tuple[keras
         )
     image = keras.Input((image_size, image_size, 3))
     x = keras.layers.Rescaling(1 / 127.5, offset=-1)(image)
-    for block, channels in enumerate(((16,), (32,), (64,), (128, 128))):
+    for block, channels in enumerate(((16,), (32, 32), (64, 64), (128, 128))):
         if block:
             x = keras.layers.MaxPooling2D()(x)
         for filters in channels:

@@ -5,10 +5,13 @@
 Like every TFDS dataset they lie under `~/tensorflow_datasets` (or TFDS_DATA_DIR, or `data_dir`).
 """
 
+import contextlib
+import io
 import os
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tqdm import tqdm
 
 from mmkeras.toy import render, scene
 
@@ -63,7 +66,7 @@ class ToyPictures(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split):
         config = self.builder_config
-        for index in range(EXAMPLES[split]):
+        for index in tqdm(range(EXAMPLES[split]), f"toy pictures, {split}", delay=2, leave=False):
             seen = scene.sample(split, index, config.objects)
             rng = scene.generator(split, index, "picture", config.objects)
             yield (
@@ -100,5 +103,10 @@ def toy_pictures(
     if config.name in ToyPictures.builder_configs:  # TFDS wants those by their name
         config = config.name
     builder = ToyPictures(config=config, data_dir=data_dir)
-    builder.download_and_prepare()
+    tfds.display_progress_bar(False)  # it tells of each shard; one line of our own tells of the pictures
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare()
+    finally:
+        tfds.display_progress_bar(True)
     return builder

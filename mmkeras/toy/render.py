@@ -99,26 +99,15 @@ def _polygon(corners: int, radius: Callable[[int], float], turn: float = -0.25) 
 
 
 _ARM = 0.36  # half the width of a cross's bars
+_CROSS = [
+    (_ARM, 1.1), (_ARM, _ARM), (1.1, _ARM), (1.1, -_ARM), (_ARM, -_ARM), (_ARM, -1.1),
+    (-_ARM, -1.1), (-_ARM, -_ARM), (-1.1, -_ARM), (-1.1, _ARM), (-_ARM, _ARM), (-_ARM, 1.1),
+]  # fmt: skip
 _OUTLINES = {
     "circle": _polygon(72, lambda i: 1.0),
     "square": _polygon(4, lambda i: 1.25, turn=0.125),
     "triangle": _polygon(3, lambda i: 1.25) + np.array((0, 0.2)),
     "star": _polygon(10, lambda i: 0.5 if i % 2 else 1.25),
-    "cross": np.array(
-        [
-            (_ARM, 1.1),
-            (_ARM, _ARM),
-            (1.1, _ARM),
-            (1.1, -_ARM),
-            (_ARM, -_ARM),
-            (_ARM, -1.1),
-            (-_ARM, -1.1),
-            (-_ARM, -_ARM),
-            (-1.1, -_ARM),
-            (-1.1, _ARM),
-            (-_ARM, _ARM),
-            (-_ARM, 1.1),
-        ]
-    ),  # fmt: skip
+    "cross": np.array(_CROSS),
     "diamond": _polygon(4, lambda i: 0.8 if i % 2 else 1.25),
 }
