@@ -83,6 +83,7 @@ def attention_decoder(
     embedding_dim: int,
     units: int,
     dropout: float,
+    word_dropout: float = 0.0,
     name: str = "decoder",
 ) -> keras.Model:
     """LSTM with additive attention: whole captions when it trains, one step at a time when it writes.
@@ -90,7 +91,8 @@ def attention_decoder(
     Each position's LSTM output asks, the additive score of Bahdanau et al. 2015 (arXiv:1409.0473)
     answers, and both together give the logits: the wiring of Luong et al. 2015 (arXiv:1508.04025).
     Nothing flows from the attention back into the LSTM, so teacher forcing is one LSTM call over the
-    whole caption.
+    whole caption. `word_dropout` hides whole words from it (Bowman et al. 2016, arXiv:1511.06349), so
+    that it must look where it would otherwise guess from the words before.
 
     Inputs:  tokens (B, T) int32 · memory (B, N, memory_dim) · hidden, cell (B, units)
     Outputs: logits (B, T, V) · hidden, cell (B, units) after the last token · attention (B, T, N)
@@ -100,6 +102,7 @@ def attention_decoder(
     state = [keras.Input((units,), name="hidden"), keras.Input((units,), name="cell")]
 
     x = TokenEmbedding(vocabulary, embedding_dim, name="embedding")(tokens)  # (B, T, E)
+    x = keras.layers.Dropout(word_dropout, noise_shape=(None, None, 1), name="word_dropout")(x)
     x = keras.layers.Dropout(dropout)(x)
     x, hidden, cell = keras.layers.LSTM(units, return_sequences=True, return_state=True, name="lstm")(
         x, initial_state=state

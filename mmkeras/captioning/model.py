@@ -28,6 +28,7 @@ PRESETS = {
         "units": 256,
         "embedding_dim": 256,
         "dropout": 0.5,
+        "word_dropout": 0.0,
         "learning_rate": 1e-3,
         "decay_steps": None,
     },
@@ -38,7 +39,9 @@ PRESETS = {
         "fine_tune": True,
         "units": 128,
         "embedding_dim": 64,
-        "dropout": 0.5,  # with less it learns by heart which colours go with which shapes
+        # with less of these it learns by heart which colours go with which shapes
+        "dropout": 0.5,
+        "word_dropout": 0.3,
         "learning_rate": 2e-3,
         "decay_steps": 750,  # six passes over the toy world's 4,000 pictures
     },
@@ -72,7 +75,8 @@ def build(
             layout. None: random.
         compile: with Adam and the cross-entropy of the real tokens; False leaves it to the caller.
         overrides: of the preset: `encoder` (`"vgg16"`, `"vgg_small"`), `image_size` (pixels), `fine_tune`
-            (the encoder learns too), `units`, `embedding_dim`, `dropout`, `learning_rate`, and `decay_steps`,
+            (the encoder learns too), `units`, `embedding_dim`, `dropout`, `word_dropout`,
+            `learning_rate`, and `decay_steps`,
             after which the learning rate has fallen to a fiftieth along a cosine (None: it stays).
 
     Raises:
@@ -89,6 +93,7 @@ def build(
         embedding_dim=sizes["embedding_dim"],
         units=sizes["units"],
         dropout=sizes["dropout"],
+        word_dropout=sizes["word_dropout"],
     )
     image = keras.Input(encoder.input_shape[1:], name="image")
     tokens = keras.Input((None,), dtype="int32", name="tokens")
