@@ -70,7 +70,7 @@ def cached(
         return {"image": tf.reshape(image, element_shape), "captions": example["captions"]}
 
     files = sorted(map(str, place.glob("*.tfrecord")))
-    dataset = tf.data.TFRecordDataset(files).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = tf.data.TFRecordDataset(files, buffer_size=2**20).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
     return dataset.apply(tf.data.experimental.assert_cardinality(count))
 
 

@@ -4,6 +4,7 @@ A brick below the tasks: `read` gives the splits of a source, each a stream of p
 """
 
 import os
+import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -56,10 +57,7 @@ def _toy(source, language, size, *, objects=1, data_dir=None):
     from mmkeras.toy import builders
 
     builder = builders.toy_pictures(size, objects, data_dir)
-    return {
-        split: _tfds_split(builder, split, size, lambda example: example["captions"][language])
-        for split in builders.EXAMPLES
-    }
+    return {split: _tfds_split(builder, split, size, language) for split in builders.EXAMPLES}
 
 
 def _coco(source, language, size, *, data_dir=None):
@@ -71,32 +69,30 @@ def _coco(source, language, size, *, data_dir=None):
     builder.download_and_prepare()
     # Karpathy's split, as papers use it: what he left over ("restval") is trained on as well.
     names = {"train": "train+restval", "validation": "val", "test": "test"}
-    return {
-        split: _tfds_split(builder, name, size, lambda example: example["captions"]["text"])
-        for split, name in names.items()
-    }
+    return {split: _tfds_split(builder, name, size, "text") for split, name in names.items()}
 
 
-def _tfds_split(builder, name, size, captions_of):
+def _tfds_split(builder, name, size, field):
+    """`field`: which part of the dataset's captions holds the text."""
     import tensorflow_datasets as tfds
 
-    def read(decoders):
-        return builder.as_dataset(split=name, decoders=decoders, shuffle_files=False)
+    def read(**parts):  # what is not asked for is not decoded
+        parts = tfds.decode.PartialDecoding({"captions": {field}, **parts})
+        return builder.as_dataset(split=name, decoders=parts, shuffle_files=False)
 
     def examples():
         def example(record):
             picture = tf.image.resize(record["image"], (size, size), antialias=True)
             picture = tf.cast(tf.round(tf.ensure_shape(picture, (size, size, 3))), tf.uint8)
-            return {"image": picture, "captions": captions_of(record)}
+            return {"image": picture, "captions": record["captions"][field]}
 
-        return read(None).map(example, num_parallel_calls=tf.data.AUTOTUNE)
+        return read(image=True).map(example, num_parallel_calls=tf.data.AUTOTUNE)
 
     def captions():
-        undecoded = {"image": tfds.decode.SkipDecoding()}
-        for texts in read(undecoded).map(captions_of).as_numpy_iterator():
-            yield [text.decode() for text in texts]
+        for record in read().as_numpy_iterator():
+            yield [text.decode() for text in record["captions"][field]]
 
-    count = int(read(None).cardinality())
+    count = int(read().cardinality())
     made_from = {"dataset": builder.info.full_name, "split": name, "count": count}
     return Split(examples, captions, count, made_from)
 
@@ -129,6 +125,8 @@ def _folder(
     splits = {}
     for name in tables.SPLITS:
         pairs = [(p, r.texts) for p, r, n in zip(paths, rows, names, strict=True) if n == name]
+        # tables often go by subject, and a large folder is later shuffled within a buffer only
+        random.Random(0).shuffle(pairs)
         if pairs:
             splits[name] = _folder_split(pairs, size)
     if "train" not in splits:

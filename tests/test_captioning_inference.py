@@ -11,6 +11,7 @@ from PIL import Image
 
 import mmkeras
 from mmkeras.captioning import Captioner, build, evaluate
+from mmkeras.explain import Explanation
 
 WORDS = ["red", "blue", "circle", "square"]
 
@@ -97,6 +98,14 @@ def test_explain_says_what_each_word_looked_at(trained, pictures, tmp_path):
     np.testing.assert_allclose(seen.attention.sum(axis=(1, 2)), 1, rtol=1e-4)
     seen.plot(tmp_path / "attention.png")
     assert Image.open(tmp_path / "attention.png").width > 500
+
+
+def test_a_chinese_explanation_is_plotted_without_complaint(pictures, tmp_path, recwarn):
+    """With a Chinese font if the system has one, with numbers for the words if not."""
+    seen = Explanation(pictures[0], "红色的圆形", list("红色的圆形"), np.ones((5, 2, 2)))
+    seen.plot(tmp_path / "attention.png")
+    assert (tmp_path / "attention.png").stat().st_size > 1000
+    assert not recwarn.list
 
 
 def test_evaluation_scores_freely_written_captions(trained, toy_data):

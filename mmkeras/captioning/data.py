@@ -9,18 +9,19 @@ Pictures are read as they are needed, so memory does not grow with the dataset.
 
 import dataclasses
 import os
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import keras
-import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from mmkeras import cache, sources
 from mmkeras.vocabulary import PAD, Vocabulary
 
-# A training set this small is kept decoded in memory; a larger one is read again each epoch.
+# A training set this small is kept decoded in memory; a larger one is read again each epoch, and
+# shuffled within a buffer of this size.
 IN_MEMORY_BYTES = 256 * 2**20
-SHUFFLE_BUFFER = 4096
 
 
 @dataclass(frozen=True)
@@ -134,25 +135,42 @@ def data(
     size = image_size or (64 if source == "toy" else 224)
     splits = sources.read(source, language, size, **options)
     unit = "word" if language == "en" else "character"
-    if vocabulary is None:
-        vocabulary = Vocabulary.count(
-            (text for texts in splits["train"].captions() for text in texts),
+    lengths: Counter[int] = Counter()
+    if vocabulary is None or max_length is None:
+        counted = Vocabulary.count(
+            _noting_lengths(splits["train"], unit, lengths),
             unit,
             min_count=min_count or (5 if source == "coco_captions" else 1),
             max_size=max_size,
         )
-    if max_length is None:
-        lengths = [len(vocabulary.encode(text)) for texts in splits["train"].captions() for text in texts]
-        max_length = int(np.quantile(lengths, 0.99, method="higher"))
+        vocabulary = vocabulary or counted
     return _assemble(
         splits,
         vocabulary=vocabulary,
         source=str(source),
         image_size=size,
-        max_length=max_length,
+        max_length=max_length or _covering(lengths, 0.99),
         batch_size=batch_size,
         seed=seed,
     )
+
+
+def _noting_lengths(split, unit, lengths):
+    """The captions of a split; how many tokens each has is counted in `lengths` on the way."""
+    splitter = Vocabulary((), unit)
+    for texts in tqdm(split.captions(), "captions", total=split.count, delay=2, leave=False):
+        for text in texts:
+            lengths[len(splitter.encode(text))] += 1
+            yield text
+
+
+def _covering(lengths, share):
+    """The length that this share of the captions does not exceed."""
+    covered = 0
+    for length in sorted(lengths):
+        covered += lengths[length]
+        if covered >= share * lengths.total():
+            return length
 
 
 # --- from examples to batches ---
@@ -180,11 +198,11 @@ def _assemble(splits, **options):
 
 def _for_fit(split, *, training, vocabulary, image_size, max_length, batch_size, seed, source):
     dataset = split.examples()
-    in_bytes = split.count * image_size**2 * 3
-    if in_bytes <= IN_MEMORY_BYTES:
+    fits = IN_MEMORY_BYTES // (image_size**2 * 3)  # pictures
+    if split.count <= fits:
         dataset = dataset.cache()
     if training:
-        dataset = dataset.shuffle(min(split.count, SHUFFLE_BUFFER), seed=seed)
+        dataset = dataset.shuffle(min(split.count, fits), seed=seed)
 
     def pair(example, number):
         captions = example["captions"]

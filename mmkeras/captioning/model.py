@@ -178,7 +178,7 @@ def _load_vgg16_weights(application, weights):
                 "ImageNet's weights for VGG16 are neither cached nor to be fetched, so the encoder starts from "
                 "random weights: good for a look, not for training on photographs. Connect to a network once, "
                 "name a file with weights='vgg16....h5', or say weights=None to do without them.",
-                stacklevel=4,
+                stacklevel=5,
             )
             return True
         application.set_weights(imagenet.get_weights())
@@ -210,12 +210,13 @@ def vgg_small(image_size: int, weights: str | os.PathLike | None) -> tuple[keras
         )
     image = keras.Input((image_size, image_size, 3))
     x = keras.layers.Rescaling(1 / 127.5, offset=-1)(image)
+    # momentum 0.9: its averages must have settled after the hundred steps of a small folder
     for block, channels in enumerate(((16,), (32, 32), (64, 64), (128, 128))):
         if block:
             x = keras.layers.MaxPooling2D()(x)
         for filters in channels:
             x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
-            x = keras.layers.BatchNormalization()(x)
+            x = keras.layers.BatchNormalization(momentum=0.9)(x)
             x = keras.layers.ReLU()(x)
     return keras.Model(image, x, name="vgg_small"), False
 
