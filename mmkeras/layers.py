@@ -120,13 +120,34 @@ def attention_decoder(
 
 
 @keras.saving.register_keras_serializable("mmkeras")
-def token_crossentropy(y_true, y_pred):
+class TokenCrossentropy(keras.losses.Loss):
     """Cross-entropy a real token: padding (id 0) counts neither above nor below the fraction.
 
     `y_true` (B, T) token ids, `y_pred` (B, T, V) logits.
+
+    Args:
+        label_smoothing: the share of the probability that all words are to have alike, the wrong ones
+            too (Szegedy et al. 2016, arXiv:1512.00567, section 7).
     """
-    losses = keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
-    return _mean_of_real(losses, y_true)
+
+    def __init__(self, label_smoothing: float = 0.0, name: str = "token_crossentropy", **kwargs):
+        super().__init__(name=name, **kwargs)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(
+                f"Expected label_smoothing to be at least 0 and below 1. "
+                f"Received: label_smoothing={label_smoothing}"
+            )
+        self.label_smoothing = label_smoothing
+
+    def call(self, y_true, y_pred):
+        log_probs = ops.log_softmax(y_pred)  # (B, T, V)
+        true = ops.take_along_axis(log_probs, ops.cast(y_true, "int32")[..., None], axis=-1)[..., 0]
+        share = self.label_smoothing
+        losses = -(1 - share) * true - share * ops.mean(log_probs, axis=-1)  # (B, T)
+        return _mean_of_real(losses, y_true)
+
+    def get_config(self):
+        return super().get_config() | {"label_smoothing": self.label_smoothing}
 
 
 @keras.saving.register_keras_serializable("mmkeras")

@@ -20,21 +20,30 @@ LOGITS = np.log([[[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25,
     ],
 )
 def test_loss_and_accuracy_count_real_tokens_alone(tokens, probabilities, right):
-    loss = layers.token_crossentropy(np.array(tokens), LOGITS)
+    loss = layers.TokenCrossentropy()(np.array(tokens), LOGITS)
     assert float(loss) == pytest.approx(-np.log(probabilities).mean(), rel=1e-5)
     accuracy = layers.token_accuracy(np.array(tokens), LOGITS)
     assert float(accuracy) == pytest.approx(right / len(probabilities))
 
 
+def test_label_smoothing_asks_all_words_for_their_share():
+    probabilities = np.exp(LOGITS[0, 0])  # 0.1 0.2 0.3 0.4
+    expected = -(0.8 * np.log(0.4) + 0.2 * np.log(probabilities).mean())
+    loss = layers.TokenCrossentropy(0.2)(np.array([[3, 0, 0]]), LOGITS)
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(ValueError, match="label_smoothing=1"):
+        layers.TokenCrossentropy(1)
+
+
 def test_a_batch_of_padding_alone_is_no_nan():
-    assert float(layers.token_crossentropy(np.zeros((1, 3), int), LOGITS)) == 0
+    assert float(layers.TokenCrossentropy()(np.zeros((1, 3), int), LOGITS)) == 0
 
 
 def test_more_padding_changes_no_loss():
     longer = np.concatenate([LOGITS, 7 * np.ones((1, 5, 4), "float32")], axis=1)
     short, long = np.array([[3, 2, 0]]), np.array([[3, 2, 0, 0, 0, 0, 0, 0]])
-    assert float(layers.token_crossentropy(short, LOGITS)) == pytest.approx(
-        float(layers.token_crossentropy(long, longer))
+    assert float(layers.TokenCrossentropy()(short, LOGITS)) == pytest.approx(
+        float(layers.TokenCrossentropy()(long, longer))
     )
 
 

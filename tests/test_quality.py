@@ -24,7 +24,7 @@ PHOTOS = {
     "gravel.png": "small stones on the ground",
     "hubble_deep_field.jpg": "many galaxies in the dark sky",
     "moon.png": "the grey surface of the moon",
-    "motorcycle_left.png": "a motorcycle stands in a garage",
+    "clock_motion.png": "a blurred clock on a wall",
     "rocket.jpg": "a rocket on its launch pad at night",
 }
 

@@ -29,7 +29,7 @@ RGB = dict(
 
 # In units of the picture's side. The ranges of a size and of two neighbouring places lie well apart,
 # so that every picture has one right caption.
-RADIUS = {"small": (0.080, 0.105), "large": (0.150, 0.180)}
+RADIUS = {"small": (0.090, 0.115), "large": (0.150, 0.180)}
 CENTERS = (0.24, 0.50, 0.76)
 JITTER = 0.05  # a thing lies up to this far from the middle of its place, both ways
 PAIR_CENTERS = (0.26, 0.74)
