@@ -40,11 +40,11 @@ PRESETS = {
         "fine_tune": True,
         "units": 128,
         "embedding_dim": 64,
-        "dropout": 0.5,
+        "dropout": 0.3,
         "word_dropout": 0.3,
         # Without it "purple" comes to mean "no circle" where training shows no purple circles: nothing
         # is lost by making a wrong word ever less probable. This keeps all wrong words equally so.
-        "label_smoothing": 0.3,
+        "label_smoothing": 0.2,
         "learning_rate": 2e-3,
         "decay_steps": 750,  # six passes over the toy world's 4,000 pictures
     },
