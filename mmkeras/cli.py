@@ -77,7 +77,6 @@ def train(
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A .keras file.")],
     source: Source = "toy",
-    language: Language = "en",
     beams: Annotated[int, typer.Option(min=1, help="1 is greedy.")] = 1,
 ) -> None:
     """Score a trained model on the test split of a source."""
@@ -87,7 +86,7 @@ def evaluate(
         answerer = mmkeras.load(model)
         data = mmkeras.captioning.data(
             source,
-            language=language,
+            language="en" if answerer.vocabulary.unit == "word" else "zh",
             image_size=answerer.image_size,
             vocabulary=answerer.vocabulary,
             max_length=50,  # given, so that the training captions need not be counted
