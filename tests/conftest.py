@@ -1,7 +1,15 @@
 """Shared by all tests: nothing leaves the temporary folder, and the toy world is written once."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
+# Apart from the user's, shared by the tests of one run; set here, for TFDS reads its variable when imported.
+_FOLDER = tempfile.mkdtemp(prefix="mmkeras-tests-")
+atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
+os.environ["MMKERAS_CACHE"] = os.path.join(_FOLDER, "cache")
+os.environ["TFDS_DATA_DIR"] = os.path.join(_FOLDER, "datasets")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
@@ -13,22 +21,13 @@ from PIL import Image
 import mmkeras
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _own_folders(tmp_path_factory):
-    """Caches and datasets of the tests: apart from the user's, shared by the tests of one run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MMKERAS_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.mktemp("datasets")))
-        yield
-
-
 @pytest.fixture(autouse=True)
 def _seeded():
     keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(scope="session")
-def toy_data(_own_folders):
+def toy_data():
     return mmkeras.captioning.data("toy")
 
 

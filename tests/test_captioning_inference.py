@@ -18,13 +18,13 @@ WORDS = ["red", "blue", "circle", "square"]
 
 @pytest.fixture(scope="module")
 def trained(toy_data):
-    """A toy model after 30 steps, and its losses."""
+    """A toy model after 30 steps, and the loss of each."""
     keras.utils.set_random_seed(0)
     model = build("toy", vocabulary=toy_data.vocabulary)
-    losses = []
-    note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda i, logs: losses.append(logs["loss"]))
+    means = []  # of the steps so far, as Keras reports them
+    note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda i, logs: means.append(logs["loss"]))
     model.fit(toy_data.train.take(30), verbose=0, callbacks=[note])
-    return Captioner(model), losses
+    return Captioner(model), np.diff(np.array(means) * range(1, 31), prepend=0)
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,8 @@ def pictures(toy_data):
 
 
 def test_the_loss_falls(trained):
-    _, losses = trained  # each is the mean of the epoch so far
-    assert losses[-1] < 0.8 * losses[0]
+    _, losses = trained
+    assert losses[-5:].mean() < 0.8 * losses[:5].mean()
 
 
 def test_one_in_one_out_and_a_list_in_a_list_out(trained, pictures, tmp_path):
@@ -131,6 +131,7 @@ def test_perfect_captions_score_perfectly(trained, toy_data, monkeypatch):
     assert scores["bleu_4"] == pytest.approx(1)
 
 
+@pytest.mark.filterwarnings("ignore:Collapse")  # thirty steps on other pictures teach it nothing of these
 def test_photos_get_no_scene_accuracy(photos, trained):
     captioner, _ = trained
     data = mmkeras.captioning.data(photos, image_size=64, test_share=0.9, validation_share=0)
