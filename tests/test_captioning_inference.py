@@ -14,17 +14,18 @@ from mmkeras.captioning import Captioner, build, evaluate
 from mmkeras.explain import Explanation
 
 WORDS = ["red", "blue", "circle", "square"]
+STEPS = 40
 
 
 @pytest.fixture(scope="module")
 def trained(toy_data):
-    """A toy model after 30 steps, and the loss of each."""
+    """A toy model after a few steps, and the loss of each."""
     keras.utils.set_random_seed(0)
     model = build("toy", vocabulary=toy_data.vocabulary)
     means = []  # of the steps so far, as Keras reports them
     note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda i, logs: means.append(logs["loss"]))
-    model.fit(toy_data.train.take(30), verbose=0, callbacks=[note])
-    return Captioner(model), np.diff(np.array(means) * range(1, 31), prepend=0)
+    model.fit(toy_data.train.take(STEPS), verbose=0, callbacks=[note])
+    return Captioner(model), np.diff(np.array(means) * range(1, STEPS + 1), prepend=0)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def pictures(toy_data):
 
 def test_the_loss_falls(trained):
     _, losses = trained
-    assert losses[-5:].mean() < 0.8 * losses[:5].mean()
+    assert losses[-5:].mean() < 0.85 * losses[:5].mean()
 
 
 def test_one_in_one_out_and_a_list_in_a_list_out(trained, pictures, tmp_path):
@@ -131,7 +132,7 @@ def test_perfect_captions_score_perfectly(trained, toy_data, monkeypatch):
     assert scores["bleu_4"] == pytest.approx(1)
 
 
-@pytest.mark.filterwarnings("ignore:Collapse")  # thirty steps on other pictures teach it nothing of these
+@pytest.mark.filterwarnings("ignore:Collapse")  # a few steps on other pictures teach it nothing of these
 def test_photos_get_no_scene_accuracy(photos, trained):
     captioner, _ = trained
     data = mmkeras.captioning.data(photos, image_size=64, test_share=0.9, validation_share=0)
@@ -172,7 +173,7 @@ def test_a_loaded_model_trains_on(trained, toy_data, tmp_path):
     captioner.save(tmp_path / "captioner.keras")
     loaded = mmkeras.load(tmp_path / "captioner.keras").model
     steps = int(loaded.optimizer.iterations)
-    assert steps == 30
+    assert steps == STEPS
     loaded.fit(toy_data.train.take(1), verbose=0)
     assert int(loaded.optimizer.iterations) == steps + 1
 
