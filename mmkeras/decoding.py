@@ -4,16 +4,16 @@ A brick that knows no task. The model comes in as a function
 
     next(tokens, state) -> logits, state        # (B,) int32, nest → (B, V), nest
 
-where `state` is any nest of tensors whose first axis is the batch (an LSTM's hidden and cell state). The loop
-is one `while_loop` that carries the state, so that a caller's compiled graph holds all of it, and stops when
-every sequence has ended. What never changes (an encoder's memory) stays outside the state; for a beam, `repeat`
-it.
+where `state` is any nest of tensors whose first axis is the batch (an LSTM's hidden and cell state); it comes
+back with the same structure, shapes and dtypes. The loop is one `while_loop` that carries the state, so that a
+caller's compiled graph holds all of it, and stops when every sequence has ended. What never changes (an
+encoder's memory) stays outside the state; for a beam, `repeat` it.
 """
 
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
-import numpy as np
 from keras import ops, tree
 
 NEVER = -1e9  # the logit of what must not be written; finite, so that sums of it stay numbers
@@ -41,7 +41,7 @@ def greedy(
         start: the token that `next` gets first.
         end: the token after which a sequence has ended.
         max_length: at most so many tokens.
-        forbidden: tokens that are never written.
+        forbidden: tokens that are never written: usually 0, `start` and the unknown word.
 
     Returns:
         tokens (B, max_length) int32, without `start`, with `end` where it was reached, then padded with 0;
@@ -63,24 +63,31 @@ def sample(
     start: int,
     end: int,
     max_length: int,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
+    temperature: Any = 1.0,
+    top_p: Any = 1.0,
     forbidden: Sequence[int] = (),
 ) -> tuple[Any, Any]:
     """Tokens drawn from the model's probabilities: nucleus sampling (Holtzman et al. 2020, arXiv:1904.09751).
 
     Args:
-        noise: (B, max_length) float, uniform in 0..1, drawn by the caller: the same noise, the same tokens, on
-            every backend.
+        noise: (B, max_length) float, uniform in [0, 1), drawn by the caller: the same noise, the same tokens,
+            on every backend.
         temperature: below 1 sharpens the probabilities, above 1 flattens them.
         top_p: draws among the most probable tokens that together have at least this probability.
 
-    The other arguments and the results are those of `greedy`; the log-probability is at temperature 1.
+    `temperature` and `top_p` are numbers or scalar tensors; only numbers are checked. The other arguments and
+    the results are those of `greedy`; the log-probability is at temperature 1.
     """
-    if temperature <= 0:
+    if isinstance(temperature, Real) and not temperature > 0:
         raise ValueError(f"Expected temperature to be above 0. Received: temperature={temperature}")
-    if not 0 < top_p <= 1:
+    if isinstance(top_p, Real) and not 0 < top_p <= 1:
         raise ValueError(f"Expected top_p to be above 0 and at most 1. Received: top_p={top_p}")
+    noise = ops.convert_to_tensor(noise, "float32")
+    if len(noise.shape) != 2 or noise.shape[1] not in (None, max_length):
+        raise ValueError(
+            f"Expected noise of shape (batch_size, max_length={max_length}), one number for each token. "
+            f"Received: noise.shape={tuple(noise.shape)}"
+        )
 
     def drawn(step, log_probs):
         probs = ops.softmax(log_probs / temperature, axis=-1)
@@ -105,7 +112,7 @@ def _walk(next, state, choose, batch_size, start, end, max_length, forbidden):
 
     def write(step, token, ended, tokens, log_probability, state):
         logits, state = next(token, state)
-        log_probs = _log_probs(logits, forbidden)  # (B, V)
+        log_probs = _log_probs(logits, (batch_size,), forbidden)  # (B, V)
         token = ops.cast(choose(step, log_probs), "int32")  # (B,)
         gained = ops.take_along_axis(log_probs, token[:, None], axis=-1)[:, 0]
         log_probability = log_probability + ops.where(ended, 0.0, gained)
@@ -161,28 +168,30 @@ def beam(
     _check_lengths(max_length)
     if beams < 1:
         raise ValueError(f"Expected beams to be at least 1. Received: beams={beams}")
-    if length_penalty < 0:
+    if isinstance(length_penalty, Real) and not length_penalty >= 0:
         raise ValueError(f"Expected length_penalty to be at least 0. Received: length_penalty={length_penalty}")
 
-    def score(log_probability, length):
-        return log_probability / ops.cast(length, "float32") ** length_penalty
+    def scores(ended, tokens, log_probability):
+        """What the ended prefixes have reached and the others can at most reach, (B, K) each."""
+        lengths = ops.cast(ops.maximum(ops.sum(ops.cast(tokens != PAD, "int32"), axis=-1), 1), "float32")
+        reached = ops.where(ended, log_probability / lengths**length_penalty, NEVER)
+        # what goes on loses log-probability and can at most gain by being longer
+        hoped = ops.where(ended, NEVER, log_probability / float(max_length) ** length_penalty)
+        return reached, hoped
 
     def going(step, ended, tokens, log_probability, state):
-        lengths = ops.maximum(ops.sum(ops.cast(tokens != PAD, "int32"), axis=-1), 1)
-        finished = ops.where(ended, score(log_probability, lengths), -np.inf)
-        # what goes on loses log-probability and can at most gain by being longer
-        hoped = ops.where(ended, -np.inf, score(log_probability, max_length))
-        open = ops.max(hoped, axis=-1) > ops.max(finished, axis=-1)  # (B,)
-        return ops.logical_and(step < max_length, ops.any(open))
+        reached, hoped = scores(ended, tokens, log_probability)
+        is_open = ops.max(hoped, axis=-1) > ops.max(reached, axis=-1)  # (B,)
+        return ops.logical_and(step < max_length, ops.any(is_open))
 
     def write(step, ended, tokens, log_probability, state):
         last = ops.where(step > 0, ops.take(tokens, ops.maximum(step - 1, 0), axis=-1), start)
         logits, state = next(ops.reshape(last, (-1,)), state)
         vocabulary = logits.shape[-1]
-        log_probs = ops.reshape(_log_probs(logits, forbidden), (-1, beams, vocabulary))
+        log_probs = _log_probs(logits, (batch_size, beams), forbidden)  # (B, K, V)
         only_pad = ops.where(ops.arange(vocabulary) == PAD, 0.0, NEVER)
         log_probs = ops.where(ended[..., None], only_pad, log_probs)
-        totals = ops.reshape(log_probability[..., None] + log_probs, (-1, beams * vocabulary))
+        totals = ops.reshape(log_probability[..., None] + log_probs, (batch_size, beams * vocabulary))
         log_probability, best = ops.top_k(totals, beams)  # (B, K)
         parent, token = best // vocabulary, ops.cast(best % vocabulary, "int32")
 
@@ -197,7 +206,7 @@ def beam(
 
     # at first the beams of a sequence are all the same: only one of them may be continued
     first = ops.where(ops.arange(beams) == 0, 0.0, NEVER)
-    _, _, tokens, log_probability, _ = ops.while_loop(
+    _, ended, tokens, log_probability, _ = ops.while_loop(
         going,
         write,
         (
@@ -208,8 +217,10 @@ def beam(
             repeat(state, beams),
         ),
     )
-    lengths = ops.maximum(ops.sum(ops.cast(tokens != PAD, "int32"), axis=-1), 1)
-    winner = ops.argmax(score(log_probability, lengths), axis=-1)[:, None]  # (B, 1)
+    # at max_length the hope is the score; before, a tie must not be won by a prefix that was cut off
+    reached, hoped = scores(ended, tokens, log_probability)
+    has_won = ops.max(reached, axis=-1, keepdims=True) >= ops.max(hoped, axis=-1, keepdims=True)
+    winner = ops.argmax(ops.where(has_won, reached, hoped), axis=-1)[:, None]  # (B, 1)
     return (
         ops.take_along_axis(tokens, winner[..., None], axis=1)[:, 0],
         ops.take_along_axis(log_probability, winner, axis=1)[:, 0],
@@ -221,10 +232,13 @@ def repeat(nest: Any, times: int) -> Any:
     return tree.map_structure(lambda x: ops.repeat(x, times, axis=0), nest)
 
 
-def _log_probs(logits, forbidden):
-    allowed = np.zeros(logits.shape[-1], "float32")
-    allowed[list(forbidden)] = NEVER
-    return ops.log_softmax(ops.cast(logits, "float32") + allowed, axis=-1)
+def _log_probs(logits, rows, forbidden):
+    """(*rows, V) float32; rows are stated, as a graph of unknown batch must keep its shapes in a loop."""
+    vocabulary = logits.shape[-1]
+    logits = ops.cast(logits, "float32")
+    for token in forbidden:
+        logits = ops.where(ops.arange(vocabulary) == token, NEVER, logits)
+    return ops.reshape(ops.log_softmax(logits, axis=-1), (*rows, vocabulary))
 
 
 def _check_lengths(max_length):

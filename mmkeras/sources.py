@@ -3,6 +3,7 @@
 A brick below the tasks: `read` gives the splits of a source, each a stream of pictures with their captions.
 """
 
+import logging
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -13,6 +14,9 @@ from pathlib import Path
 import tensorflow as tf
 
 from mmkeras import cache, images, tables
+
+# TFDS warns of its own use of a name that it deprecated
+logging.getLogger("absl").addFilter(lambda record: ".dtype` is deprecated" not in record.getMessage())
 
 
 @dataclass(frozen=True)
