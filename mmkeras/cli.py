@@ -28,7 +28,7 @@ def demo(
     language: Language = "en",
     epochs: Annotated[int, typer.Option(help="Passes over the toy pictures.")] = 6,
 ) -> None:
-    """Train image captioning on the toy world and write a page of what it sees (about two minutes)."""
+    """Train image captioning on the toy world and write a page of what it sees (two to three minutes)."""
     with _clear_errors():
         import mmkeras
 

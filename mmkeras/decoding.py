@@ -88,6 +88,7 @@ def sample(
             f"Expected noise of shape (batch_size, max_length={max_length}), one number for each token. "
             f"Received: noise.shape={tuple(noise.shape)}"
         )
+    noise = ops.reshape(noise, (batch_size, max_length))  # as in _log_probs
 
     def drawn(step, log_probs):
         probs = ops.softmax(log_probs / temperature, axis=-1)
@@ -95,7 +96,8 @@ def sample(
         total = ops.cumsum(probs, axis=-1)
         probs = ops.where(total - probs < top_p, probs, 0.0)  # the nucleus
         total = ops.cumsum(probs, axis=-1)
-        # the first token whose cumulated probability passes the draw; float32 sums may end just below 1
+        # the first token whose cumulated probability passes the draw; noise that was rounded to 1 draws the
+        # last of the nucleus
         draw = ops.take(noise, step, axis=1)[:, None] * total[:, -1:]
         rank = ops.sum(ops.cast(total <= draw, "int32"), axis=-1, keepdims=True)
         last = ops.sum(ops.cast(probs > 0, "int32"), axis=-1, keepdims=True) - 1

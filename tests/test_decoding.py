@@ -287,13 +287,21 @@ def test_a_tiny_nucleus_equals_greedy():
     np.testing.assert_allclose(alone[1], drawn[1], rtol=1e-5)
 
 
-@pytest.mark.parametrize("draw", [0.0, np.nextafter(np.float32(1), np.float32(0))])
+@pytest.mark.parametrize("draw", [0.0, 1.0])  # a float64 just below 1 is 1 as float32
 def test_the_ends_of_the_noise_draw_possible_tokens(draw):
     next, state, log_probs = markov(6, 20)
     noise = np.full((20, 1), draw, "float32")
     tokens, _ = numpy(decoding.sample(next, state, batch_size=20, noise=noise, **{**COMMON, "max_length": 1}))
     wanted = log_probs[:, 0, START].argmax(-1) if draw == 0 else log_probs[:, 0, START, 2:].argmin(-1) + 2
     np.testing.assert_array_equal(tokens[:, 0], wanted)
+
+
+def test_a_draw_on_the_border_takes_the_next_token():
+    """Of two equal tokens, noise in [0, 0.5) draws the one and in [0.5, 1) the other."""
+    next = chain({START: {A: 0.5, B: 0.5}})
+    noise = np.array([[0.0], [0.5]], "float32")
+    tokens, _ = numpy(decoding.sample(next, (), batch_size=2, noise=noise, **{**COMMON, "max_length": 1}))
+    assert set(tokens[:, 0]) == {A, B}
 
 
 SEARCHES = [
@@ -337,13 +345,15 @@ def test_a_graph_of_unknown_batch_gives_the_same(search, how, rows, known, jit_c
     import tensorflow as tf
 
     next, state, _ = markov(8, rows)
-    how = {**how, "noise": how["noise"][:rows]} if "noise" in how else how
 
-    def run(*state):
-        return search(next, state, batch_size=rows if known else ops.shape(state[0])[0], **COMMON, **how)
+    def run(noise, *state):
+        given = {**how, "noise": noise} if "noise" in how else how
+        return search(next, state, batch_size=rows if known else ops.shape(noise)[0], **COMMON, **given)
 
-    graph = tf.function(run, [tf.TensorSpec([None], "int32")] * 2, jit_compile=jit_compile)
-    for eager, found in zip(numpy(run(*state)), numpy(graph(*state)), strict=True):
+    shapes = [tf.TensorSpec([None, 6]), *[tf.TensorSpec([None], "int32")] * 2]
+    graph = tf.function(run, shapes, jit_compile=jit_compile)
+    inputs = (uniform(rows, 6), *state)
+    for eager, found in zip(numpy(run(*inputs)), numpy(graph(*inputs)), strict=True):
         np.testing.assert_allclose(eager, found, rtol=1e-5)
 
 
