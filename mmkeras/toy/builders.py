@@ -1,6 +1,7 @@
 """The toy world as TensorFlow Datasets, so that toy and real data pass through the same code.
 
-    toy_pictures().as_dataset(split="train")       # writes the pictures on first use, then reads them
+    toy_pictures().as_dataset(split="train")       # draws the pictures on first use, then reads them
+    toy_speech("zh").as_dataset(split="test")      # the same scenes, said
 
 Like every TFDS dataset they lie under `~/tensorflow_datasets` (or TFDS_DATA_DIR, or `data_dir`).
 """
@@ -13,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from mmkeras.toy import render, scene
+from mmkeras.toy import render, scene, speak
 
 # How many scenes a split has: enough to learn the world in minutes on a laptop's two cores, and enough
 # of each test split that one picture counts for 0.2 %.
@@ -89,6 +90,45 @@ class ToyPictures(tfds.core.GeneratorBasedBuilder):
             )
 
 
+class ToySpeech(tfds.core.GeneratorBasedBuilder):
+    """The scenes of the toy pictures, one caption of each said by one of many voices, without noise."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [  # noqa: RUF012 (TFDS wants a list)
+        tfds.core.BuilderConfig(name=language) for language in scene.LANGUAGES
+    ]
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.__doc__,
+            license="Apache-2.0",
+            features=tfds.features.FeaturesDict(
+                {
+                    # 16,000 samples a second. As tfds.features.Audio, TFDS would store a sample in ten bytes.
+                    "audio": tfds.features.Tensor(
+                        shape=(None,), dtype=np.int16, encoding=tfds.features.Encoding.BYTES
+                    ),
+                    "caption": tfds.features.Text(),
+                    "voice": tfds.features.Text(),
+                    "index": tfds.features.Scalar(np.int64),  # of the scene, shared by all modalities
+                }
+            ),
+        )
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(split) for split in EXAMPLES}
+
+    def _generate_examples(self, split):
+        language = self.builder_config.name
+        for index in tqdm(range(EXAMPLES[split]), f"toy speech, {split}", delay=2, leave=False):
+            rng = scene.generator(split, index, "speech", language)
+            caption = scene.pick(rng, scene.captions(scene.sample(split, index), language))
+            voice = speak.voice(split, index, language)
+            sound = speak.speak(caption, voice, seed=index)
+            yield index, {"audio": sound, "caption": caption, "voice": voice.name, "index": index}
+
+
 def toy_pictures(
     image_size: int = 64, objects: int = 1, data_dir: str | os.PathLike | None = None
 ) -> ToyPictures:
@@ -102,7 +142,23 @@ def toy_pictures(
     config = ToyConfig(image_size, objects)
     if config.name in ToyPictures.builder_configs:  # TFDS wants those by their name
         config = config.name
-    builder = ToyPictures(config=config, data_dir=data_dir)
+    return _prepared(ToyPictures(config=config, data_dir=data_dir))
+
+
+def toy_speech(language: str = "en", data_dir: str | os.PathLike | None = None) -> ToySpeech:
+    """The builder of the toy world's speech, its files written if they are not there yet.
+
+    Args:
+        language: `"en"` or `"zh"`.
+        data_dir: where TFDS keeps its datasets; None: its own default.
+
+    Raises:
+        OSError: eSpeak NG is not installed.
+    """
+    return _prepared(ToySpeech(config=language, data_dir=data_dir))
+
+
+def _prepared(builder):
     tfds.display_progress_bar(False)  # it tells of each shard; one line of our own tells of the pictures
     try:
         with contextlib.redirect_stdout(io.StringIO()):

@@ -1,0 +1,151 @@
+"""Sound from anywhere, brought to one form: mono, float32 in -1..1, at the rate that is asked for.
+
+    read("speech.mp3", 16_000)              # (n,) float32
+    read(array, 16_000, sample_rate_hz=44_100)
+
+Files are read by libsndfile (wav, flac, ogg, mp3, aiff ...), rates changed by the SoX resampler.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+_FULL_SCALE = {"int16": 2**15, "int32": 2**31, "uint8": 2**7, "int8": 2**7}
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a file's header says."""
+
+    seconds: float
+    sample_rate_hz: int
+    channels: int
+
+
+def check(path: str | os.PathLike) -> Info:
+    """Looks at a file without reading all of it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no sound file that libsndfile knows, or holds no sound at all.
+    """
+    import soundfile
+
+    path = _existing(path)
+    try:
+        info = soundfile.info(path)
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"{path} is no sound file that can be read: {error.error_string}") from None
+    if info.frames <= 0:
+        raise ValueError(f"{path} lasts 0 seconds.")
+    return Info(info.frames / info.samplerate, info.samplerate, info.channels)
+
+
+def read(sound: Any, target_rate_hz: int, sample_rate_hz: int | None = None) -> np.ndarray:
+    """A clip as (n,) float32 in -1..1, mono (the mean of its channels), `target_rate_hz` samples a second.
+
+    Args:
+        sound: a path; or an array (n,) or (n, channels) of floats in -1..1 or of 8-, 16- or 32-bit ints.
+        target_rate_hz: the rate of the result.
+        sample_rate_hz: the rate of an array. A file knows its own.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read, is cut short, lasts 0 seconds, or holds NaN; an array of another kind or
+            without a rate.
+    """
+    if isinstance(sound, str | os.PathLike):
+        check(sound)
+        samples, rate, name = *_read_file(sound), os.fspath(sound)
+    else:
+        samples, rate, name = *_read_array(sound, sample_rate_hz), "the array"
+    if not np.isfinite(samples).all():
+        first = int(np.flatnonzero(~np.isfinite(samples).all(axis=tuple(range(1, samples.ndim))))[0])
+        raise ValueError(f"Expected finite samples. Received: {name} holds NaN or infinity, first at {first}")
+    if samples.ndim == 2:
+        samples = samples.mean(axis=1)
+    return resample(samples, rate, target_rate_hz)
+
+
+def resample(samples: np.ndarray, from_hz: float, to_hz: float) -> np.ndarray:
+    """(n,) float32 at one rate → (n * to / from,) float32 at another."""
+    if from_hz == to_hz:
+        return samples
+    import soxr
+
+    # its 16-bit quality: the rest would be below the noise of any recording
+    return soxr.resample(samples, from_hz, to_hz, quality="MQ")
+
+
+def to_int16(samples: np.ndarray) -> np.ndarray:
+    """Float -1..1 → int16; what is louder is cut off."""
+    return np.round(np.clip(samples, -1, 1) * (2**15 - 1)).astype(np.int16)
+
+
+def cut(samples: np.ndarray, sample_rate_hz: int, max_seconds: float) -> list[tuple[int, int]]:
+    """Cuts a long clip at its quietest places into pieces of at most `max_seconds`.
+
+    Returns:
+        Where each piece starts and ends, in samples; together they are the whole clip.
+    """
+    hop = max(sample_rate_hz // 100, 1)  # 10 ms
+    # what 200 ms around each place hold: a pause between words is quieter than the closure of a "t"
+    power = np.add.reduceat(samples.astype(np.float64) ** 2, np.arange(0, len(samples), hop))
+    power = np.convolve(power, np.hanning(21), mode="same")
+    most = max(int(max_seconds * sample_rate_hz) // hop, 1)
+    pieces, start = [], 0
+    while (len(samples) - start * hop) > most * hop:
+        least = start + max(most // 3, 1)
+        stop = least + int(np.argmin(power[least : start + most + 1]))
+        pieces.append((start * hop, stop * hop))
+        start = stop
+    return [*pieces, (start * hop, len(samples))]
+
+
+def _existing(path):
+    path = os.fspath(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"There is no file {path}")
+    return path
+
+
+def _read_file(path):
+    import soundfile
+
+    try:
+        samples, rate = soundfile.read(path, dtype="float32")
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"{path} is damaged and cannot be read to its end: {error.error_string}") from None
+    return samples, rate
+
+
+def _read_array(sound, rate):
+    samples = np.asarray(sound)
+    if samples.ndim not in (1, 2) or not samples.size:
+        raise ValueError(
+            f"Expected an array of shape (samples,) or (samples, channels), at least one sample. "
+            f"Received: shape={samples.shape}"
+        )
+    if samples.ndim == 2 and samples.shape[1] > samples.shape[0]:
+        raise ValueError(
+            f"Expected an array of shape (samples, channels). Received: shape={samples.shape}, which looks like "
+            f"(channels, samples); give its transpose"
+        )
+    if rate is None or isinstance(rate, bool) or not np.isreal(rate) or not rate > 0:
+        raise ValueError(
+            f"Expected an array to come with its rate, as in sample_rate_hz=16_000. "
+            f"Received: sample_rate_hz={rate!r}"
+        )
+    if samples.dtype.kind == "f":
+        samples = samples.astype(np.float32)
+    elif samples.dtype.name in _FULL_SCALE:
+        middle = 2**7 if samples.dtype == np.uint8 else 0  # 8-bit sound has no sign
+        samples = ((samples.astype(np.float64) - middle) / _FULL_SCALE[samples.dtype.name]).astype(np.float32)
+    else:
+        raise ValueError(
+            f"Expected floats in -1..1, or 8-, 16- or 32-bit ints, whose full scale is known. "
+            f"Received: dtype={samples.dtype}"
+        )
+    return samples, rate
