@@ -14,10 +14,11 @@ Every task is used in the same six lines:
 | task | package | input → output | chapter |
 |---|---|---|---|
 | captioning | `mmkeras.captioning` | image → text | 5.1 |
+| speech recognition | `mmkeras.speech_to_text` | speech → text | 5.2 |
 
-Bricks, none of which knows a task: `vocabulary`, `images`, `tables`, `sources`, `cache`, `layers`,
-`decoding`, `metrics`, `saving`, `explain`, `plots`. `toy` is the little world that everything can be
-learned in.
+Bricks, none of which knows a task: `vocabulary`, `images`, `audio`, `tables`, `sources`, `cache`, `layers`,
+`spectrogram`, `ctc`, `decoding`, `writing`, `metrics`, `saving`, `explain`, `plots`. `toy` is the little world
+that everything can be learned in.
 
 Submodules load on first use; importing mmkeras itself loads no TensorFlow.
 """
@@ -30,18 +31,23 @@ __version__ = "0.1.0"
 
 # Keras 3.15 warns whenever `fit` gets a tf.data.Dataset, because of its own default shuffle=True.
 warnings.filterwarnings("ignore", message="`shuffle=True` was passed, but will be ignored")
+# It cannot know how many batches there are where clips of like length share one, and takes their end for
+# an interruption.
+warnings.filterwarnings("ignore", message="Your input ran out of data; interrupting training")
 # TensorFlow counts the traces of all Keras models together, and so takes a few models for one that retraces.
 logging.getLogger("tensorflow").addFilter(
     lambda record: "triggered tf.function retracing" not in record.getMessage()
 )
+# TFDS warns of its own use of a name that it deprecated
+logging.getLogger("absl").addFilter(lambda record: ".dtype` is deprecated" not in record.getMessage())
 
 _SUBMODULES = (
-    "captioning", "toy",
-    "cache", "decoding", "demo", "explain", "images", "layers", "metrics", "plots", "saving", "sources",
-    "start", "tables", "vocabulary",
+    "captioning", "speech_to_text", "toy",
+    "audio", "cache", "ctc", "decoding", "demo", "explain", "images", "layers", "metrics", "plots", "saving",
+    "sources", "spectrogram", "start", "tables", "vocabulary", "writing",
 )  # fmt: skip
 
-__all__ = ["captioning", "load", "toy"]
+__all__ = ["captioning", "load", "speech_to_text", "toy"]
 
 
 def __getattr__(name: str):

@@ -130,8 +130,8 @@ def _read_array(sound, rate):
         )
     if samples.ndim == 2 and samples.shape[1] > samples.shape[0]:
         raise ValueError(
-            f"Expected an array of shape (samples, channels). Received: shape={samples.shape}, which looks like "
-            f"(channels, samples); give its transpose"
+            f"Expected an array of shape (samples, channels). Received: shape={samples.shape}, which looks "
+            f"like (channels, samples); give its transpose"
         )
     if rate is None or isinstance(rate, bool) or not np.isreal(rate) or not rate > 0:
         raise ValueError(

@@ -16,135 +16,173 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-TASKS = ("captioning",)
+# task → passes over the toy world that its preset is made for, where its model goes, options of its own
+TASKS = {
+    "captioning": (6, "captioner.keras", ("image_size", "weights", "fine_tune")),
+    "speech_to_text": (4, "transcriber.keras", ("head", "unit")),
+}
+_NAMES = " or ".join(TASKS)
 
-Language = Annotated[str, typer.Option(help="en (words) or zh (characters).")]
-Source = Annotated[str, typer.Option(help="toy, coco_captions, or a folder of pictures with a captions table.")]
+Task = Annotated[str, typer.Argument(help=_NAMES)]
+Language = Annotated[str, typer.Option(help="en or zh.")]
+Source = Annotated[
+    str, typer.Option(help="toy, a TFDS dataset (coco_captions, librispeech ...), or a folder with a table.")
+]
+Beams = Annotated[int, typer.Option(min=1, help="1 is greedy.")]
 
 
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option(help="Folder for the page.")] = Path("mmkeras-demo"),
     language: Language = "en",
-    epochs: Annotated[int, typer.Option(help="Passes over the toy pictures.")] = 6,
+    task: Annotated[list[str] | None, typer.Option(help=f"{_NAMES}; all by default.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the toy world.")] = None,
 ) -> None:
-    """Train image captioning on the toy world and write a page of what it sees (two to three minutes)."""
+    """Train each task on the toy world and write a page of what it learned (two to four minutes a task)."""
     with _clear_errors():
         import mmkeras
 
+        tasks = [_known(name) for name in task or TASKS]
         output.mkdir(parents=True, exist_ok=True)
-        package = mmkeras.captioning
-        captioner, data = _train(package, "toy", "toy", language, epochs)
-        captioner.save(output / "captioner.keras")
-        scores = _score(package, captioner, data)
-        section = mmkeras.demo.captioning_section(captioner, data, scores)
-        path = mmkeras.demo.write(output, [section])
-    typer.echo(f"\nLook at {path}\nUse it: mmkeras predict {output / 'captioner.keras'} photo.jpg")
+        sections = []
+        for name in tasks:
+            typer.echo(f"{name}: training on the toy world")
+            usual, file, _ = TASKS[name]
+            answerer, data = _train(name, "toy", "toy", language, epochs or usual)
+            answerer.save(output / file)
+            scores = _score(answerer, data)
+            sections.append(mmkeras.demo.SECTIONS[name](answerer, data, scores))
+            typer.echo("")
+        path = mmkeras.demo.write(output, sections)
+    typer.echo(f"Look at {path}\nUse it: mmkeras predict {output / TASKS[tasks[0]][1]} FILE")
 
 
 @app.command()
 def train(
-    task: Annotated[str, typer.Argument(help="captioning")],
+    task: Task,
     source: Source = "toy",
     preset: Annotated[str, typer.Option(help="document or toy.")] = "toy",
     language: Language = "en",
-    epochs: Annotated[int, typer.Option(min=1)] = 6,
+    epochs: Annotated[int | None, typer.Option(min=1, help="What the toy world takes, by default.")] = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
-    image_size: Annotated[int | None, typer.Option(help="Pixels; the preset's by default.")] = None,
-    weights: Annotated[str, typer.Option(help="auto, imagenet, none, or a file.")] = "auto",
-    fine_tune: Annotated[bool | None, typer.Option(help="Let the encoder learn too.")] = None,
-    output: Annotated[Path, typer.Option(help="Where the model goes.")] = Path("captioner.keras"),
+    image_size: Annotated[int | None, typer.Option(help="captioning: pixels; the preset's by default.")] = None,
+    weights: Annotated[str | None, typer.Option(help="captioning: auto, imagenet, none, or a file.")] = None,
+    fine_tune: Annotated[bool | None, typer.Option(help="captioning: let the encoder learn too.")] = None,
+    head: Annotated[str | None, typer.Option(help="speech_to_text: attention or ctc.")] = None,
+    unit: Annotated[str | None, typer.Option(help="speech_to_text: word or character.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Where the model goes, a .keras file.")] = None,
 ) -> None:
     """Train a task, score it on the test split, and save it."""
     with _clear_errors():
-        package = _task(task)
+        usual, file, own = TASKS[_known(task)]
+        output = output or Path(file)
         if output.suffix != ".keras" or not output.parent.is_dir():
             raise ValueError(
                 f"Expected --output to be a .keras file in a folder that exists. Received: {output}"
             )
-        overrides: dict[str, Any] = {"weights": None if weights == "none" else weights}
-        if image_size is not None:
-            overrides["image_size"] = image_size
-        if fine_tune is not None:
-            overrides["fine_tune"] = fine_tune
-        answerer, data = _train(package, source, preset, language, epochs, batch_size, **overrides)
+        given = {
+            "image_size": image_size,
+            "weights": weights,
+            "fine_tune": fine_tune,
+            "head": head,
+            "unit": unit,
+        }
+        options = {name: value for name, value in given.items() if value is not None}
+        if foreign := options.keys() - set(own):
+            raise ValueError(
+                f"{task} does not take {', '.join('--' + name.replace('_', '-') for name in sorted(foreign))}."
+            )
+        answerer, data = _train(task, source, preset, language, epochs or usual, batch_size, **options)
         answerer.save(output)
         typer.echo(f"Saved {output}")
-        _score(package, answerer, data)
+        _score(answerer, data)
 
 
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A .keras file.")],
     source: Source = "toy",
-    beams: Annotated[int, typer.Option(min=1, help="1 is greedy.")] = 1,
+    language: Annotated[str | None, typer.Option(help="en or zh; by default the model's.")] = None,
+    beams: Beams = 1,
 ) -> None:
     """Score a trained model on the test split of a source."""
     with _clear_errors():
         import mmkeras
 
         answerer = mmkeras.load(model)
-        data = mmkeras.captioning.data(
-            source,
-            language="en" if answerer.vocabulary.unit == "word" else "zh",
-            image_size=answerer.image_size,
-            vocabulary=answerer.vocabulary,
-            max_length=50,  # given, so that the training captions need not be counted
-        )
+        is_chinese = any("\u4e00" <= word[0] <= "\u9fff" for word in answerer.vocabulary.words)
+        language = language or ("zh" if is_chinese else "en")
+        data = _package(answerer).data(source, language=language, **answerer.data_options)
         if data.test is None:
-            raise ValueError(f"The source {source!r} has no pictures for testing.")
-        _score(mmkeras.captioning, answerer, data, beams=beams)
+            raise ValueError(f"The source {source!r} has nothing for testing.")
+        _score(answerer, data, beams=beams)
 
 
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="A .keras file.")],
-    inputs: Annotated[list[Path], typer.Argument(help="Pictures.", metavar="INPUT...")],
-    beams: Annotated[int, typer.Option(min=1, help="1 is greedy.")] = 1,
+    inputs: Annotated[list[Path], typer.Argument(help="Pictures or clips.", metavar="INPUT...")],
+    beams: Beams = 1,
     explain: Annotated[
-        Path | None, typer.Option(help="Folder for pictures of what each word looked at.")
+        Path | None, typer.Option(help="Folder for plots of what each word is read off.")
     ] = None,
 ) -> None:
-    """Answer for one or more inputs: a caption for each picture."""
+    """Answer for one or more inputs: a caption for each picture, a transcript for each clip."""
     with _clear_errors():
         import mmkeras
 
         answerer = mmkeras.load(model)
-        for path, caption in zip(inputs, answerer(inputs, beams=beams), strict=True):
-            typer.echo(f"{path}\t{caption}" if len(inputs) > 1 else caption)
+        answers = dict(zip(inputs, answerer(inputs, beams=beams), strict=True))
+        for path, answer in answers.items():
+            if answer is not None:  # a clip that cannot be read; a note has said so
+                typer.echo(f"{path}\t{answer}" if len(inputs) > 1 else answer)
         if explain:
             explain.mkdir(parents=True, exist_ok=True)
-            for path in inputs:
-                answerer.explain(path, beams=beams).plot(explain / f"{path.stem}.png")
+            for path, answer in answers.items():
+                if answer is not None:
+                    answerer.explain(path, beams=beams).plot(explain / f"{path.stem}.png")
 
 
-def _train(package, source, preset, language, epochs, batch_size=32, **overrides):
+def _train(task, source, preset, language, epochs, batch_size=32, *, unit=None, **overrides):
     import keras
 
-    keras.utils.set_random_seed(0)
-    sizes = {name: value for name, value in overrides.items() if name != "weights"}
-    size = package.model.with_overrides(preset, sizes)["image_size"]
-    data = package.data(source, language=language, image_size=size, batch_size=batch_size)
-    model = package.build(preset, vocabulary=data.vocabulary, **overrides)
-    data.refuse_fallback(model)
-    data = data.with_features(model)
-    model.fit(data.train, validation_data=data.validation, epochs=epochs)
-    return package.Captioner(model), data
-
-
-def _task(name):
     import mmkeras
 
-    if name not in TASKS:
-        raise ValueError(f"Expected TASK to be one of {', '.join(TASKS)}. Received: {name}")
-    return getattr(mmkeras, name)
+    keras.utils.set_random_seed(0)
+    package = getattr(mmkeras, task)
+    options: dict[str, Any] = {} if unit is None else {"unit": unit}
+    if task == "captioning":
+        if overrides.get("weights") == "none":
+            overrides["weights"] = None
+        sizes = {name: value for name, value in overrides.items() if name != "weights"}
+        sizes = mmkeras.layers.with_overrides(package.model.PRESETS, preset, sizes)
+        options["image_size"] = sizes["image_size"]
+    data = package.data(source, language=language, batch_size=batch_size, **options)
+    model = package.build(preset, vocabulary=data.vocabulary, **overrides)
+    if task == "captioning":
+        data.refuse_fallback(model)
+        data = data.with_features(model)
+    model.fit(data.train, validation_data=data.validation, epochs=epochs)
+    return mmkeras.saving.answerer(model), data
 
 
-def _score(package, answerer, data, **how):
+def _known(task):
+    if task not in TASKS:
+        raise ValueError(f"Expected TASK to be {_NAMES}. Received: {task}")
+    return task
+
+
+def _package(answerer):
+    import mmkeras
+
+    return getattr(mmkeras, answerer.model.name)
+
+
+def _score(answerer, data, **how):
     scores = {}
     for split in ("test", "test_unseen"):
         if getattr(data, split) is not None:
-            scores[split] = package.evaluate(answerer, getattr(data, split), **how)
+            scores[split] = _package(answerer).evaluate(answerer, getattr(data, split), **how)
             typer.echo(f"\n{split}")
             for name, value in scores[split].items():
                 typer.echo(f"  {name:18} {value:.3f}")

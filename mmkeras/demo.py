@@ -1,4 +1,4 @@
-"""The page that `mmkeras demo` writes: pictures, captions, and what each word looked at."""
+"""The page that `mmkeras demo` writes: what each task was given, what it made of it, and what it looked at."""
 
 import base64
 import html
@@ -10,6 +10,7 @@ from PIL import Image
 
 from mmkeras import plots
 
+_UNSEEN = "colours and shapes that training never showed together"
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; }
 body { margin: 2rem auto; max-width: 76rem; padding: 0 1rem; }
@@ -20,6 +21,8 @@ td { font-variant-numeric: tabular-nums; }
 .seen > img { width: 144px; height: 144px; border-radius: 6px; flex: none; }
 .caption { font-size: 1.15rem; margin: 0 0 .5rem; } .wrong { color: #b00020; } .right { color: #1b7f3b; }
 .words { display: flex; flex-wrap: wrap; gap: .5rem; }
+.heard { padding: 1rem 0; border-top: 1px solid #ddd; }
+.heard img { max-width: 100%; } audio { height: 2rem; width: 22rem; max-width: 100%; }
 figure { margin: 0; text-align: center; font-size: .85rem; }
 figure img { width: 80px; height: 80px; border-radius: 4px; display: block; }
 .note { color: #666; }
@@ -30,29 +33,58 @@ def captioning_section(captioner, data, scores: dict[str, dict[str, float]], pic
     """HTML: the scores, then the first pictures of both test splits with caption and attention."""
     from mmkeras.toy import scene
 
-    parts = ["<h2>Image captioning</h2>", _table(scores)]
-    for split, title in (
-        ("test", "New pictures"),
-        ("test_unseen", "Colours and shapes that training never showed together"),
-    ):
+    parts = [
+        "<h2>Image captioning</h2>",
+        "<p>Under each caption: the picture once a word, light where the model looked when it wrote it.</p>",
+        _table(scores),
+    ]
+    for split, title in (("test", "New pictures"), ("test_unseen", _UNSEEN.capitalize())):
         parts.append(f"<h3>{title}</h3>")
         batch = next(iter(getattr(data, split).unbatch().batch(pictures)))
         for picture, texts in zip(batch["image"].numpy(), batch["captions"].numpy(), strict=True):
             seen = captioner.explain(picture)
             truth = texts[0].decode()
             right = scene.parse(seen.caption) == scene.parse(truth)
-            mark = '<span class="right">✓</span>' if right else '<span class="wrong">✗</span>'
-            note = "" if right else f' <span class="note">it is: {html.escape(truth)}</span>'
             words = "".join(
                 f"<figure>{_image(plots.spotlight(_enlarged(picture), m))}{html.escape(word)}</figure>"
                 for word, m in zip(seen.words, seen.attention, strict=True)
             )
             parts.append(
                 f'<div class="seen">{_image(_enlarged(picture))}<div>'
-                f'<p class="caption">{mark} {html.escape(seen.caption)}{note}</p>'
+                f"{_answer(seen.caption, truth, right, 'it is')}"
                 f'<div class="words">{words}</div></div></div>'
             )
     return "\n".join(parts)
+
+
+def speech_section(transcriber, data, scores: dict[str, dict[str, float]], clips: int = 4) -> str:
+    """HTML: the scores, then the first clips of both test splits with sound, transcript and alignment."""
+    parts = [
+        "<h2>Speech to text</h2>",
+        "<p>Over each spectrogram: the words where the model heard them. Below: what it listened to.</p>",
+        _table(scores),
+    ]
+    for split, title in (
+        ("test", "Voices that training never heard"),
+        ("test_unseen", f"The same, and: {_UNSEEN}"),
+    ):
+        parts.append(f"<h3>{title}</h3>")
+        batch = next(iter(getattr(data, split).unbatch().batch(clips)))
+        sounds, lengths, texts = (batch[name].numpy() for name in ("audio", "length", "transcript"))
+        for sound, length, truth in zip(sounds, lengths, texts, strict=True):
+            heard = transcriber.explain(sound[:length], sample_rate_hz=transcriber.sample_rate_hz)
+            truth = truth.decode()
+            plot = io.BytesIO()
+            heard.plot().savefig(plot, dpi=90, format="png")
+            parts.append(
+                f'<div class="heard">{_answer(heard.text, truth, heard.text == truth, "it says")}'
+                f'<audio controls src="data:audio/wav;base64,{_wav(heard)}"></audio>'
+                f'<div><img alt="" src="data:image/png;base64,{_base64(plot)}"></div></div>'
+            )
+    return "\n".join(parts)
+
+
+SECTIONS = {"captioning": captioning_section, "speech_to_text": speech_section}
 
 
 def write(folder: Path, sections: list[str]) -> Path:
@@ -61,11 +93,16 @@ def write(folder: Path, sections: list[str]) -> Path:
     path.write_text(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>mmkeras demo</title>'
         f"<style>{_STYLE}</style><body><h1>What mmkeras learned just now</h1>"
-        f"<p>Trained on the toy world on this machine. Under each caption: the picture once a word, "
-        f"light where the model looked when it wrote that word.</p>{''.join(sections)}</body></html>",
+        f"<p>Trained on the toy world on this machine.</p>{''.join(sections)}</body></html>",
         encoding="utf-8",
     )
     return path
+
+
+def _answer(given, truth, is_right, it_is):
+    mark = '<span class="right">✓</span>' if is_right else '<span class="wrong">✗</span>'
+    note = "" if is_right else f' <span class="note">{it_is}: {html.escape(truth)}</span>'
+    return f'<p class="caption">{mark} {html.escape(given)}{note}</p>'
 
 
 def _table(scores):
@@ -88,4 +125,16 @@ def _enlarged(picture):
 def _image(picture):
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG")
-    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+    return f'<img alt="" src="data:image/png;base64,{_base64(buffer)}">'
+
+
+def _wav(heard):
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, heard.samples, heard.sample_rate_hz, format="WAV", subtype="PCM_16")
+    return _base64(buffer)
+
+
+def _base64(buffer):
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""What a model attended to, word by word."""
+"""What a model attended to, word by word: over a picture (`Explanation`) or over time (`Alignment`)."""
 
 import os
 from dataclasses import dataclass
@@ -30,3 +30,83 @@ class Explanation:
         from mmkeras import plots
 
         return plots.attention(self.picture, self.caption, self.words, self.attention, path)
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word (in Chinese: a character), from when to when it was said, in seconds."""
+
+    text: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """A transcript with the time of each word.
+
+    samples:        (n,) float32, what was heard
+    sample_rate_hz: of the samples
+    text:           the words joined
+    words:          each with its start and end
+    tokens:         the T words or characters that the model wrote
+    weights:        (T, S) float, what each token was read off: attention over S steps, or its probability
+    step_seconds:   how long a step is
+    log_mel:        (F, bands) what the model saw
+    hop_seconds:    from one frame of it to the next
+    """
+
+    samples: np.ndarray
+    sample_rate_hz: int
+    text: str
+    words: list[Word]
+    tokens: list[str]
+    weights: np.ndarray
+    step_seconds: float
+    log_mel: np.ndarray
+    hop_seconds: float
+
+    def plot(self, path: str | os.PathLike | None = None):
+        """The spectrogram with the words over it, and the weights below. Returns a matplotlib Figure.
+
+        Args:
+            path: where to write it as a picture as well (the suffix says as what).
+        """
+        from mmkeras import plots
+
+        return plots.alignment(self, path)
+
+
+def monotonic(weights: np.ndarray) -> list[tuple[int, int]]:
+    """Divides time among tokens that follow one another: each gets a stretch of steps, the best in sum.
+
+    Args:
+        weights: (T, S) at least 0, how much token t has to do with step s; T at most S.
+
+    Returns:
+        T pairs (start, end): token t has the steps start, ..., end - 1. The stretches touch; the first may
+        start late and the last end early, where no token has any weight.
+    """
+    tokens, steps = weights.shape
+    if tokens > steps:  # more tokens than steps: all that can be said is where each weighs most
+        peaks = np.maximum.accumulate(weights.argmax(axis=1))
+        return [(int(peak), int(peak) + 1) for peak in peaks]
+    gains = np.log(weights + 1e-6)
+    best = np.full((tokens, steps), -np.inf)
+    stayed = np.zeros((tokens, steps), bool)
+    best[0] = np.cumsum(gains[0])
+    stayed[0] = True
+    for step in range(1, steps):
+        stay, advance = best[1:, step - 1], best[:-1, step - 1]
+        stayed[1:, step] = stay >= advance
+        best[1:, step] = np.maximum(stay, advance) + gains[1:, step]
+    starts, step = [0] * tokens, steps - 1
+    for token in range(tokens - 1, 0, -1):
+        while stayed[token, step]:
+            step -= 1
+        starts[token] = step
+        step -= 1
+    weighty = np.flatnonzero(weights.max(axis=0) > 0.02 * weights.max())
+    starts[0] = min(int(weighty[0]), starts[1] - 1 if tokens > 1 else steps - 1) if len(weighty) else 0
+    end = max(int(weighty[-1]) + 1, starts[-1] + 1) if len(weighty) else steps
+    return list(zip(starts, [*starts[1:], end], strict=True))

@@ -26,6 +26,22 @@ class TokenEmbedding(keras.layers.Embedding):
 
 
 @keras.saving.register_keras_serializable("mmkeras")
+class TokenLogits(keras.layers.Dense):
+    """Vectors → logits over a vocabulary, which it carries. For heads without a `TokenEmbedding`."""
+
+    def __init__(self, vocabulary: Vocabulary | dict, **kwargs):
+        if isinstance(vocabulary, dict):
+            vocabulary = Vocabulary.from_config(vocabulary)
+        self.vocabulary = vocabulary
+        kwargs.pop("units", None)  # from a saved config: it is the vocabulary's size
+        # float32 also under mixed precision: a softmax over thousands of words needs it
+        super().__init__(len(vocabulary), **{"dtype": "float32", **kwargs})
+
+    def get_config(self):
+        return super().get_config() | {"vocabulary": self.vocabulary.get_config()}
+
+
+@keras.saving.register_keras_serializable("mmkeras")
 class GridFeatures(keras.layers.Layer):
     """Pictures → the grid of features that a convolutional network sees in them.
 
@@ -84,21 +100,24 @@ def attention_decoder(
     units: int,
     dropout: float,
     word_dropout: float = 0.0,
+    masked: bool = False,
     name: str = "decoder",
 ) -> keras.Model:
-    """LSTM with additive attention: whole captions when it trains, one step at a time when it writes.
+    """LSTM with additive attention: whole sentences when it trains, one step at a time when it writes.
 
     Each position's LSTM output asks, the additive score of Bahdanau et al. 2015 (arXiv:1409.0473)
     answers, and both together give the logits: the wiring of Luong et al. 2015 (arXiv:1508.04025).
     Nothing flows from the attention back into the LSTM, so teacher forcing is one LSTM call over the
-    whole caption. `word_dropout` hides whole words from it (Bowman et al. 2016, arXiv:1511.06349), so
+    whole sentence. `word_dropout` hides whole words from it (Bowman et al. 2016, arXiv:1511.06349), so
     that it must look where it would otherwise guess from the words before.
 
-    Inputs:  tokens (B, T) int32 · memory (B, N, memory_dim) · hidden, cell (B, units)
+    Inputs:  tokens (B, T) int32 · memory (B, N, memory_dim) · with `masked`: real (B, N) bool, which places of
+             the memory may be looked at · hidden, cell (B, units)
     Outputs: logits (B, T, V) · hidden, cell (B, units) after the last token · attention (B, T, N)
     """
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     memory = keras.Input((None, memory_dim), name="memory")
+    is_real = [keras.Input((None,), dtype="bool", name="real")] if masked else []
     state = [keras.Input((units,), name="hidden"), keras.Input((units,), name="cell")]
 
     x = TokenEmbedding(vocabulary, embedding_dim, name="embedding")(tokens)  # (B, T, E)
@@ -109,14 +128,14 @@ def attention_decoder(
     )  # (B, T, U)
     query = keras.layers.Dense(memory_dim, name="query")(x)  # (B, T, M)
     context, attention = keras.layers.AdditiveAttention(name="attention")(
-        [query, memory], return_attention_scores=True
+        [query, memory], mask=[None, *is_real] if masked else None, return_attention_scores=True
     )  # (B, T, M), (B, T, N)
     x = keras.layers.Concatenate()([x, context])
     x = keras.layers.Dense(units, activation="tanh", name="combine")(x)
     x = keras.layers.Dropout(dropout)(x)
     # float32 also under mixed precision: a softmax over thousands of words needs it
     logits = keras.layers.Dense(len(vocabulary), dtype="float32", name="logits")(x)  # (B, T, V)
-    return keras.Model([tokens, memory, *state], [logits, hidden, cell, attention], name=name)
+    return keras.Model([tokens, memory, *is_real, *state], [logits, hidden, cell, attention], name=name)
 
 
 @keras.saving.register_keras_serializable("mmkeras")
@@ -151,12 +170,50 @@ class TokenCrossentropy(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("mmkeras")
-def token_accuracy(y_true, y_pred):
-    """The share of real tokens whose most probable word is right, given the true words before it."""
-    right = ops.equal(ops.argmax(y_pred, axis=-1), ops.cast(y_true, "int64"))
-    return _mean_of_real(ops.cast(right, "float32"), y_true)
+class TokenAccuracy(keras.metrics.Metric):
+    """The share of real tokens whose most probable word is right, given the true words before it.
+
+    `y_true` (B, T) token ids, `y_pred` (B, T, V) logits. Counted over tokens, whatever batch they are in.
+    """
+
+    def __init__(self, name: str = "token_accuracy", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.right = self.add_variable((), initializer="zeros", name="right")
+        self.count = self.add_variable((), initializer="zeros", name="count")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        real = ops.cast(ops.not_equal(y_true, PAD), self.dtype)
+        right = ops.equal(ops.argmax(y_pred, axis=-1), ops.cast(y_true, "int64"))
+        self.right.assign_add(ops.sum(ops.cast(right, self.dtype) * real))
+        self.count.assign_add(ops.sum(real))
+
+    def result(self):
+        return ops.divide_no_nan(self.right, self.count)
 
 
 def _mean_of_real(values, tokens):
     real = ops.cast(ops.not_equal(tokens, PAD), values.dtype)
     return ops.sum(values * real) / ops.maximum(ops.sum(real), 1)
+
+
+def adam(learning_rate: float, decay_steps: int | None) -> keras.optimizers.Optimizer:
+    """Adam with clipped gradients, as every task compiles it.
+
+    Args:
+        learning_rate: at the start.
+        decay_steps: after which it has fallen to a fiftieth along a cosine; None: it stays.
+    """
+    if decay_steps:
+        learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps, alpha=0.02)
+    return keras.optimizers.Adam(learning_rate, global_clipnorm=5.0)
+
+
+def with_overrides(presets: dict[str, dict], preset: str, overrides: dict) -> dict:
+    """A preset's sizes, some of them replaced."""
+    if preset not in presets:
+        known = ", ".join(map(repr, presets))
+        raise ValueError(f"Expected preset to be one of {known}. Received: preset={preset!r}")
+    if unknown := overrides.keys() - presets[preset].keys():
+        known = ", ".join(presets[preset])
+        raise TypeError(f"Expected overrides among {known}. Received: {', '.join(sorted(unknown))}")
+    return presets[preset] | overrides

@@ -1,6 +1,7 @@
-"""How captions are scored: BLEU, ROUGE-L, CIDEr-D, each against several references.
+"""How texts are scored: captions by BLEU, ROUGE-L and CIDEr-D, transcripts by WER and CER.
 
     caption_scores([["a red circle", "one red disc"]], ["a red disc"])   # {"bleu_1": 1.0, ...}
+    recognition_scores(["a red circle"], ["a red disc"])                 # {"wer": 0.333, ...}
 
 Texts are words with blanks between them (Chinese: characters with blanks between them), already in
 one case and without punctuation. The numbers are those of pycocoevalcap, which COCO's leaderboard
@@ -8,6 +9,7 @@ uses, on such texts; unlike it, BLEU is exactly 0 where no n-gram matches.
 """
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 
@@ -94,6 +96,63 @@ def cider_d(references: References, candidates: Sequence[str]) -> float:
             score += cosines / 4 * math.exp(-(gap**2) / (2 * sigma**2))
         total += 10 * score / len(texts)
     return total / len(candidates)
+
+
+def recognition_scores(references: Sequence[str], candidates: Sequence[str]) -> dict[str, float]:
+    """Word and character error rate of the whole corpus, by jiwer.
+
+    Args:
+        references: what was said, already in one case and without punctuation.
+        candidates: what was written for each.
+
+    Returns:
+        `wer` and `cer`, and `wer`'s parts `substitutions`, `insertions`, `deletions`; all per word (`cer`: per
+        character) of the references. Where no reference has two words (Chinese), the parts are those of `cer`
+        and `wer` is left out.
+
+    Raises:
+        ValueError: nothing to score, or lists of different lengths.
+    """
+    import jiwer
+
+    if not len(references) or len(references) != len(candidates):
+        raise ValueError(
+            f"Expected as many references as candidates, at least one. Received: "
+            f"len(references)={len(references)}, len(candidates)={len(candidates)}"
+        )
+    references, candidates = list(references), list(candidates)
+    characters = jiwer.process_characters(references, candidates)
+    has_words = any(" " in text for text in references)
+    parts = jiwer.process_words(references, candidates) if has_words else characters
+    count = max(parts.hits + parts.substitutions + parts.deletions, 1)
+    return {
+        **({"wer": parts.wer} if has_words else {}),
+        "cer": characters.cer,
+        **{name: getattr(parts, name) / count for name in ("substitutions", "insertions", "deletions")},
+    }
+
+
+def name_collapse(texts: Sequence[str], text: str, input: str) -> None:
+    """Warns where a model has collapsed: empty texts, or one text whatever the input.
+
+    Args:
+        texts: what it wrote.
+        text: what one of them is called (`"caption"`).
+        input: what one of them was written for (`"picture"`).
+    """
+    if empty := sum(not written for written in texts):
+        warnings.warn(
+            f"Collapse: {empty} of {len(texts)} {text}s are empty. The model ends before the first word; "
+            f"train it longer.",
+            stacklevel=3,
+        )
+    written, times = Counter(texts).most_common(1)[0]
+    if times == len(texts) > 1 and written:
+        warnings.warn(
+            f"Collapse: all {times} {input}s got the same {text}, {written!r}. The model has not learned to "
+            f"attend to the {input} yet; train it longer, or lower the learning rate.",
+            stacklevel=3,
+        )
 
 
 def _bleus(references, candidates, max_order):

@@ -2,11 +2,15 @@
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 from PIL import Image
+
+if TYPE_CHECKING:
+    from mmkeras.explain import Alignment
 
 # matplotlib's own font has no Chinese; these come with the systems or with their font packages.
 _CHINESE_FONTS = (
@@ -64,6 +68,53 @@ def attention(
         axis.set_title(title, fontproperties=font, fontsize=11)
     if font:
         figure.suptitle(caption, fontproperties=font, fontsize=12)
+    if path is not None:
+        figure.savefig(path, dpi=120)
+    return figure
+
+
+def alignment(aligned: "Alignment", path: str | os.PathLike | None = None) -> Figure:
+    """A clip's spectrogram with each word over the time it was said; below, what each token was read off.
+
+    Args:
+        aligned: from `Transcriber.explain`.
+        path: where to write the figure as well.
+    """
+    seconds = len(aligned.samples) / aligned.sample_rate_hz
+    font = _font(aligned.text)
+    rows = max(len(aligned.tokens), 1)
+    width = min(max(3.2 * seconds, 7), 30)
+    figure = Figure(figsize=(width, 2.6 + 0.19 * rows), layout="constrained")
+    heard, read = figure.subplots(2, 1, sharex=True, height_ratios=(2, 0.17 * rows + 0.3))
+    extent = (0, len(aligned.log_mel) * aligned.hop_seconds, 0, aligned.log_mel.shape[1])
+    heard.imshow(
+        aligned.log_mel.T, origin="lower", aspect="auto", extent=extent, cmap="magma", interpolation="none"
+    )
+    heard.set_ylabel("mel band")
+    for number, word in enumerate(aligned.words):
+        for edge in (word.start, word.end):
+            heard.axvline(edge, color="white", linewidth=0.8, alpha=0.7)
+        # without a font for the word its number stands for it
+        label = word.text if font else str(number + 1)
+        middle = (word.start + word.end) / 2
+        heard.text(
+            middle,
+            1.02,
+            label,
+            transform=heard.get_xaxis_transform(),
+            ha="center",
+            va="bottom",
+            fontproperties=font,
+        )
+    extent = (0, aligned.weights.shape[1] * aligned.step_seconds, len(aligned.tokens) - 0.5, -0.5)
+    if aligned.tokens:
+        read.imshow(aligned.weights, aspect="auto", extent=extent, cmap="Blues", vmin=0, interpolation="none")
+        read.set_yticks(range(len(aligned.tokens)))
+        shown = ["␣" if token == " " else token for token in aligned.tokens]
+        labels = shown if font else range(1, len(shown) + 1)
+        read.set_yticklabels(labels, fontproperties=font, fontsize=8)
+    read.set_xlabel("seconds")
+    read.set_xlim(0, seconds)
     if path is not None:
         figure.savefig(path, dpi=120)
     return figure

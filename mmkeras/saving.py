@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 # model name → where its answering class lives
-ANSWERERS = {"captioning": ("mmkeras.captioning", "Captioner")}
+ANSWERERS = {
+    "captioning": ("mmkeras.captioning", "Captioner"),
+    "speech_to_text": ("mmkeras.speech_to_text", "Transcriber"),
+}
 
 
 def save(model: "keras.Model", path: str | os.PathLike) -> None:
@@ -55,10 +58,22 @@ def load(path: str | os.PathLike):
         model = keras.saving.load_model(path)
     except (TypeError, ValueError, KeyError, OSError) as error:
         raise ValueError(f"{str(path)!r} cannot be read as a Keras model: {error}") from error
+    try:
+        return answerer(model)
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r}: {error}") from None
+
+
+def answerer(model: "keras.Model"):
+    """What answers with a model: a `Captioner` for a captioning model, and so on.
+
+    Raises:
+        ValueError: it is not a model of mmkeras.
+    """
     if model.name not in ANSWERERS:
         known = ", ".join(map(repr, ANSWERERS))
         raise ValueError(
-            f"{str(path)!r} holds a model named {model.name!r}, which is none of mmkeras's: {known}. Load it "
+            f"The model is named {model.name!r}, which is none of mmkeras's: {known}. If it is a file, load it "
             f"with keras.saving.load_model."
         )
     module, name = ANSWERERS[model.name]

@@ -1,12 +1,14 @@
-"""Captions tables: which text belongs to which file, in the formats that people have.
+"""Tables of captions or transcripts: which text belongs to which file, in the formats that people have.
 
     read("photos/captions.csv")   # [Row(file='beach.jpg', texts=['two dogs on a beach', ...], split=None), ...]
+    read("LJSpeech-1.1/metadata.csv")    # [Row(file='LJ001-0001', texts=['printing, in ...']), ...]
 
 | format | looks like |
 |---|---|
 | CSV or TSV with a header | `image,caption` (Flickr8k as captions.txt), in any order, among other columns |
 | Flickr8k.token.txt | `beach.jpg#0<TAB>two dogs on a beach` |
 | COCO's annotation JSON | `{"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}` |
+| LJSpeech's metadata.csv | `LJ001-0001|as printed|as spoken`: no header, no suffix; the last column is taken |
 
 A column named `split` (train, validation, test) divides the rows as it says.
 """
@@ -17,10 +19,16 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-FILE_COLUMNS = ("image", "image_name", "file_name", "filename", "file", "path")
-TEXT_COLUMNS = ("caption", "text", "sentence", "comment")
+FILE_COLUMNS = (
+    "image", "image_name", "audio", "audio_file", "wav", "wav_filename", "clip", "file_name", "filename",
+    "file", "path",
+)  # fmt: skip
+TEXT_COLUMNS = ("caption", "transcript", "transcription", "text", "sentence", "comment")
 SPLITS = ("train", "validation", "test")
-_PATTERNS = ("*caption*.csv", "*caption*.tsv", "*caption*.txt", "*.token.txt", "*caption*.json")
+PATTERNS = {
+    "captions": ("*caption*.csv", "*caption*.tsv", "*caption*.txt", "*.token.txt", "*caption*.json"),
+    "transcripts": ("metadata.csv", "*transcript*.csv", "*transcript*.tsv", "*transcript*.txt"),
+}
 
 
 @dataclass
@@ -32,24 +40,30 @@ class Row:
     split: str | None = None
 
 
-def find(folder: Path, name: str | None = None) -> Path:
-    """The captions table of a folder: the one called `name`, or the only file that looks like one."""
+def find(folder: Path, name: str | None = None, of: str = "captions") -> Path:
+    """The table of a folder: the one called `name`, or the only file that looks like one.
+
+    Args:
+        folder: where to look.
+        name: of the table.
+        of: `"captions"` or `"transcripts"`; they are usually called otherwise.
+    """
     if name is not None:
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"There is no captions table {folder / name}. Received: table={name!r}")
+            raise FileNotFoundError(f"There is no table {folder / name}. Received: table={name!r}")
         return folder / name
-    found = sorted({path for pattern in _PATTERNS for path in folder.glob(pattern)})
+    found = sorted({path for pattern in PATTERNS[of] for path in folder.glob(pattern)})
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         raise ValueError(
-            f"Expected one captions table in {folder} (a file like {', '.join(_PATTERNS)}). "
+            f"Expected one table of {of} in {folder} (a file like {', '.join(PATTERNS[of])}). "
             f"Received: {names}. Name it with table='...'"
         )
     return found[0]
 
 
 def read(path: Path, encoding: str = "utf-8-sig") -> list[Row]:
-    """Reads a captions table.
+    """Reads a table of captions or transcripts.
 
     Args:
         path: a .csv, .tsv, .txt or .json file.
@@ -65,7 +79,7 @@ def read(path: Path, encoding: str = "utf-8-sig") -> list[Row]:
     rows: dict[str, Row] = {}
     for where, file, caption, split in pairs:
         if not file.strip() or not caption.strip():
-            missing = "file name" if not file.strip() else f"caption for {file!r}"
+            missing = "file name" if not file.strip() else f"text for {file!r}"
             raise ValueError(f"{path.name}, {where}: the {missing} is empty. Fill it in or remove the row.")
         if split not in (None, *SPLITS):
             raise ValueError(f"{path.name}, {where}: expected split to be one of {SPLITS}. Received: {split!r}")
@@ -74,23 +88,23 @@ def read(path: Path, encoding: str = "utf-8-sig") -> list[Row]:
             raise ValueError(f"{path.name}, {where}: {file!r} is in two splits, {row.split!r} and {split!r}.")
         row.texts.append(caption.strip())
     if not rows:
-        raise ValueError(f"{path.name} holds no captions.")
+        raise ValueError(f"{path.name} holds no texts.")
     return list(rows.values())
 
 
 def locate(folder: Path, rows: list[Row]) -> list[Path]:
-    """The file of each row, looked for in the folder and its sub-folders.
+    """The file of each row, looked for in the folder and its sub-folders; a suffix may be missing.
 
     Raises:
         FileNotFoundError: files are missing; the message counts them and names the first.
     """
     here = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    by_name = {path.name: path for path in here.values()}
+    by_name = {path.stem: path for path in here.values()} | {path.name: path for path in here.values()}
     paths = [here.get(row.file) or by_name.get(Path(row.file).name) for row in rows]
     missing = [row.file for row, path in zip(rows, paths, strict=True) if path is None]
     if missing:
         raise FileNotFoundError(
-            f"{len(missing)} of the {len(rows)} files in the captions table are not in {folder} or its "
+            f"{len(missing)} of the {len(rows)} files in the table are not in {folder} or its "
             f"sub-folders: {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}"
         )
     return paths
@@ -139,7 +153,16 @@ def _read_lines(path, text):
                     )
                 yield f"line {number}", file.rpartition("#")[0] or file, caption, None
         return
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if "\t" in first else ",")
+    if "|" in first and first.split("|")[0].strip().lower() not in FILE_COLUMNS:  # LJ001-0001|text|text
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                file, *texts = line.rstrip("\r").split("|")
+                if not texts:
+                    raise ValueError(f"{path.name}, line {number}: expected file|text. Received: {line!r}")
+                yield f"line {number}", file, texts[-1], None
+        return
+    delimiter = next((mark for mark in "\t|" if mark in first), ",")
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
     file_column = next((columns[name] for name in FILE_COLUMNS if name in columns), None)
     text_column = next((columns[name] for name in TEXT_COLUMNS if name in columns), None)

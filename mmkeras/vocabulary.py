@@ -5,6 +5,7 @@ vocabulary.encode("a red square")      # [2, 4, 7, 8, 3]: <start> a red square <
 vocabulary.decode([2, 4, 7, 8, 3, 0])  # 'a red square'
 """
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -21,8 +22,8 @@ class Vocabulary:
 
     Args:
         words: the words after the four special ones, in the order of their ids.
-        unit: `"word"`: text is split at blanks. `"character"`: each character is a token and blanks
-            are dropped (Chinese).
+        unit: `"word"`: text is split at blanks. `"character"`: each character is a token, the blank between
+            words too; beside Chinese characters blanks mean nothing and are dropped.
     """
 
     def __init__(self, words: Iterable[str], unit: str = "word"):
@@ -95,7 +96,7 @@ class Vocabulary:
     def split(self, text: str) -> list[str]:
         """'A red circle!' → ['a', 'red', 'circle']"""
         words = text.lower().translate(_KEPT).split()
-        return words if self.unit == "word" else list("".join(words))
+        return words if self.unit == "word" else list(_BESIDE_CHINESE.sub("", " ".join(words)))
 
     def join(self, words: Iterable[str]) -> str:
         return (" " if self.unit == "word" else "").join(words)
@@ -129,11 +130,14 @@ class Vocabulary:
         kept = tf.strings.regex_replace(
             tf.strings.lower(texts, encoding="utf-8"),
             r"[^\p{L}\p{N}\p{M}']+",  # what _Kept makes blank
-            " " if self.unit == "word" else "",
+            " ",
         )
-        words = (  # (n, time) ragged
-            tf.strings.split(kept) if self.unit == "word" else tf.strings.unicode_split(kept, "UTF-8")
-        )
+        if self.unit == "word":
+            words = tf.strings.split(kept)  # (n, time) ragged
+        else:  # RE2 has no lookaround: the blanks before Chinese characters go, then those behind
+            kept = tf.strings.regex_replace(tf.strings.strip(kept), f" ([{_CHINESE}])", r"\1")
+            kept = tf.strings.regex_replace(kept, f"([{_CHINESE}]) ", r"\1")
+            words = tf.strings.unicode_split(kept, "UTF-8")
         ids = tf.ragged.map_flat_values(table.lookup, words)
         edge = tf.ones_like(texts, tf.int32)[:, None]  # (n, 1)
         return tf.concat([START * edge, ids, END * edge], axis=1)
@@ -157,3 +161,6 @@ class _Kept(dict):
 
 
 _KEPT = _Kept()
+# Han characters (Unicode's blocks of unified and compatibility ideographs), and kana
+_CHINESE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_BESIDE_CHINESE = re.compile(f" (?=[{_CHINESE}])|(?<=[{_CHINESE}]) ")

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 import mmkeras
+from mmkeras.toy import builders
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +30,20 @@ def _seeded():
 @pytest.fixture(scope="session")
 def toy_data():
     return mmkeras.captioning.data("toy")
+
+
+@pytest.fixture(scope="session")
+def small_toy(tmp_path_factory):
+    """A folder with a small edition of the toy world's speech, for `data_dir`."""
+    folder = tmp_path_factory.mktemp("small_toy")
+    counts = dict(builders.EXAMPLES)
+    builders.EXAMPLES.update(train=96, validation=16, test=16, test_unseen=16)
+    try:
+        for language in ("en", "zh"):
+            builders.toy_speech(language, folder)
+    finally:
+        builders.EXAMPLES.update(counts)
+    return folder
 
 
 @pytest.fixture

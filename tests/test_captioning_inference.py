@@ -252,6 +252,6 @@ def test_a_missing_split_is_named(trained):
 def test_tf_is_not_needed_to_be_eager(trained, pictures):
     """The whole of decoding is one graph."""
     captioner, _ = trained
-    writer = next(iter(captioner._writers.values()))
+    writer = next(iter(captioner._writer._graphs.values()))
     graph = tf.function(writer.call).get_concrete_function({"image": tf.constant(pictures)})
     assert any("while" in op.type.lower() for op in graph.graph.get_operations())

@@ -22,8 +22,17 @@ LOGITS = np.log([[[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25,
 def test_loss_and_accuracy_count_real_tokens_alone(tokens, probabilities, right):
     loss = layers.TokenCrossentropy()(np.array(tokens), LOGITS)
     assert float(loss) == pytest.approx(-np.log(probabilities).mean(), rel=1e-5)
-    accuracy = layers.token_accuracy(np.array(tokens), LOGITS)
-    assert float(accuracy) == pytest.approx(right / len(probabilities))
+    accuracy = layers.TokenAccuracy()
+    accuracy.update_state(np.array(tokens), LOGITS)
+    assert float(accuracy.result()) == pytest.approx(right / len(probabilities))
+
+
+def test_accuracy_counts_tokens_and_not_batches():
+    accuracy = layers.TokenAccuracy()
+    accuracy.update_state(np.array([[3, 1, 2]]), LOGITS)  # one of three
+    accuracy.update_state(np.array([[3, 0, 0]]), LOGITS)  # one of one
+    accuracy.update_state(np.zeros((0, 3), int), LOGITS[:0])
+    assert float(accuracy.result()) == pytest.approx(2 / 4)
 
 
 def test_label_smoothing_asks_all_words_for_their_share():

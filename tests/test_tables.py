@@ -33,6 +33,9 @@ COCO = {
         # Flickr8k as it came from its makers
         ("Flickr8k.token.txt", "a.jpg#0\ttwo dogs, on a beach\nb.jpg#0\ta cat\na.jpg#1\tdogs\n"),
         ("captions_val2014.json", json.dumps(COCO)),
+        ("captions.csv", "image|caption\na.jpg|two dogs, on a beach\nb.jpg|a cat\na.jpg|dogs\n"),
+        # LJSpeech's layout, without a header
+        ("captions.csv", "a.jpg|2 dogs|two dogs, on a beach\nb.jpg|1 cat|a cat\na.jpg|dogs|dogs\n"),
     ],
 )
 def test_every_format_gives_the_same_rows(tmp_path, name, content):
@@ -64,8 +67,8 @@ def test_a_split_column_and_windows_files_are_understood(tmp_path):
         ),
         (b"picture,words\na.jpg,hello\n", "header.*Received: 'picture,words'"),
         (b"", "header"),
-        (b"image,caption\n", "no captions"),
-        (b"image,caption\na.jpg,fine\nb.jpg,  \n", r"line 3: the caption for 'b\.jpg' is empty"),
+        (b"image,caption\n", "no texts"),
+        (b"image,caption\na.jpg,fine\nb.jpg,  \n", r"line 3: the text for 'b\.jpg' is empty"),
         (b"image,caption\n,a dog\n", "line 2: the file name is empty"),
         (b"image,caption,split\na.jpg,a dog,dev\n", "line 2: expected split .* Received: 'dev'"),
         (b"image,caption,split\na.jpg,a,train\na.jpg,b,test\n", "two splits"),
@@ -108,5 +111,6 @@ def test_pictures_are_found_in_sub_folders_and_missing_ones_named(tmp_path):
     (tmp_path / "b.jpg").touch()
     rows = [tables.Row("a.jpg"), tables.Row("b.jpg")]
     assert tables.locate(tmp_path, rows) == [tmp_path / "Images" / "a.jpg", tmp_path / "b.jpg"]
+    assert tables.locate(tmp_path, [tables.Row("b")]) == [tmp_path / "b.jpg"]  # without its suffix
     with pytest.raises(FileNotFoundError, match=r"1 of the 3 files .*: c\.jpg"):
         tables.locate(tmp_path, [*rows, tables.Row("c.jpg")])

@@ -32,9 +32,15 @@ def test_tensors_are_encoded_as_strings_are(unit):
     assert encoded == [vocabulary.encode(text) for text in TEXTS]
 
 
-def test_characters_are_joined_without_blanks():
-    vocabulary = Vocabulary.count(["左上角 有一个圆形"], "character")
-    assert vocabulary.decode(vocabulary.encode("左上角有一个圆形")) == "左上角有一个圆形"
+def test_characters_keep_the_blanks_of_english_and_drop_those_of_chinese():
+    vocabulary = Vocabulary.count(["左上角 有一个圆形", "a red circle"], "character")
+    for text, expected in (
+        ("左上角, 有一个圆形", "左上角有一个圆形"),
+        ("  A  red, circle! ", "a red circle"),
+        ("a red 圆形 a red", "a red圆形a red"),
+    ):
+        assert vocabulary.decode(vocabulary.encode(text)) == expected
+        assert vocabulary.encode_tensor(tf.constant([text])).to_list() == [vocabulary.encode(text)]
 
 
 def test_counting_keeps_the_frequent_words_in_a_fixed_order():

@@ -16,12 +16,13 @@ import keras
 import tensorflow as tf
 from tqdm import tqdm
 
-from mmkeras import cache, sources
+from mmkeras import cache
+from mmkeras.sources import Split, pictures
 from mmkeras.vocabulary import PAD, Vocabulary
 
 # A training set this small is kept decoded in memory; a larger one is read again each epoch, and
 # shuffled within a buffer of this size.
-IN_MEMORY_BYTES = 256 * 2**20
+IN_MEMORY_MB = 256
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class TaskData:
     source: str
     image_size: int
     max_length: int
-    _splits: dict[str, sources.Split] = dataclasses.field(repr=False)
+    _splits: dict[str, Split] = dataclasses.field(repr=False)
     _options: dict = dataclasses.field(repr=False)
 
     def with_features(self, model: keras.Model) -> "TaskData":
@@ -133,7 +134,7 @@ def data(
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"Expected batch_size to be a positive int. Received: batch_size={batch_size!r}")
     size = image_size or (64 if source == "toy" else 224)
-    splits = sources.read(source, language, size, **options)
+    splits = pictures.read(source, language, size, **options)
     unit = "word" if language == "en" else "character"
     lengths: Counter[int] = Counter()
     if vocabulary is None or max_length is None:
@@ -158,7 +159,7 @@ def data(
 def _noting_lengths(split, unit, lengths):
     """The captions of a split; how many tokens each has is counted in `lengths` on the way."""
     splitter = Vocabulary((), unit)
-    for texts in tqdm(split.captions(), "captions", total=split.count, delay=2, leave=False):
+    for texts in tqdm(split.texts(), "captions", total=split.count, delay=2, leave=False):
         for text in texts:
             lengths[len(splitter.encode(text))] += 1
             yield text
@@ -198,11 +199,11 @@ def _assemble(splits, **options):
 
 def _for_fit(split, *, training, vocabulary, image_size, max_length, batch_size, seed, source):
     dataset = split.examples()
-    fits = IN_MEMORY_BYTES // (image_size**2 * 3)  # pictures
-    if split.count <= fits:
+    if split.megabytes <= IN_MEMORY_MB:
         dataset = dataset.cache()
     if training:
-        dataset = dataset.shuffle(min(split.count, fits), seed=seed)
+        share = min(1, IN_MEMORY_MB / split.megabytes)
+        dataset = dataset.shuffle(int(split.count * share), seed=seed)
 
     def pair(example, number):
         captions = example["captions"]

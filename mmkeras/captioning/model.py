@@ -86,7 +86,7 @@ def build(
         ValueError, TypeError: a preset or override that nobody knows, or a weights file of another layout.
         OSError: `weights="imagenet"` where they cannot be had, or a weights file that is not there.
     """
-    sizes = with_overrides(preset, overrides)
+    sizes = layers.with_overrides(PRESETS, preset, overrides)
     vocabulary = Vocabulary.of(vocabulary)
 
     encoder = image_encoder(sizes["encoder"], sizes["image_size"], sizes["units"], weights, sizes["fine_tune"])
@@ -104,28 +104,12 @@ def build(
     logits, *_ = decoder([tokens, memory, hidden, cell])  # (B, T, V)
     model = keras.Model({"image": image, "tokens": tokens}, logits, name=TASK)
     if compile:
-        learning_rate = sizes["learning_rate"]
-        if sizes["decay_steps"]:
-            learning_rate = keras.optimizers.schedules.CosineDecay(
-                learning_rate, sizes["decay_steps"], alpha=0.02
-            )
         model.compile(
-            keras.optimizers.Adam(learning_rate, global_clipnorm=5.0),
+            layers.adam(sizes["learning_rate"], sizes["decay_steps"]),
             loss=layers.TokenCrossentropy(sizes["label_smoothing"]),
-            metrics=[layers.token_accuracy],
+            metrics=[layers.TokenAccuracy()],
         )
     return model
-
-
-def with_overrides(preset: str, overrides: dict) -> dict:
-    """A preset's sizes, some of them replaced."""
-    if preset not in PRESETS:
-        known = ", ".join(map(repr, PRESETS))
-        raise ValueError(f"Expected preset to be one of {known}. Received: preset={preset!r}")
-    if unknown := overrides.keys() - PRESETS[preset].keys():
-        known = ", ".join(PRESETS[preset])
-        raise TypeError(f"Expected overrides among {known}. Received: {', '.join(sorted(unknown))}")
-    return PRESETS[preset] | overrides
 
 
 def image_encoder(

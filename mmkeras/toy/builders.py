@@ -122,8 +122,7 @@ class ToySpeech(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, split):
         language = self.builder_config.name
         for index in tqdm(range(EXAMPLES[split]), f"toy speech, {split}", delay=2, leave=False):
-            rng = scene.generator(split, index, "speech", language)
-            caption = scene.pick(rng, scene.captions(scene.sample(split, index), language))
+            caption = speak.caption(split, index, language)
             voice = speak.voice(split, index, language)
             sound = speak.speak(caption, voice, seed=index)
             yield index, {"audio": sound, "caption": caption, "voice": voice.name, "index": index}

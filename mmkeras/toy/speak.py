@@ -1,7 +1,7 @@
 """How the toy world sounds: eSpeak NG says its captions, in many voices.
 
-    who = voice("test", 0)                                   # Voice(name='en-us+f3', rate=171, pitch=42)
-    speak("a small red circle at the top left", who)         # (n,) int16, 16,000 samples a second
+    voice("test", 0)                               # Voice(name='en-us+f3', rate=171, pitch=42)
+    speak(caption("test", 0), voice("test", 0))    # (n,) int16, 16,000 samples a second
 
 eSpeak NG is a formant synthesiser: a person is a set of formants and an accent, so that a voice of `test` is
 as unknown to a model that learned from those of `train` as another person would be.
@@ -27,12 +27,12 @@ SAMPLE_RATE_HZ = 16_000
 _ACCENTS = {"en": ("en-us", "en", "en-gb-x-rp", "en-029", "en-gb-scotland"), "zh": ("cmn",)}
 _SPEAKERS = {
     "train": (
-        "m1", "m2", "m3", "m4", "m6", "m7", "f1", "f2", "f4", "Alex", "Andy", "Annie", "Michael", "adam",
+        "m1", "m2", "m3", "m4", "m6", "m7", "f1", "f2", "f4", "Alex", "Alicia", "Andy", "Michael", "adam",
         "anika", "belinda", "benjamin", "edward", "ian", "john", "linda", "steph", "travis", "zac",
     ),
     "validation": ("m5", "f5", "david"),
-    "test": ("m8", "f3", "Mike", "Alicia", "victor"),
-    "test_unseen": ("m8", "f3", "Mike", "Alicia", "victor"),
+    "test": ("m8", "f3", "Annie", "Mike", "victor"),
+    "test_unseen": ("m8", "f3", "Annie", "Mike", "victor"),
 }  # fmt: skip
 # Words a minute; eSpeak NG counts Mandarin so that the same number is much slower.
 _RATES = {"en": (140, 200), "zh": (190, 270)}
@@ -62,6 +62,12 @@ def voice(split: str, index: int, language: str = "en") -> Voice:
 
     accent, speaker = scene.pick(rng, _ACCENTS[language]), scene.pick(rng, _SPEAKERS[split])
     return Voice(f"{accent}+{speaker}", between(*_RATES[language]), between(*_PITCHES))
+
+
+def caption(split: str, index: int, language: str = "en") -> str:
+    """What utterance number `index` of a split says: one of the captions of scene number `index`."""
+    rng = scene.generator(split, index, "speech", language)
+    return scene.pick(rng, scene.captions(scene.sample(split, index), language))
 
 
 def speak(text: str, voice: Voice, seed: int = 0) -> np.ndarray:
@@ -142,7 +148,7 @@ def _installed():
     if path is None:
         raise OSError(
             "The toy world speaks through eSpeak NG, which is not installed. Either `pip install "
-            "espeakng-loader`, or install the system's library (Debian and Ubuntu: `apt install libespeak-ng1`, "
+            "espeakng-loader`, or install the system's library (Debian, Ubuntu: `apt install libespeak-ng1`; "
             "macOS: `brew install espeak-ng`)."
         )
     return path, None

@@ -1,37 +1,16 @@
-"""Pictures with captions, from wherever they come: the toy world, TensorFlow Datasets, a user's own folder.
+"""Pictures with captions: the toy world, TensorFlow Datasets, a folder with a captions table.
 
-A brick below the tasks: `read` gives the splits of a source, each a stream of pictures with their captions.
+A split's examples are {"image": (size, size, 3) uint8, "captions": (n,) string}.
 """
 
-import logging
 import os
-import random
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
 
-from mmkeras import cache, images, tables
-
-# TFDS warns of its own use of a name that it deprecated
-logging.getLogger("absl").addFilter(lambda record: ".dtype` is deprecated" not in record.getMessage())
-
-
-@dataclass(frozen=True)
-class Split:
-    """One split of a source: pictures, and captions in words.
-
-    `examples()`: a dataset of {"image": (size, size, 3) uint8, "captions": (n,) string}.
-    `captions()`: the same captions without reading the pictures.
-    `made_from`:  facts that change when the split does.
-    """
-
-    examples: Callable[[], tf.data.Dataset]
-    captions: Callable[[], Iterator[list[str]]]
-    count: int
-    made_from: dict
+from mmkeras import cache, images, sources, tables
+from mmkeras.sources import Split
 
 
 def read(source: str | os.PathLike, language: str, size: int, **options) -> dict[str, Split]:
@@ -43,18 +22,7 @@ def read(source: str | os.PathLike, language: str, size: int, **options) -> dict
         size: the side in pixels that pictures are brought to.
         options: of the source, see `mmkeras.captioning.data`.
     """
-    is_folder = not (isinstance(source, str) and source in SOURCES)
-    if is_folder and not Path(source).is_dir():
-        known = ", ".join(map(repr, SOURCES))
-        raise ValueError(
-            f"Expected source to be one of {known}, or a folder that exists. Received: source={str(source)!r}"
-        )
-    try:
-        return (_folder if is_folder else SOURCES[source])(source, language, size, **options)
-    except TypeError as error:
-        if "unexpected keyword" not in str(error):
-            raise
-        raise TypeError(f"The source {str(source)!r} does not take that option: {error}") from None
+    return sources.choose(source, SOURCES, _folder, language, size, **options)
 
 
 def _toy(source, language, size, *, objects=1, data_dir=None):
@@ -92,13 +60,13 @@ def _tfds_split(builder, name, size, field):
 
         return read(image=True).map(example, num_parallel_calls=tf.data.AUTOTUNE)
 
-    def captions():
+    def texts():
         for record in read().as_numpy_iterator():
             yield [text.decode() for text in record["captions"][field]]
 
     count = int(read().cardinality())
     made_from = {"dataset": builder.info.full_name, "split": name, "count": count}
-    return Split(examples, captions, count, made_from)
+    return Split(examples, texts, count, made_from, count * size**2 * 3 / 2**20)
 
 
 def _folder(
@@ -112,38 +80,14 @@ def _folder(
     test_share=0.1,
 ):
     folder = Path(source)
-    if min(validation_share, test_share) < 0 or validation_share + test_share >= 1:
-        raise ValueError(
-            f"Expected validation_share and test_share to be at least 0 and less than 1 together. "
-            f"Received: validation_share={validation_share}, test_share={test_share}"
-        )
     rows = tables.read(tables.find(folder, table), encoding)
     paths = tables.locate(folder, rows)
     with ThreadPoolExecutor() as pool:
         list(pool.map(images.check, paths))
-    named = any(row.split for row in rows)
-    names = [
-        row.split or ("train" if named else _drawn_split(row.file, validation_share, test_share))
-        for row in rows
-    ]
-    splits = {}
-    for name in tables.SPLITS:
-        pairs = [(p, r.texts) for p, r, n in zip(paths, rows, names, strict=True) if n == name]
-        # tables often go by subject, and a large folder is later shuffled within a buffer only
-        random.Random(0).shuffle(pairs)
-        if pairs:
-            splits[name] = _folder_split(pairs, size)
-    if "train" not in splits:
-        raise ValueError(f"None of the {len(rows)} pictures in {folder} is for training.")
-    return splits
-
-
-def _drawn_split(file, validation_share, test_share):
-    """The split of a picture by its name, so that it stays there when other pictures come or go."""
-    place = int(cache.digest(file), 16) / 16**16
-    if place < test_share:
-        return "test"
-    return "validation" if place < test_share + validation_share else "train"
+    return {
+        name: _folder_split([(paths[i], rows[i].texts) for i in numbers], size)
+        for name, numbers in sources.divide(rows, validation_share, test_share).items()
+    }
 
 
 def _folder_split(pairs, size):
@@ -162,7 +106,8 @@ def _folder_split(pairs, size):
 
     facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns, t) for path, t in pairs]
     made_from = {"files": cache.digest(*facts)}
-    return Split(examples, lambda: (texts for _, texts in pairs), len(pairs), made_from)
+    megabytes = len(pairs) * size**2 * 3 / 2**20
+    return Split(examples, lambda: (texts for _, texts in pairs), len(pairs), made_from, megabytes)
 
 
 SOURCES = {"toy": _toy, "coco_captions": _coco}

@@ -1,0 +1,88 @@
+"""Where data come from: the toy world, TensorFlow Datasets, a user's own folder.
+
+- `pictures.py`  pictures with captions
+- `speech.py`    clips with transcripts
+
+A brick below the tasks: each module's `read` gives the splits of a source, and all of them go through `choose`.
+"""
+
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow as tf
+
+from mmkeras import cache, tables
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a source: inputs, and what is said of them in words.
+
+    `examples()`: a dataset of dictionaries, see the module that made it.
+    `texts()`:    the texts of each example, without reading its picture or its sound.
+    `made_from`:  facts that change when the split does.
+    `megabytes`:  what its inputs take in memory once read; None: nobody knows.
+    """
+
+    examples: Callable[[], tf.data.Dataset]
+    texts: Callable[[], Iterator[list[str]]]
+    count: int
+    made_from: dict
+    megabytes: float | None = None
+
+
+def choose(source: str | os.PathLike, known: Mapping[str, Callable], folder: Callable, *args, **options):
+    """The splits of a named source or of a folder, `{name: Split}`.
+
+    Args:
+        source: one of `known`, or a folder.
+        known: names → functions that read such a source.
+        folder: the function that reads a folder.
+        args, options: what these functions take.
+    """
+    is_folder = not (isinstance(source, str) and source in known)
+    if is_folder and not Path(source).is_dir():
+        names = ", ".join(map(repr, known))
+        raise ValueError(
+            f"Expected source to be one of {names}, or a folder that exists. Received: source={str(source)!r}"
+        )
+    try:
+        return (folder if is_folder else known[source])(source, *args, **options)
+    except TypeError as error:
+        if "unexpected keyword" not in str(error):
+            raise
+        raise TypeError(f"The source {str(source)!r} does not take that option: {error}") from None
+
+
+def divide(rows: list[tables.Row], validation_share: float, test_share: float) -> dict[str, list[int]]:
+    """Which rows of a table belong to which split: as its `split` column says, else drawn by the file's name.
+
+    The order within a split is shuffled: tables often go by subject or speaker, and a large folder is later
+    shuffled within a buffer only.
+    """
+    if min(validation_share, test_share) < 0 or validation_share + test_share >= 1:
+        raise ValueError(
+            f"Expected validation_share and test_share to be at least 0 and less than 1 together. "
+            f"Received: validation_share={validation_share}, test_share={test_share}"
+        )
+    named = any(row.split for row in rows)
+    splits: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        drawn = "train" if named else _drawn_split(row.file, validation_share, test_share)
+        splits.setdefault(row.split or drawn, []).append(number)
+    if "train" not in splits:
+        raise ValueError(f"None of the {len(rows)} rows of the table is for training.")
+    for numbers in splits.values():
+        random.Random(0).shuffle(numbers)
+    return splits
+
+
+def _drawn_split(file, validation_share, test_share):
+    """The split of a file by its name, so that it stays there when others come or go."""
+    place = int(cache.digest(file), 16) / 16**16
+    if place < test_share:
+        return "test"
+    return "validation" if place < test_share + validation_share else "train"

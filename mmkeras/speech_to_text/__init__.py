@@ -1,0 +1,11 @@
+"""Speech to text (chapter 5.2): speech → text.
+
+`build` the graph · `data` for it · `Transcriber`, the trained model at work · `evaluate`
+"""
+
+from mmkeras import start  # noqa: F401 (first: it keeps TensorFlow's start-up notes off the terminal)
+from mmkeras.speech_to_text.data import TaskData, data
+from mmkeras.speech_to_text.inference import Transcriber, evaluate
+from mmkeras.speech_to_text.model import build
+
+__all__ = ["TaskData", "Transcriber", "build", "data", "evaluate"]

@@ -1,0 +1,275 @@
+"""Speech to text (chapter 5.2): the data.
+
+    data = mmkeras.speech_to_text.data("toy")               # the toy world speaks
+    data = mmkeras.speech_to_text.data("librispeech")       # through TensorFlow Datasets
+    data = mmkeras.speech_to_text.data("my/recordings")     # a folder with a table of transcripts
+
+Clips of like length share a batch, so little of it is padding.
+"""
+
+import os
+from dataclasses import dataclass, replace
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from mmkeras import audio
+from mmkeras.sources import speech
+from mmkeras.vocabulary import UNITS, UNKNOWN, Vocabulary
+
+# A training set this small is kept decoded in memory; a larger one is read again each epoch, and shuffled
+# within a buffer of so many clips.
+IN_MEMORY_MB = 512
+SHUFFLE_BUFFER = 1024
+# Clips share a batch whose lengths lie between two of these: each 15 % longer than the one before, so that
+# about half of that is padding.
+BUCKETS_SECONDS = tuple(1.15**power for power in range(27))  # 1 s ... 38 s
+# Augmentation: speeds as in Ko et al. 2015 ("Audio augmentation for speech recognition"), white noise at
+# 5 to 40 dB.
+SPEEDS = (0.9, 1.0, 1.1)
+NOISE_SNR_DB = (5.0, 40.0)
+# The letters of English, for the datasets whose texts would take an hour to count.
+ENGLISH = tuple(" 'abcdefghijklmnopqrstuvwxyz")
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """Datasets for `fit` and for `evaluate`, and the vocabulary of the training transcripts.
+
+    - `train`, `validation`: batches of ({"audio", "length", "tokens"}, targets) for `model.fit`; audio
+      (B, samples) float32 in -1..1, length (B,) int32, tokens and targets (B, T) int32.
+    - `test` and, in the toy world, `test_unseen`: batches of {"audio", "length", "transcript"} for
+      `mmkeras.speech_to_text.evaluate`; transcript (B,) string.
+
+    An epoch of `train` is as many full batches as there are clips for; the few clips that then still wait for
+    others of their length take their turn in another epoch. A split that the source lacks is None.
+    """
+
+    train: tf.data.Dataset
+    validation: tf.data.Dataset | None
+    test: tf.data.Dataset | None
+    test_unseen: tf.data.Dataset | None
+    vocabulary: Vocabulary
+    source: str
+    sample_rate_hz: int
+
+
+def data(
+    source: str | os.PathLike = "toy",
+    *,
+    language: str = "en",
+    batch_size: int = 32,
+    unit: str | None = None,
+    vocabulary: Vocabulary | None = None,
+    min_count: int = 1,
+    max_size: int = 10_000,
+    sample_rate_hz: int = 16_000,
+    step_ms: int = 40,
+    max_seconds: float = 35.0,
+    augment: bool = True,
+    seed: int = 0,
+    **options,
+) -> TaskData:
+    """Clips and transcripts, ready for `model.fit`.
+
+    Args:
+        source: `"toy"`; `"librispeech"` (61 GB are fetched on first use), `"ljspeech"` (2.75 GB),
+            `"speech_commands"` (2.4 GB); or a folder of clips (wav, flac, ogg, mp3, at any rate) with a table
+            of transcripts, as in LJSpeech's `metadata.csv` and `wavs/` (see `mmkeras.tables`).
+        language: `"en"` or `"zh"`.
+        batch_size: clips a step, over all devices together.
+        unit: of the tokens, `"word"` or `"character"`. None: words for the toy world in English and for
+            speech_commands, else characters.
+        vocabulary: None: counted from the training transcripts; for characters of LibriSpeech and LJSpeech
+            the English letters.
+        min_count: tokens seen less often become `<unknown>`.
+        max_size: of the vocabulary, special tokens included.
+        sample_rate_hz: that clips are brought to, the model's.
+        step_ms: how long a step of the model is. A transcript with more tokens than its clip has steps is
+            not what is said there: the clip is left out, and named.
+        max_seconds: longer clips are left out of training and named.
+        augment: trains on other speeds and with noise (5 to 40 dB). The model has SpecAugment of its own.
+        seed: of the order and of augmentation.
+        options: of the source. Toy world: `snr_db` (signal-to-noise ratio, 20; None: no noise), `data_dir`.
+            LibriSpeech: `train` (which TFDS splits), `data_dir`. LJSpeech, speech_commands: `data_dir`.
+            Folder: `table` (its name), `encoding` (of the table), `validation_share` and `test_share` (0.1
+            each, where the table has no `split` column).
+
+    A clip that cannot be used is left out, and a warning names it and counts.
+
+    Raises:
+        ValueError: an argument or the table is not as it should be, or no clip can be read.
+        FileNotFoundError: the table names clips that are not there.
+        OSError: the toy world cannot speak, for want of eSpeak NG.
+    """
+    if language not in ("en", "zh"):
+        raise ValueError(f"Expected language to be 'en' or 'zh'. Received: language={language!r}")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"Expected batch_size to be a positive int. Received: batch_size={batch_size!r}")
+    if unit not in (None, *UNITS):
+        raise ValueError(f"Expected unit to be one of {UNITS}, or None. Received: unit={unit!r}")
+    if vocabulary is not None:
+        unit = vocabulary.unit
+    elif unit is None:
+        unit = "word" if source == "speech_commands" or (source == "toy" and language == "en") else "character"
+    splits = speech.read(source, language, sample_rate_hz, **options)
+    if source == "toy" and augment:  # which brings noise of its own
+        splits["train"] = speech.read(source, language, sample_rate_hz, **options | {"snr_db": None})["train"]
+    if vocabulary is None and unit == "character" and source in ("librispeech", "ljspeech"):
+        vocabulary = Vocabulary(ENGLISH, unit)
+    elif vocabulary is None:
+        progress = tqdm(splits["train"].texts(), "transcripts", splits["train"].count, delay=2, leave=False)
+        texts = [text for texts_of_one in progress for text in texts_of_one]
+        vocabulary = Vocabulary.count(texts, unit, min_count=min_count, max_size=max_size)
+        splits["train"] = replace(splits["train"], count=len(texts))  # now known for certain
+    common = {"vocabulary": vocabulary, "batch_size": batch_size, "sample_rate_hz": sample_rate_hz}
+
+    def batches(name):
+        if name not in splits:
+            return None
+        left_out = speech.LeftOut(f"{source} {name}")
+        if name.startswith("test"):
+            return _for_evaluate(splits[name], left_out, **common)
+        return _for_fit(
+            splits[name],
+            left_out,
+            training=name == "train",
+            augment=augment,
+            step=step_ms * sample_rate_hz // 1000,
+            most=int(max_seconds * sample_rate_hz),
+            seed=seed,
+            **common,
+        )
+
+    return TaskData(
+        **{name: batches(name) for name in ("train", "validation", "test", "test_unseen")},
+        vocabulary=vocabulary,
+        source=str(source),
+        sample_rate_hz=sample_rate_hz,
+    )
+
+
+# --- from examples to batches ---
+
+
+def _for_fit(split, left_out, *, training, augment, vocabulary, batch_size, sample_rate_hz, step, most, seed):
+    augment = augment and training
+    dataset = split.examples()
+    if split.megabytes is not None and split.megabytes <= IN_MEMORY_MB:
+        dataset = dataset.cache()
+
+    def with_tokens(clip):
+        tokens = vocabulary.encode_tensor(clip["transcript"][None])[0]  # (T,), <start> and <end> included
+        return {"audio": clip["audio"], "tokens": tokens, "name": clip["name"]}
+
+    dataset = dataset.map(with_tokens, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.filter(_usable(left_out, step, most, sample_rate_hz))
+    if training:
+        # On and on, so that every batch is full and their number is known; some clips wait for the next epoch.
+        steps = max(split.count // batch_size, 1)
+        rounds = 2 + -(-len(BUCKETS_SECONDS) * batch_size // split.count)
+        dataset = dataset.shuffle(min(split.count, SHUFFLE_BUFFER), seed=seed).repeat(rounds)
+    if augment:
+        speeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
+        dataset = tf.data.Dataset.zip(dataset, speeds).map(
+            _at_another_speed, num_parallel_calls=tf.data.AUTOTUNE
+        )
+
+    def measured(clip):
+        return {"audio": clip["audio"], "length": tf.size(clip["audio"]), "tokens": clip["tokens"]}
+
+    def finished(batch, draw):
+        audio = tf.cast(batch["audio"], tf.float32) / 2**15
+        if augment:
+            audio = _noisy(audio, batch["length"], draw)
+        inputs = {"audio": audio, "length": batch["length"], "tokens": batch["tokens"][:, :-1]}
+        return inputs, batch["tokens"][:, 1:]
+
+    dataset = _bucketed(dataset.map(measured), sample_rate_hz, batch_size)
+    if training:
+        dataset = dataset.take(steps).apply(tf.data.experimental.assert_cardinality(steps))
+    draws = tf.data.Dataset.random(seed=seed + 1, rerandomize_each_iteration=True)
+    dataset = tf.data.Dataset.zip(dataset, draws)
+    return dataset.map(finished, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _for_evaluate(split, left_out, *, vocabulary, batch_size, sample_rate_hz):
+    def measured(clip):
+        return {"audio": clip["audio"], "length": tf.size(clip["audio"]), "transcript": clip["transcript"]}
+
+    def finished(batch):
+        return batch | {"audio": tf.cast(batch["audio"], tf.float32) / 2**15}
+
+    dataset = split.examples().map(measured).filter(lambda clip: clip["length"] > 0)
+    return _bucketed(dataset, sample_rate_hz, batch_size).map(finished).prefetch(tf.data.AUTOTUNE)
+
+
+def _bucketed(dataset, sample_rate_hz, batch_size):
+    """Batches of clips of like length, padded with silence and PAD to the longest among them."""
+    edges = [int(sample_rate_hz * seconds) for seconds in BUCKETS_SECONDS]
+    return dataset.bucket_by_sequence_length(
+        lambda clip: clip["length"],
+        bucket_boundaries=edges,
+        bucket_batch_sizes=[batch_size] * (len(edges) + 1),
+        padding_values={
+            name: "" if spec.dtype == tf.string else tf.constant(0, spec.dtype)
+            for name, spec in dataset.element_spec.items()
+        },
+    )
+
+
+def _usable(left_out, step, most, sample_rate_hz):
+    """Whether a clip can be learned from; says so where not."""
+
+    def report(name, samples, tokens, unknown):
+        name = name.decode()
+        if samples == 0:
+            return False  # whoever read it has said why
+        if samples > most:
+            left_out(name, f"{name} lasts {samples / sample_rate_hz:.1f} s, longer than max_seconds.")
+            return False
+        if tokens == 0:
+            left_out(name, f"{name} has an empty transcript.")
+            return False
+        if samples < tokens * step:
+            left_out(
+                name,
+                f"{name} lasts {samples / sample_rate_hz:.2f} s, and {tokens} tokens do not fit into its "
+                f"{-(-samples // step)} steps.",
+            )
+            return False
+        return True
+
+    def usable(clip):
+        samples, tokens = tf.size(clip["audio"]), clip["tokens"][1:-1]
+        repeats = tf.reduce_sum(tf.cast(tokens[1:] == tokens[:-1], tf.int32))
+        needed = tf.size(tokens) + repeats
+        fine = (samples > 0) & (samples <= most) & (needed > 0) & (samples >= needed * step)
+        unknown = tf.reduce_any(tokens == UNKNOWN)
+        return tf.cond(
+            fine,
+            lambda: True,
+            lambda: tf.ensure_shape(
+                tf.numpy_function(report, [clip["name"], samples, needed, unknown], tf.bool), ()
+            ),
+        )
+
+    return usable
+
+
+def _at_another_speed(clip, draw):
+    def changed(sound, draw):
+        return audio.resample(sound, SPEEDS[draw % len(SPEEDS)], 1.0)
+
+    sound = tf.numpy_function(changed, [clip["audio"], draw], tf.int16)
+    return clip | {"audio": tf.ensure_shape(sound, (None,))}
+
+
+def _noisy(audio, length, draw):
+    """Adds white noise to each clip (B, N), at a signal-to-noise ratio of its own."""
+    seed = tf.stack([draw, 0])
+    rows = tf.shape(audio)[0]
+    power = tf.reduce_sum(audio**2, axis=1) / tf.cast(length, tf.float32)  # (B,)
+    snr_db = tf.random.stateless_uniform([rows], seed, *NOISE_SNR_DB)
+    noise = tf.random.stateless_normal(tf.shape(audio), seed + 1)
+    return audio + tf.sqrt(power / 10 ** (snr_db / 10))[:, None] * noise

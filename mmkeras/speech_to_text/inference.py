@@ -1,0 +1,286 @@
+"""Speech to text (chapter 5.2): the trained model at work.
+
+transcriber = Transcriber(model)
+transcriber("speech.wav")                            # 'a small red circle at the top left'
+transcriber([array, array], sample_rate_hz=44_100)   # a list in, a list out
+transcriber.explain("speech.wav").plot()             # when each word was said
+evaluate(transcriber, data.test)                     # {'wer': ..., 'cer': ...}
+"""
+
+import os
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from mmkeras import audio, ctc, metrics, saving
+from mmkeras.explain import Alignment, Word, monotonic
+from mmkeras.speech_to_text.model import TASK
+from mmkeras.toy import scene
+from mmkeras.vocabulary import END
+from mmkeras.writing import Writer
+
+BATCH_SIZE = 32
+# A clip may be so much longer than any that training saw before it is cut.
+LEEWAY = 1.2
+# Below this peak, -80 dB of full scale, there is nothing to hear.
+SILENCE = 1e-4
+
+
+class Transcriber:
+    """Writes down what is said.
+
+    Args:
+        model: a model from `mmkeras.speech_to_text.build` or `keras.saving.load_model`. It stays the same
+            object: train it further and the transcriber writes what it learned.
+    """
+
+    def __init__(self, model: keras.Model):
+        if getattr(model, "name", None) != TASK:
+            raise ValueError(
+                f"Expected a speech-to-text model, as mmkeras.speech_to_text.build() returns it. "
+                f"Received: model={getattr(model, 'name', model)!r}"
+            )
+        self.model = model
+        self.encoder = model.get_layer("encoder")
+        names = [layer.name for layer in model.layers]
+        self.head = "attention" if "decoder" in names else "ctc"
+        if self.head == "attention":
+            decoder = model.get_layer("decoder")
+            self.vocabulary = decoder.get_layer("embedding").vocabulary
+            self._read = Writer(self.encoder, decoder)
+        else:
+            head = model.get_layer("head")
+            self.vocabulary = head.get_layer("logits").vocabulary
+            self._read = ctc.Reader(self.encoder, head)
+        self.log_mel = self.encoder.get_layer("log_mel")
+        self.sample_rate_hz = self.log_mel.sample_rate_hz
+        self.hop_seconds = self.log_mel.hop / self.sample_rate_hz
+        self.step_seconds = self.hop_seconds * self.encoder.get_layer("subsampling").strides[0]
+
+    def __call__(
+        self, clips: Any, *, sample_rate_hz: int | None = None, **how
+    ) -> str | list[str | None] | None:
+        """A transcript, or a list of them for a list of clips.
+
+        A clip much longer than any that training saw is cut at its quietest places, and a warning says so. In a
+        list, a clip that cannot be read has None for its transcript, and a warning names it.
+
+        Args:
+            clips: a path, an array (see `mmkeras.audio.read`), or a list of these.
+            sample_rate_hz: of the arrays; files know their own.
+            how: to write, see `transcribe`.
+
+        Raises:
+            FileNotFoundError, ValueError: a single clip is missing or cannot be read; none of a list can.
+        """
+        many = isinstance(clips, list | tuple)
+        several = list(clips) if many else [clips]
+        if not several:
+            raise ValueError("Expected at least one clip. Received: an empty list")
+        sounds, broken = [], []
+        for clip in tqdm(several, "reading", delay=2, leave=False):
+            try:
+                sounds.append(audio.read(clip, self.sample_rate_hz, sample_rate_hz))
+            except (ValueError, OSError) as error:
+                if len(several) == 1:
+                    raise
+                sounds.append(None)
+                broken.append(str(error))
+        if len(broken) == len(several):
+            raise ValueError(f"None of the {len(several)} clips can be read. The first: {broken[0]}")
+        if broken:
+            warnings.warn(
+                f"{len(broken)} of {len(several)} clips cannot be read and have None for a transcript: "
+                f"{'; '.join(broken[:5])}{' ...' if len(broken) > 5 else ''}",
+                stacklevel=2,
+            )
+        texts = iter(self.transcribe([sound for sound in sounds if sound is not None], **how))
+        transcripts = [None if sound is None else next(texts) for sound in sounds]
+        return transcripts if many else transcripts[0]
+
+    def transcribe(self, sounds: list[np.ndarray], **how) -> list[str]:
+        """Transcripts of sounds (n,) float32 at the model's own rate.
+
+        Args:
+            sounds: of any lengths.
+            how: with an attention decoder what `mmkeras.writing.Writer` takes (`beams`, `length_penalty`,
+                `max_length`, ...); with CTC `beams` alone.
+        """
+        pieces = [self._pieces(sound) for sound in sounds]
+        if cut := sum(len(of_one) > 1 for of_one in pieces):
+            warnings.warn(
+                f"{cut} of {len(sounds)} clips are longer than the {self.log_mel.longest_seconds:.1f} s that "
+                f"training saw: cut at their quietest places, transcribed piece by piece and joined again.",
+                stacklevel=3,
+            )
+        flat = [
+            sound[start:stop] for sound, of_one in zip(sounds, pieces, strict=True) for start, stop in of_one
+        ]
+        texts = [""] * len(flat)
+        heard = [i for i, sound in enumerate(flat) if np.abs(sound).max() > SILENCE]
+        heard.sort(key=lambda i: len(flat[i]))  # clips of like length share a batch
+        batches = range(0, len(heard), BATCH_SIZE)
+        for first in tqdm(batches, "transcripts", delay=2, leave=False):
+            numbers = heard[first : first + BATCH_SIZE]
+            tokens, _ = self._read(self._inputs([flat[i] for i in numbers]), **how)
+            for i, ids in zip(numbers, tokens, strict=True):
+                texts[i] = self.vocabulary.decode(ids)
+        texts = iter(texts)
+        between = self._between_words
+        return [between.join(filter(None, (next(texts) for _ in of_one))) for of_one in pieces]
+
+    def explain(self, clip: Any, *, sample_rate_hz: int | None = None, **how) -> Alignment:
+        """The transcript of one clip with the time of each word, and what the model looked at for it.
+
+        With an attention decoder the weights are its attention, with CTC the probability of each token over
+        time; a word lasts from where it becomes the likelier one to where the next does.
+        """
+        sound = audio.read(clip, self.sample_rate_hz, sample_rate_hz)
+        steps = -(-len(sound) // round(self.step_seconds * self.sample_rate_hz))
+        tokens, rows, words = [], [], []
+        for start, stop in self._pieces(sound):
+            if np.abs(sound[start:stop]).max() <= SILENCE:
+                continue
+            inputs = self._inputs([sound[start:stop]])
+            found, _ = self._read(inputs, **how)
+            ids = found[0][(found[0] != 0) & (found[0] != END)]
+            first = round(start / self.sample_rate_hz / self.step_seconds)
+            count = min(-(-(stop - start) * steps // len(sound)), steps - first)
+            weights = self._weights(inputs, ids)[:, :count]  # (T, S of the piece)
+            spans = [(first + a, first + b) for a, b in monotonic(weights)] if len(ids) else []
+            words += self._words(ids, spans)
+            rows += [np.pad(row, (first, steps - first - len(row))) for row in weights]
+            tokens += self.vocabulary.decode_words(ids)
+        log_mel, is_real = self.log_mel(sound[None], np.array([len(sound)]))
+        return Alignment(
+            samples=sound,
+            sample_rate_hz=self.sample_rate_hz,
+            text=self._between_words.join(word.text for word in words),
+            words=words,
+            tokens=tokens,
+            weights=np.array(rows).reshape(len(tokens), steps),
+            step_seconds=self.step_seconds,
+            log_mel=keras.ops.convert_to_numpy(log_mel)[0][keras.ops.convert_to_numpy(is_real)[0]],
+            hop_seconds=self.hop_seconds,
+        )
+
+    @property
+    def data_options(self) -> dict[str, Any]:
+        """What `data` is told so that its clips and tokens suit this model."""
+        return {"vocabulary": self.vocabulary, "sample_rate_hz": self.sample_rate_hz}
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes one `.keras` file with everything in it, to be read by `mmkeras.load`."""
+        saving.save(self.model, path)
+
+    @property
+    def _between_words(self):
+        """A blank, but in a vocabulary of characters without one (Chinese) nothing."""
+        return " " if self.vocabulary.unit == "word" or " " in self.vocabulary.ids else ""
+
+    def _pieces(self, sound):
+        longest = self.log_mel.longest_seconds
+        if not longest or len(sound) <= LEEWAY * longest * self.sample_rate_hz:
+            return [(0, len(sound))]
+        return audio.cut(sound, self.sample_rate_hz, longest)
+
+    def _inputs(self, sounds):
+        """Padded to half seconds, so that few shapes are compiled."""
+        half = self.sample_rate_hz // 2
+        most = -(-max(map(len, sounds)) // half) * half
+        batch = np.zeros((len(sounds), most), np.float32)
+        for row, sound in zip(batch, sounds, strict=True):
+            row[: len(sound)] = sound
+        return {"audio": batch, "length": np.array([len(sound) for sound in sounds], np.int32)}
+
+    def _weights(self, inputs, ids):
+        if self.head == "attention":
+            return self._read.attention(inputs, ids[None])[0]  # (T, S)
+        return self._read.posteriors(inputs)[0][:, ids].T
+
+    def _words(self, ids, spans):
+        """Tokens and their steps as words and their seconds."""
+        words, open_word = [], False
+        for token, (start, stop) in zip(self.vocabulary.decode_words(ids), spans, strict=True):
+            if token == " ":
+                open_word = False
+                continue
+            if open_word:
+                word = words[-1]
+                words[-1] = Word(word.text + token, word.start, stop * self.step_seconds)
+            else:
+                words.append(Word(token, start * self.step_seconds, stop * self.step_seconds))
+            open_word = self.vocabulary.unit == "character" and " " in self.vocabulary.ids
+        return words
+
+
+def evaluate(transcriber: Transcriber, dataset: tf.data.Dataset, **how) -> dict[str, float]:
+    """Writes a transcript of every clip, freely, and compares it with what was said.
+
+    Args:
+        transcriber: what writes.
+        dataset: batches of {"audio", "length", "transcript"}, as `data(...).test`.
+        how: to write, see `Transcriber.transcribe`.
+
+    Returns:
+        `wer` and its parts `substitutions`, `insertions`, `deletions`, each per word said (for Chinese per
+        character, and `wer` is left out); `cer`; and, where all transcripts tell of toy scenes,
+        `scene_accuracy`: the share of transcripts that tell of the true one.
+        A collapse (nothing written, always the same text, one word over and over, an attention that does not
+        move) is named in a warning.
+    """
+    if dataset is None:
+        raise ValueError("Expected a dataset of clips and transcripts. Received: dataset=None")
+    references, found, first = [], [], None
+    for batch in tqdm(dataset, "transcripts", delay=2, leave=False):
+        lengths = batch["length"].numpy()
+        sounds = [row[:length] for row, length in zip(batch["audio"].numpy(), lengths, strict=True)]
+        first = first or sounds
+        found += transcriber.transcribe(sounds, **how)
+        references += [text.decode() for text in batch["transcript"].numpy()]
+
+    vocabulary = transcriber.vocabulary
+
+    def plain(text):  # as the model writes: lower case, no punctuation
+        return vocabulary.join(vocabulary.split(text))
+
+    scores = metrics.recognition_scores([plain(text) for text in references], found)
+    true_scenes = [scene.parse(text) for text in references]
+    if all(true_scenes):
+        heard = [scene.parse(text) for text in found]
+        scores["scene_accuracy"] = float(np.mean([h == s for h, s in zip(heard, true_scenes, strict=True)]))
+    metrics.name_collapse(found, "transcript", "clip")
+    _name_stuck(transcriber, first, found)
+    return scores
+
+
+def _name_stuck(transcriber, sounds, texts):
+    one_word = sum(
+        len(words) > 2 and len(set(words)) == 1 for words in map(transcriber.vocabulary.split, texts)
+    )
+    if one_word > len(texts) / 2:
+        warnings.warn(
+            f"Collapse: {one_word} of {len(texts)} transcripts are one word over and over. Train the model "
+            f"longer, or lower the learning rate.",
+            stacklevel=3,
+        )
+    if transcriber.head == "attention":
+        moved = [
+            len(set(e.weights.argmax(axis=1))) > 1
+            for e in map(_explained(transcriber), sounds[:8])
+            if len(e.tokens) > 2
+        ]
+        if moved and not any(moved):
+            warnings.warn(
+                "Collapse: the attention never moves along the clips. What is written cannot follow what is "
+                "said; train the model longer, or raise the learning rate.",
+                stacklevel=3,
+            )
+
+
+def _explained(transcriber):
+    return lambda sound: transcriber.explain(sound, sample_rate_hz=transcriber.sample_rate_hz)

@@ -1,0 +1,171 @@
+"""Speech to text (chapter 5.2): the graph.
+
+    audio ── encoder: log-mel → subsampling → bidirectional LSTMs → memory ──┐
+    tokens ─ decoder: embedding → LSTM → attention ──────────────────────────┴→ logits       head="attention"
+                                                                 memory ── head → logits     head="ctc"
+
+The halves are Functional models by themselves: `model.get_layer("encoder")`, and `"decoder"` or `"head"`.
+"""
+
+from collections.abc import Sequence
+
+import keras
+
+from mmkeras import ctc, layers
+from mmkeras.spectrogram import LogMel, SpecAugment
+from mmkeras.vocabulary import Vocabulary
+
+TASK = "speech_to_text"
+
+PRESETS = {
+    # the document's size: LSTMs of 256; deep enough for read speech, as in Chan et al. 2016
+    "document": {
+        "sample_rate_hz": 16_000,
+        "frame_ms": 25,
+        "hop_ms": 10,
+        "bands": 80,
+        "subsampling": 4,
+        "encoder_layers": 3,
+        "units": 256,
+        "embedding_dim": 256,
+        "spec_augment": True,
+        "dropout": 0.2,
+        "word_dropout": 0.0,
+        "label_smoothing": 0.1,
+        "learning_rate": 1e-3,
+        "decay_steps": None,
+    },
+    "toy": {
+        "sample_rate_hz": 16_000,
+        "frame_ms": 25,
+        "hop_ms": 10,
+        "bands": 40,
+        "subsampling": 4,
+        "encoder_layers": 2,
+        "units": 128,
+        "embedding_dim": 64,
+        "spec_augment": True,
+        "dropout": 0.0,
+        "word_dropout": 0.2,
+        "label_smoothing": 0.0,
+        "learning_rate": 2e-3,
+        "decay_steps": 500,  # four passes over the toy world's 4,000 utterances
+    },
+}
+HEADS = ("attention", "ctc")
+
+
+def build(
+    preset: str = "document",
+    *,
+    vocabulary: Vocabulary | int | Sequence[str] = 10_000,
+    head: str = "attention",
+    compile: bool = True,
+    **overrides,
+) -> keras.Model:
+    """Speech to text: bidirectional LSTMs, then attention (Chan et al. 2016, arXiv:1508.01211) or CTC.
+
+    Inputs:  audio  (batch, samples) float32 in -1..1, padded at the end
+             length (batch,) int32, the real samples of each clip
+             tokens (batch, time) int32, starting with <start>; with `head="attention"` alone
+    Output:  logits float32: (batch, time, vocabulary), or with CTC (batch, steps, vocabulary), where a step
+             is hop_ms * subsampling long (40 ms)
+
+    Args:
+        preset: `"document"` (LSTMs of 256, 80 bands) or `"toy"` (learns the toy world in minutes on two cores).
+        vocabulary: the words or characters, a `Vocabulary`, or only its size.
+        head: `"attention"`: an LSTM that writes, as the document has it. `"ctc"`: one label or none a step.
+        compile: with Adam and the head's loss; False leaves it to the caller.
+        overrides: of the preset: `sample_rate_hz`, `frame_ms`, `hop_ms`, `bands` (of the log-mel spectrogram),
+            `subsampling` (frames a step), `spec_augment`, `encoder_layers`, `units`, `dropout`,
+            `embedding_dim`, `word_dropout`, `label_smoothing` (these three of the attention decoder alone), `learning_rate`, and
+            `decay_steps`, after which the learning rate has fallen to a fiftieth along a cosine.
+
+    Raises:
+        ValueError, TypeError: a preset, a head or an override that nobody knows.
+    """
+    sizes = layers.with_overrides(PRESETS, preset, overrides)
+    if head not in HEADS:
+        raise ValueError(f"Expected head to be 'attention' or 'ctc'. Received: head={head!r}")
+    vocabulary = Vocabulary.of(vocabulary)
+
+    encoder = speech_encoder(**{name: sizes[name] for name in _ENCODER_SIZES}, with_state=head == "attention")
+    audio = keras.Input((None,), name="audio")
+    length = keras.Input((), dtype="int32", name="length")
+    memory, is_real, *state = encoder([audio, length])  # (B, S, U), (B, S)
+    if head == "attention":
+        decoder = layers.attention_decoder(
+            vocabulary,
+            memory_dim=sizes["units"],
+            embedding_dim=sizes["embedding_dim"],
+            units=sizes["units"],
+            dropout=sizes["dropout"],
+            word_dropout=sizes["word_dropout"],
+            masked=True,
+        )
+        tokens = keras.Input((None,), dtype="int32", name="tokens")
+        logits, *_ = decoder([tokens, memory, is_real, *state])  # (B, T, V)
+        model = keras.Model([audio, length, tokens], logits, name=TASK)
+        loss, metrics = layers.TokenCrossentropy(sizes["label_smoothing"]), [layers.TokenAccuracy()]
+    else:
+        logits = ctc_head(vocabulary, memory_dim=sizes["units"])([memory, is_real])  # (B, S, V)
+        model = keras.Model([audio, length], logits, name=TASK)
+        loss, metrics = ctc.CTC(), []
+    if compile:
+        model.compile(layers.adam(sizes["learning_rate"], sizes["decay_steps"]), loss=loss, metrics=metrics)
+    return model
+
+
+_ENCODER_SIZES = (
+    "sample_rate_hz", "frame_ms", "hop_ms", "bands", "subsampling", "encoder_layers", "units", "dropout",
+    "spec_augment",
+)  # fmt: skip
+
+
+def speech_encoder(
+    *,
+    sample_rate_hz,
+    frame_ms,
+    hop_ms,
+    bands,
+    subsampling,
+    encoder_layers,
+    units,
+    dropout,
+    spec_augment,
+    with_state,
+) -> keras.Model:
+    """Waveform → memory (B, S, units), which steps of it are real (B, S), and, `with_state`, an LSTM's first
+    state (hidden, cell: (B, units)). S steps of hop_ms * subsampling each."""
+    audio = keras.Input((None,), name="audio")
+    length = keras.Input((), dtype="int32", name="length")
+    x, is_real = LogMel(sample_rate_hz, frame_ms, hop_ms, bands, name="log_mel")(
+        audio, length
+    )  # (B, F, M), (B, F)
+    if spec_augment:
+        x = SpecAugment(name="spec_augment")(x)
+    # Frames are taken together without overlap, the last ones with silence: the real steps come out the
+    # same however far a clip is padded, as "same" padding would not have it.
+    x = keras.layers.ZeroPadding1D((0, subsampling - 1))(x)
+    x = keras.layers.Conv1D(units, subsampling, strides=subsampling, name="subsampling")(x)  # (B, S, U)
+    is_real = is_real[:, ::subsampling]  # (B, S)
+    for number in range(encoder_layers):
+        lstm = keras.layers.LSTM(units, return_sequences=True)
+        x = keras.layers.Bidirectional(lstm, name=f"lstm_{number}")(x, mask=is_real)  # (B, S, 2U)
+        x = keras.layers.Dropout(dropout)(x)
+    memory = keras.layers.LayerNormalization()(keras.layers.Dense(units, name="memory")(x))
+    memory = memory * keras.ops.cast(is_real, memory.dtype)[..., None]  # (B, S, U), 0 on padding
+    outputs = [memory, is_real]
+    if with_state:
+        gist = keras.layers.GlobalAveragePooling1D()(memory, mask=is_real)  # (B, U)
+        outputs.append(keras.layers.Dense(units, activation="tanh", name="hidden")(gist))
+        outputs.append(keras.layers.Dense(units, activation="tanh", name="cell")(gist))
+    return keras.Model([audio, length], outputs, name="encoder")
+
+
+def ctc_head(vocabulary: Vocabulary, *, memory_dim: int) -> keras.Model:
+    """Memory (B, S, memory_dim) and which steps are real (B, S) → logits (B, S, V); padded steps say blank."""
+    memory = keras.Input((None, memory_dim), name="memory")
+    is_real = keras.Input((None,), dtype="bool", name="real")
+    logits = layers.TokenLogits(vocabulary, name="logits")(memory)
+    return keras.Model([memory, is_real], ctc.OnlyBlank()(logits, is_real), name="head")

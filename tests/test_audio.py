@@ -1,0 +1,140 @@
+"""Sound from anywhere comes out as mono float32 at the rate asked for, or with an error that names it."""
+
+import glob
+import itertools
+
+import numpy as np
+import pytest
+import soundfile
+
+from mmkeras import audio
+
+
+def tone(hz=440.0, seconds=0.5, rate=16_000):
+    return (0.5 * np.sin(2 * np.pi * hz * np.arange(int(seconds * rate)) / rate)).astype(np.float32)
+
+
+def loudest_hz(samples, rate):
+    return np.fft.rfftfreq(len(samples), 1 / rate)[np.abs(np.fft.rfft(samples)).argmax()]
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype", "rate", "closeness"),
+    [
+        ("8_bit.wav", "PCM_U8", 8_000, 0.02),
+        ("16_bit.wav", "PCM_16", 16_000, 1e-3),
+        ("24_bit.wav", "PCM_24", 48_000, 1e-3),
+        ("float.wav", "FLOAT", 22_050, 1e-3),
+        ("lossless.flac", "PCM_16", 44_100, 1e-3),
+        ("vorbis.ogg", "VORBIS", 44_100, 0.05),
+        ("mpeg.mp3", None, 44_100, 0.05),
+    ],
+)
+def test_every_kind_of_file_gives_the_same_sound(tmp_path, name, subtype, rate, closeness):
+    soundfile.write(tmp_path / name, tone(rate=rate), rate, subtype=subtype)
+    samples = audio.read(tmp_path / name, 16_000)
+    assert samples.dtype == np.float32 and samples.ndim == 1
+    assert abs(len(samples) - 8_000) < 1_600  # mp3 pads
+    middle = samples[len(samples) // 4 : -len(samples) // 4]
+    assert abs(loudest_hz(middle, 16_000) - 440) < 5
+    assert abs(np.abs(middle).max() - 0.5) < closeness + 0.02
+    assert audio.check(tmp_path / name).sample_rate_hz == rate
+
+
+def test_stereo_becomes_the_mean_of_its_channels(tmp_path):
+    left, right = tone(300), tone(500)
+    soundfile.write(tmp_path / "stereo.wav", np.stack([left, right], axis=1), 16_000, subtype="FLOAT")
+    assert audio.check(tmp_path / "stereo.wav").channels == 2
+    np.testing.assert_allclose(audio.read(tmp_path / "stereo.wav", 16_000), (left + right) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "full_scale"),
+    [("float32", 1), ("float64", 1), ("int16", 2**15), ("int32", 2**31), ("int8", 2**7)],
+)
+def test_an_array_is_scaled_by_its_dtype(dtype, full_scale):
+    samples = (tone() * full_scale).astype(dtype)
+    np.testing.assert_allclose(audio.read(samples, 16_000, 16_000), tone(), atol=1e-2)
+
+
+def test_unsigned_bytes_have_their_zero_in_the_middle():
+    assert audio.read(np.full(100, 128, np.uint8), 16_000, 16_000).max() == 0
+
+
+def test_resampling_keeps_pitch_and_duration():
+    samples = audio.resample(tone(1_000, seconds=1, rate=48_000), 48_000, 16_000)
+    assert len(samples) == 16_000
+    assert loudest_hz(samples, 16_000) == pytest.approx(1_000, abs=1)
+
+
+def no_sound(path):
+    path.write_text("this is a text")
+
+
+def no_samples(path):
+    soundfile.write(path, np.zeros(0, np.float32), 16_000)
+
+
+def holds_nan(path):
+    soundfile.write(path, np.array([0.1, np.nan, 0.2] * 100, np.float32), 16_000, subtype="FLOAT")
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (None, "There is no file"),
+        (no_sound, "is no sound file"),
+        (no_samples, "lasts 0 seconds"),
+        (holds_nan, "holds NaN or infinity, first at 1"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(tmp_path, write, message):
+    path = tmp_path / "clip.wav"
+    if write:
+        write(path)
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        audio.read(path, 16_000)
+    assert "clip.wav" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("array", "rate", "message"),
+    [
+        (np.zeros(100, np.int16), None, "sample_rate_hz=None"),
+        (np.zeros(100, np.int64), 16_000, "dtype=int64"),
+        (np.array(["a"]), 16_000, "dtype="),
+        (np.zeros(0), 16_000, r"shape=\(0,\)"),
+        (np.zeros((2, 100)), 16_000, "transpose"),
+        (np.zeros((2, 2, 2)), 16_000, r"shape=\(2, 2, 2\)"),
+        (np.array([0.0, np.inf]), 16_000, "first at 1"),
+        (np.zeros(100), -1, "sample_rate_hz=-1"),
+    ],
+)
+def test_an_array_that_cannot_be_used_is_described(array, rate, message):
+    with pytest.raises(ValueError, match=message):
+        audio.read(array, 16_000, rate)
+
+
+def test_a_long_clip_is_cut_where_it_is_quiet():
+    rate, pause = 16_000, np.zeros(6_400, np.float32)
+    clip = np.concatenate([tone(seconds=2), pause, tone(seconds=2), pause, tone(seconds=2)])
+    pieces = audio.cut(clip, rate, 3.0)
+    assert pieces[0][0] == 0 and pieces[-1][1] == len(clip)
+    assert all(stop == start for (_, stop), (start, _) in itertools.pairwise(pieces))
+    assert all(stop - start <= 3.0 * rate for start, stop in pieces)
+    for (_, stop), middle in zip(pieces, (2.2, 4.6), strict=False):
+        assert abs(stop / rate - middle) < 0.2
+
+
+def test_a_clip_without_any_pause_is_cut_all_the_same():
+    pieces = audio.cut(np.ones(160_000, np.float32), 16_000, 3.0)
+    assert pieces[-1][1] == 160_000 and all(0 < stop - start <= 48_000 for start, stop in pieces)
+
+
+@pytest.mark.skipif(
+    not glob.glob("/usr/share/sounds/alsa/*.wav"), reason="Debian's alsa-utils is not installed"
+)
+def test_recorded_words_are_read():
+    for path in glob.glob("/usr/share/sounds/alsa/*.wav"):
+        samples = audio.read(path, 16_000)
+        assert len(samples) > 8_000 and 0 < np.abs(samples).max() <= 1

@@ -1,0 +1,270 @@
+"""Clips and transcripts from every source come out as batches for `fit`; what is unusable is named."""
+
+import warnings
+
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from mmkeras.sources import speech
+from mmkeras.speech_to_text import data
+from mmkeras.speech_to_text.data import _bucketed
+from mmkeras.toy import speak
+from mmkeras.vocabulary import UNKNOWN, Vocabulary
+
+
+def noise(seconds, rate=16_000, seed=0):
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, int(seconds * rate))
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """Ten clips of one to two seconds in LJSpeech's layout, one of them at 44.1 kHz and in stereo."""
+    (tmp_path / "wavs").mkdir()
+    lines = []
+    for i in range(10):
+        soundfile.write(tmp_path / "wavs" / f"A-{i}.wav", noise(1 + i / 10, seed=i), 16_000)
+        lines.append(f"A-{i}|Clip No. {i}|clip number {i % 3}")
+    soundfile.write(tmp_path / "wavs" / "A-0.wav", noise(2, 44_100).reshape(-1, 2), 44_100)
+    (tmp_path / "metadata.csv").write_text("\n".join(lines))
+    return tmp_path
+
+
+def transcripts(dataset):
+    return [text.decode() for batch in dataset for text in batch["transcript"].numpy()]
+
+
+def test_the_toy_world_gives_batches_for_fit_and_for_evaluate(small_toy):
+    found = data("toy", batch_size=8, data_dir=small_toy)
+    assert found.vocabulary.unit == "word" and found.sample_rate_hz == 16_000
+    inputs, targets = next(iter(found.train))
+    assert inputs["audio"].dtype == tf.float32 and inputs["audio"].shape[0] == 8
+    assert int(tf.reduce_max(inputs["length"])) == inputs["audio"].shape[1]
+    for row, length in zip(inputs["audio"].numpy(), inputs["length"].numpy(), strict=True):
+        assert np.abs(row[:length]).max() > 0.01
+    tokens = inputs["tokens"].numpy()
+    assert (tokens[:, 0] == 2).all() and tokens.shape == targets.shape
+    np.testing.assert_array_equal(tokens[0, 1:], targets.numpy()[0, :-1] * (tokens[0, 1:] > 0))
+    assert found.train.cardinality() == 96 // 8
+    assert set(transcripts(found.test)) == {speak.caption("test", i) for i in range(16)}
+    assert set(transcripts(found.test_unseen)) == {speak.caption("test_unseen", i) for i in range(16)}
+
+
+def test_chinese_is_read_character_by_character(small_toy):
+    found = data("toy", language="zh", data_dir=small_toy)
+    assert found.vocabulary.unit == "character" and "红" in found.vocabulary.ids
+    words = data("toy", unit="character", data_dir=small_toy).vocabulary
+    assert " " in words.ids and words.decode(words.encode("a red star")) == "a red star"
+
+
+def test_noise_lies_at_the_ratio_that_was_asked_for(small_toy):
+    clean, noisy = (data("toy", snr_db=snr, data_dir=small_toy).test for snr in (None, 10.0))
+    for without, with_noise in zip(clean.unbatch(), noisy.unbatch(), strict=True):
+        length = int(without["length"])
+        signal = without["audio"].numpy()[:length]
+        added = with_noise["audio"].numpy()[:length] - signal
+        assert 10 * np.log10((signal**2).mean() / (added**2).mean()) == pytest.approx(10, abs=0.3)
+    again = next(iter(data("toy", snr_db=10.0, data_dir=small_toy).test))["audio"]
+    np.testing.assert_array_equal(again, next(iter(noisy))["audio"])
+
+
+def test_augmentation_changes_speed_and_noise_in_training_alone(small_toy):
+    def lengths(found):
+        return sorted(int(n) for inputs, _ in found for n in inputs["length"])
+
+    plain, augmented = (data("toy", augment=a, data_dir=small_toy) for a in (False, True))
+    assert lengths(plain.validation) == lengths(augmented.validation)
+    assert lengths(plain.train) != lengths(augmented.train)
+    assert len(set(lengths(augmented.train)) - set(lengths(plain.train))) > 30
+
+
+def test_the_same_seed_gives_the_same_batches(small_toy):
+    first, again, other = (
+        next(iter(data("toy", seed=seed, batch_size=8, data_dir=small_toy).train))[0] for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first["tokens"], again["tokens"])
+    np.testing.assert_allclose(first["audio"], again["audio"], atol=1e-6)
+    assert first["audio"].shape != other["audio"].shape or not np.allclose(first["audio"], other["audio"])
+
+
+def test_batches_of_like_length_hold_little_padding():
+    # LibriSpeech's train-clean-100 in outline: most clips last 12 to 16 s, some down to 1.5 s
+    rng = np.random.default_rng(0)
+    seconds = np.clip(
+        np.where(rng.random(3_000) < 0.75, rng.normal(14.2, 1.5, 3_000), rng.uniform(1.5, 15, 3_000)), 1.4, 24.5
+    )
+    clips = tf.data.Dataset.from_tensor_slices((seconds * 100).astype(np.int32))  # 100 frames a second
+    clips = clips.map(lambda n: {"audio": tf.zeros([n], tf.int16), "length": n})
+    real = total = 0
+    for batch in _bucketed(clips, 100, 32):
+        real += int(tf.reduce_sum(batch["length"]))
+        total += int(tf.size(batch["audio"]))
+    assert real / total > 0.9
+
+
+def test_a_folder_as_ljspeech_has_it(recordings):
+    found = data(recordings, batch_size=4, augment=False)
+    assert found.vocabulary.unit == "character"
+    assert {"clip number 0", "clip number 1", "clip number 2"} >= set(transcripts(found.test))
+    inputs, _ = next(iter(found.train))
+    assert inputs["audio"].shape[0] == 4 and 0.4 < float(tf.reduce_max(inputs["audio"])) <= 1.01
+
+
+def test_a_table_of_path_and_transcript_with_splits(recordings):
+    rows = [f"wavs/A-{i}.wav,number {i},{'test' if i > 6 else 'train'}" for i in range(10)]
+    (recordings / "transcripts.csv").write_text("\n".join(["path,sentence,split", *rows]))
+    found = data(recordings, unit="word", table="transcripts.csv")
+    assert sorted(transcripts(found.test)) == ["number 7", "number 8", "number 9"]
+    assert found.validation is None and len(found.vocabulary) == 4 + 8
+
+
+def test_what_cannot_be_used_is_left_out_named_and_counted(recordings):
+    wavs = recordings / "wavs"
+    (wavs / "A-1.wav").write_text("no sound")
+    soundfile.write(wavs / "A-2.wav", np.zeros(0), 16_000)
+    soundfile.write(wavs / "A-3.wav", np.full(16_000, np.nan, np.float32), 16_000, subtype="FLOAT")
+    soundfile.write(wavs / "A-4.wav", noise(0.3), 16_000)  # "clip number 1" does not fit into 8 steps
+    soundfile.write(wavs / "A-5.wav", noise(9), 16_000)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = data(recordings, batch_size=2, augment=False, max_seconds=5, validation_share=0, test_share=0)
+        lengths = {int(n) for inputs, _ in found.train for n in inputs["length"]}
+    said = [str(warning.message) for warning in caught]
+    for name, reason in (
+        ("A-1.wav", "is no sound file"),
+        ("A-2.wav", "lasts 0 seconds"),
+        ("A-3.wav", "holds NaN"),
+        ("A-4.wav", "13 tokens do not fit into its 8 steps"),
+        ("A-5.wav", "longer than max_seconds"),
+    ):
+        assert sum(name in line and reason in line for line in said) == 1, (name, said)
+    assert any("(2 so far)" in line for line in said)
+    assert lengths <= {round(16_000 * (1 + i / 10)) for i in (0, 6, 7, 8, 9)}
+
+
+def test_silence_is_learned_from_without_nan(recordings):
+    for path in (recordings / "wavs").glob("*.wav"):
+        soundfile.write(path, np.zeros(32_000), 16_000)
+    inputs, _ = next(iter(data(recordings, batch_size=2).train))
+    assert np.abs(inputs["audio"].numpy()).max() < 1e-4  # the resampler dithers
+
+
+def test_letters_that_a_given_vocabulary_lacks_are_unknown(recordings):
+    vocabulary = Vocabulary(list("abcdeilmnpru "), "character")
+    _, targets = next(iter(data(recordings, vocabulary=vocabulary, batch_size=2).train))
+    assert UNKNOWN in targets.numpy()
+
+
+def no_clip_is_there(folder):
+    (folder / "metadata.csv").write_text("B-1|hello\nA-1|hello")
+
+
+def no_clip_is_sound(folder):
+    for path in (folder / "wavs").iterdir():
+        path.write_text("no sound")
+
+
+def an_empty_transcript(folder):
+    (folder / "metadata.csv").write_text("A-1|One|one\nA-2|Two|")
+
+
+def no_table(folder):
+    (folder / "metadata.csv").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (no_clip_is_there, "1 of the 2 files in the table are not in .*B-1"),
+        (an_empty_transcript, "metadata.csv, line 2: the text for 'A-2' is empty"),
+        (no_table, "Expected one table of transcripts"),
+        (no_clip_is_sound, "None of the 10 clips"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*is left out")
+def test_a_folder_that_cannot_be_used_is_explained(recordings, spoil, message):
+    spoil(recordings)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        data(recordings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"source": "nowhere"}, "source='nowhere'"),
+        ({"language": "fr"}, "language='fr'"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"unit": "phone"}, "unit='phone'"),
+        ({"source": "librispeech", "language": "zh"}, "is English"),
+        ({"objects": 2}, "does not take that option"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        data(**arguments)
+
+
+# --- TensorFlow Datasets, with its own mock data: true feature specs, random content ---
+
+SPLITS = {
+    "librispeech": ("train_clean100", "train_clean360", "train_other500", "dev_clean", "test_clean"),
+    "ljspeech": ("train",),
+    "speech_commands": ("train", "validation", "test"),
+}
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_datasets_of_tfds_go_through_the_same_pipeline(name):
+    rng = np.random.default_rng(0)
+
+    def examples(self, *args, **kwargs):
+        field = {"librispeech": "speech", "ljspeech": "speech", "speech_commands": "audio"}[name]
+        for i in range(20):
+            sound = rng.integers(-1000, 1000, rng.integers(16_000, 40_000)).astype(np.int64)
+            example = {field: sound}
+            if name == "librispeech":
+                example |= {"text": "HELLO WORLD", "speaker_id": 1, "chapter_id": 2, "id": f"1-2-{i}"}
+            elif name == "ljspeech":
+                example |= {"id": f"LJ-{i}", "text": "Hello, 2!", "text_normalized": "hello, two!"}
+            else:
+                example |= {"label": i % 12}
+            yield example
+
+    def as_dataset(self, split, decoders=None, **kwargs):
+        partial = decoders.extract_features(self.info.features) if decoders else self.info.features
+        keep = set(partial)
+
+        def generate():
+            for example in examples(self):
+                yield {key: value for key, value in example.items() if key in keep}
+
+        spec = {key: value for key, value in self.info.features.get_tensor_spec().items() if key in keep}
+        dataset = tf.data.Dataset.from_generator(generate, output_signature=spec)
+        return dataset.apply(tf.data.experimental.assert_cardinality(20))
+
+    with tfds.testing.mock_data(num_examples=20, as_dataset_fn=as_dataset):
+        found = data(name, batch_size=4, augment=False)
+        inputs, targets = next(iter(found.train))
+        assert inputs["audio"].shape[0] == 4 and np.abs(inputs["audio"]).max() < 0.1
+        written = {found.vocabulary.decode(ids) for ids in targets.numpy()}
+        if name == "speech_commands":
+            assert found.vocabulary.unit == "word"
+            assert set(found.vocabulary.words[4:]) == {
+                "down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes",
+            }  # fmt: skip
+            assert not any(text.startswith("_") for text in transcripts(found.test))
+        else:
+            assert written == {"hello world" if name == "librispeech" else "hello two"}
+            assert len(found.vocabulary) == 4 + 28
+        assert len(transcripts(found.test)) > 0
+
+
+def test_left_out_says_each_clip_once():
+    left_out = speech.LeftOut("here")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            left_out("a.wav", "a.wav is broken.")
+    assert [str(w.message) for w in caught] == ["here: a.wav is broken. The clip is left out (1 so far)."]

@@ -1,0 +1,116 @@
+"""The graph of speech to text: shapes, masks, losses, and one file as the whole product."""
+
+import keras
+import numpy as np
+import pytest
+
+import mmkeras
+from mmkeras.speech_to_text import build
+
+TINY = {"units": 16, "embedding_dim": 8, "bands": 16, "encoder_layers": 1}
+HEADS = ("attention", "ctc")
+
+
+def batch(head, lengths=(20_000, 9_000, 30_000), tokens=5):
+    rng = np.random.default_rng(0)
+    audio = np.zeros((len(lengths), max(lengths)), "float32")
+    for row, length in zip(audio, lengths, strict=True):
+        row[:length] = rng.normal(size=length) * 0.1
+    inputs = {"audio": audio, "length": np.array(lengths, "int32")}
+    if head == "attention":
+        inputs["tokens"] = rng.integers(4, 20, (len(lengths), tokens)).astype("int32")
+    return inputs
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_padding_changes_no_logit(head):
+    model = build("toy", vocabulary=20, head=head, **TINY)
+    inputs = batch(head)
+    expected = model.predict_on_batch(inputs)
+    padded = inputs | {"audio": np.pad(inputs["audio"], ((0, 0), (0, 5 * 16_000)), constant_values=0.2)}
+    found = model.predict_on_batch(padded)
+    np.testing.assert_allclose(found[:, : expected.shape[1]], expected, atol=1e-4)
+    if head == "ctc":
+        assert (found[:, expected.shape[1] :].argmax(axis=-1) == 0).all()
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_neighbours_in_a_batch_change_no_logit(head):
+    model = build("toy", vocabulary=20, head=head, **TINY)
+    inputs = batch(head)
+    together = model.predict_on_batch(inputs)
+    for i, length in enumerate(inputs["length"]):
+        one = {name: value[i : i + 1] for name, value in inputs.items()} | {
+            "audio": inputs["audio"][i : i + 1, :length]
+        }
+        alone = model.predict_on_batch(one)[0]
+        np.testing.assert_allclose(together[i, : len(alone)], alone, atol=1e-4)
+
+
+def test_a_step_is_forty_milliseconds():
+    logits = build("toy", vocabulary=20, head="ctc", **TINY).predict_on_batch(batch("ctc", (16_000,)))
+    assert (logits[0].max(axis=-1) < 1e8).all()
+    assert (logits[0, :, 1] > -1e8).sum() == 25  # steps that are real in one second
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_smoke_training_sees_the_loss_fall(head, small_toy):
+    data = mmkeras.speech_to_text.data("toy", batch_size=16, augment=False, data_dir=small_toy)
+    model = build("toy", vocabulary=data.vocabulary, head=head, units=32, encoder_layers=1, decay_steps=None)
+    history = model.fit(data.train, validation_data=data.validation, epochs=4, verbose=0).history
+    assert history["loss"][-1] < 0.92 * history["loss"][0]
+    assert np.isfinite(history["val_loss"]).all()
+    assert model.get_layer("encoder").get_layer("log_mel").longest_seconds > 2
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_same_data_serve_both_heads_and_a_file_is_all(head, small_toy, tmp_path):
+    data = mmkeras.speech_to_text.data("toy", batch_size=8, data_dir=small_toy)
+    model = build("toy", vocabulary=data.vocabulary, head=head, hop_ms=8, **TINY)
+    model.fit(data.train.take(2), verbose=0)
+    inputs, _ = next(iter(data.validation))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.get_layer("encoder").get_layer("log_mel").hop_ms == 8
+    np.testing.assert_array_equal(loaded.predict_on_batch(inputs), model.predict_on_batch(inputs))
+
+
+def test_a_label_longer_than_its_clip_leaves_no_nan():
+    model = build("toy", vocabulary=20, head="ctc", **TINY)
+    targets = np.tile(np.arange(4, 20), 4)[None].repeat(3, axis=0)  # 64 tokens, clips of at most 47 steps
+    for _ in range(2):
+        assert np.isfinite(model.train_on_batch(batch("ctc"), targets)).all()
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_document_preset_builds_without_an_argument(head):
+    model = build(head=head)
+    assert model.output_shape == (None, None, 10_000)
+    assert model.get_layer("encoder").get_layer("log_mel").bands == 80
+
+
+def test_half_precision_keeps_the_spectrogram_and_the_logits_whole():
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        model = build("toy", vocabulary=20, head="ctc", **TINY)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert model.get_layer("encoder").get_layer("log_mel").compute_dtype == "float32"
+    assert model.get_layer("encoder").get_layer("lstm_0").compute_dtype == "float16"
+    assert model.predict_on_batch(batch("ctc")).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"preset": "huge"}, "preset='huge'"),
+        ({"head": "transducer"}, "head='transducer'"),
+        ({"speling": 1}, "speling"),
+        ({"vocabulary": 3}, "vocabulary=3"),
+        ({"hop_ms": 50}, "hop_ms=50"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        build(**arguments)
