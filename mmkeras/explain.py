@@ -84,8 +84,8 @@ def monotonic(weights: np.ndarray) -> list[tuple[int, int]]:
         weights: (T, S) at least 0, how much token t has to do with step s; T at most S.
 
     Returns:
-        T pairs (start, end): token t has the steps start, ..., end - 1. The stretches touch; the first may
-        start late and the last end early, where no token has any weight.
+        T pairs (start, end): token t has the steps start, ..., end - 1. The stretches touch; the first starts
+        and each ends where its token has weight.
     """
     tokens, steps = weights.shape
     if tokens > steps:  # more tokens than steps: all that can be said is where each weighs most
@@ -106,7 +106,10 @@ def monotonic(weights: np.ndarray) -> list[tuple[int, int]]:
             step -= 1
         starts[token] = step
         step -= 1
-    weighty = np.flatnonzero(weights.max(axis=0) > 0.02 * weights.max())
-    starts[0] = min(int(weighty[0]), starts[1] - 1 if tokens > 1 else steps - 1) if len(weighty) else 0
-    end = max(int(weighty[-1]) + 1, starts[-1] + 1) if len(weighty) else steps
-    return list(zip(starts, [*starts[1:], end], strict=True))
+    # CTC's probabilities stand in short peaks with nothing between them, and a peak comes late in its word:
+    # so a stretch ends where its token's weight does, and what follows belongs to the next.
+    spans = []
+    for row, start, stop in zip(weights, starts, [*starts[1:], steps], strict=True):
+        weighty = start + np.flatnonzero(row[start:stop] >= 0.1 * row[start:stop].max())
+        spans.append((spans[-1][1] if spans else int(weighty[0]), int(weighty[-1]) + 1))
+    return spans

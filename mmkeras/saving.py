@@ -51,7 +51,7 @@ def load(path: str | os.PathLike):
             f"{str(path)!r} is not a whole .keras file, as an answering class's save(...) writes it."
         )
     # start before Keras; layers registers what a model file may hold
-    from mmkeras import start, layers  # noqa: F401, I001
+    from mmkeras import start, ctc, layers, spectrogram  # noqa: F401, I001
     import keras
 
     try:

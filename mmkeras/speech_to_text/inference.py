@@ -137,7 +137,7 @@ class Transcriber:
         """The transcript of one clip with the time of each word, and what the model looked at for it.
 
         With an attention decoder the weights are its attention, with CTC the probability of each token over
-        time; a word lasts from where it becomes the likelier one to where the next does.
+        time. A word lasts from where the one before it ends to where its own weight does.
         """
         sound = audio.read(clip, self.sample_rate_hz, sample_rate_hz)
         steps = -(-len(sound) // round(self.step_seconds * self.sample_rate_hz))

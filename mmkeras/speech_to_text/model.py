@@ -77,8 +77,8 @@ def build(
         head: `"attention"`: an LSTM that writes, as the document has it. `"ctc"`: one label or none a step.
         compile: with Adam and the head's loss; False leaves it to the caller.
         overrides: of the preset: `sample_rate_hz`, `frame_ms`, `hop_ms`, `bands` (of the log-mel spectrogram),
-            `subsampling` (frames a step), `spec_augment`, `encoder_layers`, `units`, `dropout`,
-            `embedding_dim`, `word_dropout`, `label_smoothing` (these three of the attention decoder alone), `learning_rate`, and
+            `subsampling` (frames a step), `spec_augment`, `encoder_layers`, `units`, `dropout`; of the
+            attention decoder alone `embedding_dim`, `word_dropout`, `label_smoothing`; `learning_rate`, and
             `decay_steps`, after which the learning rate has fallen to a fiftieth along a cosine.
 
     Raises:

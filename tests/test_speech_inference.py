@@ -1,0 +1,175 @@
+"""The trained model at work: what goes in, what comes out, what is said when something is wrong."""
+
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import soundfile
+
+import mmkeras
+from mmkeras import explain
+from mmkeras.speech_to_text import Transcriber, build, evaluate
+
+RATE = 16_000
+
+
+@pytest.fixture(scope="module", params=["attention", "ctc"])
+def transcriber(request, small_toy):
+    """Trained for a few steps: it writes something, and knows how long its clips were."""
+    data = mmkeras.speech_to_text.data("toy", batch_size=16, augment=False, data_dir=small_toy)
+    sizes = {"units": 32, "embedding_dim": 16, "encoder_layers": 1, "decay_steps": None}
+    model = build("toy", vocabulary=data.vocabulary, head=request.param, learning_rate=5e-3, **sizes)
+    model.fit(data.train, epochs=5, verbose=0)
+    return Transcriber(model)
+
+
+@pytest.fixture(scope="module")
+def clips(small_toy):
+    """Sixteen clips of the toy world's test split, (n,) float32."""
+    batches = mmkeras.speech_to_text.data("toy", data_dir=small_toy).test.unbatch()
+    return [clip["audio"].numpy()[: int(clip["length"])] for clip in batches]
+
+
+def quietly(transcriber, *arguments, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return transcriber(*arguments, **options)
+
+
+def test_one_in_one_out_a_list_in_a_list_out(transcriber, clips, tmp_path):
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, clips[0], RATE, subtype="FLOAT")
+    text = quietly(transcriber, path)
+    assert isinstance(text, str)
+    assert quietly(transcriber, [path, str(path)]) == [text, text]
+    assert quietly(transcriber, clips[0], sample_rate_hz=RATE) == text
+    assert quietly(transcriber, [clips[0]], sample_rate_hz=RATE) == [text]
+
+
+def test_answers_do_not_depend_on_the_company(transcriber, clips):
+    together = transcriber(clips[:5], sample_rate_hz=RATE)
+    assert together == [transcriber(clip, sample_rate_hz=RATE) for clip in clips[:5]]
+
+
+def test_a_beam_of_one_is_greedy_and_wider_ones_answer_too(transcriber, clips):
+    greedy = transcriber(clips[:3], sample_rate_hz=RATE)
+    assert transcriber(clips[:3], sample_rate_hz=RATE, beams=1) == greedy
+    assert all(isinstance(text, str) for text in transcriber(clips[:3], sample_rate_hz=RATE, beams=4))
+    with pytest.raises(ValueError, match="beams=0"):
+        transcriber(clips[:3], sample_rate_hz=RATE, beams=0)
+
+
+def test_a_long_clip_is_cut_joined_and_said_to_be(transcriber, clips):
+    pause = np.zeros(RATE // 2, np.float32)
+    long = np.concatenate([clips[0], pause, clips[1], pause, clips[2]])
+    with pytest.warns(UserWarning, match="1 of 1 clips are longer than the .* s that training saw"):
+        text = transcriber(long, sample_rate_hz=RATE)
+    pieces = mmkeras.audio.cut(long, RATE, transcriber.log_mel.longest_seconds)
+    apart = transcriber([long[start:stop] for start, stop in pieces], sample_rate_hz=RATE)
+    assert len(pieces) >= 3 and text == " ".join(filter(None, apart))
+    aligned = transcriber.explain(long, sample_rate_hz=RATE)
+    assert aligned.text == text
+    times = [word.start for word in aligned.words]
+    assert times == sorted(times)
+    assert not text or times[-1] > len(clips[0]) / RATE
+
+
+def test_silence_says_nothing(transcriber):
+    assert quietly(transcriber, np.zeros(RATE), sample_rate_hz=RATE) == ""
+    assert transcriber.explain(np.zeros(RATE), sample_rate_hz=RATE).words == []
+
+
+def test_an_array_without_its_rate_is_refused(transcriber):
+    with pytest.raises(ValueError, match="sample_rate_hz=None"):
+        transcriber(np.zeros(RATE, np.int16))
+
+
+def test_one_broken_clip_does_not_stop_the_others(transcriber, clips, tmp_path):
+    good, text, gone = tmp_path / "good.flac", tmp_path / "text.wav", tmp_path / "gone.wav"
+    soundfile.write(good, clips[0], RATE)
+    text.write_text("not a sound")
+    with pytest.warns(UserWarning, match="2 of 4 clips cannot be read.*text.wav.*gone.wav"):
+        first, second, third, fourth = transcriber([good, text, gone, good])
+    assert first == fourth and isinstance(first, str) and second is third is None
+    with pytest.raises(ValueError, match="text.wav is no sound file"):
+        transcriber(text)
+    with pytest.raises(FileNotFoundError, match="gone.wav"):
+        transcriber([gone])
+    with pytest.raises(ValueError, match="None of the 2 clips can be read"):
+        transcriber([text, gone])
+    with pytest.raises(ValueError, match="empty list"):
+        transcriber([])
+
+
+def test_the_file_alone_gives_the_same_transcripts_elsewhere(transcriber, clips, tmp_path):
+    paths = [tmp_path / f"{i}.wav" for i in range(4)]
+    for path, clip in zip(paths, clips, strict=False):
+        soundfile.write(path, clip, RATE)
+    transcriber.save(tmp_path / "transcriber.keras")
+    code = "import mmkeras, sys; print(*mmkeras.load(sys.argv[1])(sys.argv[2:]), sep='\\n')"
+    run = [sys.executable, "-W", "error::UserWarning", "-c", code, tmp_path / "transcriber.keras", *paths]
+    done = subprocess.run(list(map(str, run)), capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert done.stdout.splitlines() == transcriber(paths)
+
+
+def test_an_explanation_gives_each_word_its_time(transcriber, clips, tmp_path):
+    aligned = transcriber.explain(clips[0], sample_rate_hz=RATE)
+    seconds = len(clips[0]) / RATE
+    assert aligned.text == transcriber(clips[0], sample_rate_hz=RATE) == " ".join(w.text for w in aligned.words)
+    assert aligned.weights.shape == (len(aligned.tokens), -(-len(clips[0]) // 640))
+    assert all(0 <= word.start < word.end <= seconds + 0.04 for word in aligned.words)
+    aligned.plot(tmp_path / "aligned.png")
+    assert (tmp_path / "aligned.png").stat().st_size > 10_000
+
+
+def test_evaluate_scores_and_names_a_collapse(transcriber, small_toy):
+    test = mmkeras.speech_to_text.data("toy", data_dir=small_toy).test
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # so little training may well collapse
+        scores = evaluate(transcriber, test)
+    assert set(scores) == {"wer", "cer", "substitutions", "insertions", "deletions", "scene_accuracy"}
+    parts = scores["substitutions"] + scores["insertions"] + scores["deletions"]
+    assert scores["wer"] == pytest.approx(parts)
+
+    untrained = build("toy", vocabulary=transcriber.vocabulary, head=transcriber.head, units=16)
+    if transcriber.head == "ctc":  # nothing but blanks
+        logits = untrained.get_layer("head").get_layer("logits")
+        kernel, bias = logits.get_weights()
+        logits.set_weights([kernel * 0, np.eye(len(bias))[0] * 9])
+        expected = "transcripts are empty"
+    else:  # the same word, never an end, and an attention without an opinion
+        logits = untrained.get_layer("decoder").get_layer("logits")
+        kernel, bias = logits.get_weights()
+        logits.set_weights([kernel * 0, np.eye(len(bias))[7] * 9])
+        attention = untrained.get_layer("decoder").get_layer("attention")
+        attention.set_weights([w * 0 for w in attention.get_weights()])
+        expected = "one word over and over"
+    with pytest.warns(UserWarning) as caught:
+        evaluate(Transcriber(untrained), test.take(1))
+    said = " ".join(str(warning.message) for warning in caught)
+    assert expected in said
+    assert ("attention never moves" in said) == (transcriber.head == "attention")
+
+
+def test_bad_arguments_are_named(transcriber):
+    with pytest.raises(ValueError, match="dataset=None"):
+        evaluate(transcriber, None)
+    with pytest.raises(ValueError, match="speech-to-text model"):
+        Transcriber("model.keras")
+
+
+@pytest.mark.parametrize(
+    ("weights", "spans"),
+    [
+        ([[9, 9, 0, 0, 0], [0, 0, 9, 0, 0], [0, 0, 0, 9, 9]], [(0, 2), (2, 3), (3, 5)]),
+        ([[0, 9, 2, 0, 0, 0], [0, 0, 1, 9, 9, 0]], [(1, 3), (3, 5)]),  # silence around what is said
+        ([[0, 0, 1], [0, 1, 0], [1, 0, 0]], [(0, 1), (1, 2), (2, 3)]),  # order holds, whatever the weights
+        ([[0, 1, 0]], [(1, 2)]),
+        ([[1, 0], [0, 1], [0, 1]], [(0, 1), (1, 2), (1, 2)]),  # more tokens than steps
+    ],
+)
+def test_time_is_divided_among_tokens_in_their_order(weights, spans):
+    assert explain.monotonic(np.array(weights, float)) == spans
