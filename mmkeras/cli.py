@@ -144,12 +144,12 @@ def predict(
 
 
 def _train(task, source, preset, language, epochs, batch_size=32, *, unit=None, **overrides):
-    import keras
-
     import mmkeras
 
+    package = getattr(mmkeras, task)  # before Keras, so that TensorFlow starts quietly
+    import keras
+
     keras.utils.set_random_seed(0)
-    package = getattr(mmkeras, task)
     options: dict[str, Any] = {} if unit is None else {"unit": unit}
     if task == "captioning":
         if overrides.get("weights") == "none":
@@ -185,7 +185,7 @@ def _score(answerer, data, **how):
             scores[split] = _package(answerer).evaluate(answerer, getattr(data, split), **how)
             typer.echo(f"\n{split}")
             for name, value in scores[split].items():
-                typer.echo(f"  {name:18} {value:.3f}")
+                typer.echo(f"  {name:18} {value:.4f}")
     return scores
 
 

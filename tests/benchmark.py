@@ -9,10 +9,14 @@ import time
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from mmkeras.captioning import Captioner, build
 from mmkeras.captioning import data as captioning_data
-from mmkeras.toy import builders, render, scene
+from mmkeras.spectrogram import LogMel
+from mmkeras.speech_to_text import build as build_speech
+from mmkeras.speech_to_text import data as speech_data
+from mmkeras.toy import builders, render, scene, speak
 from mmkeras.vocabulary import END, START
 
 
@@ -34,6 +38,42 @@ def toy_world():
             render.render(scene.sample("train", i), 64, rng=rng)
 
     print(f"toy pictures, 64 px: {500 / seconds(draw, 3):.0f} scenes a second")
+
+
+def toy_speech():
+    def say():
+        for i in range(100):
+            speak.speak(speak.caption("train", i), speak.voice("train", i))
+
+    print(f"toy speech: {100 / seconds(say, 2):.0f} utterances a second")
+
+
+def log_mel_in_tf_data():
+    layer = LogMel(bands=80)
+    clips = tf.data.Dataset.from_tensors(tf.random.normal((16, 160_000))).repeat(20)  # 10 s each
+    lengths = tf.fill((16,), 160_000)
+    spectrograms = clips.map(lambda audio: layer(audio, lengths)[0])
+    start = time.process_time()
+    best = seconds(lambda: [None for _ in spectrograms], 3)
+    cores = (time.process_time() - start) / (4 * best)
+    print(f"log-mel in tf.data: {20 * 16 * 10 / best / max(cores, 1):.0f} times real time a core")
+
+
+def waiting_for_speech(folder):
+    builders.EXAMPLES.update(train=1000, validation=32, test=32, test_unseen=32)
+    data = speech_data("toy", data_dir=folder)
+    model = build_speech("toy", vocabulary=data.vocabulary)
+    model.fit(data.train, verbose=0)  # compiles, and fills the cache
+    batches, waited, start = iter(data.train), 0.0, time.perf_counter()
+    for number in range(25):
+        asked = time.perf_counter()
+        inputs, targets = next(batches)
+        if number == 5:  # the first ones find the pipeline empty, and train_on_batch still compiles
+            waited, start = 0.0, asked
+        waited += time.perf_counter() - asked
+        model.train_on_batch(inputs, targets)
+    share = waited / (time.perf_counter() - start)
+    print(f"speech to text: {share:.1%} of a training step is waiting for data")
 
 
 def decoding():
@@ -85,7 +125,11 @@ def cached_features(folder, pictures=128):
 if __name__ == "__main__":
     keras.utils.set_random_seed(0)
     toy_world()
+    toy_speech()
+    log_mel_in_tf_data()
     decoding()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MMKERAS_CACHE"] = folder
         cached_features(folder)
+    with tempfile.TemporaryDirectory() as folder:
+        waiting_for_speech(folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 import mmkeras
@@ -96,7 +97,8 @@ def test_evaluate_scores_and_predict_answers(trained):
 def test_bad_input_ends_in_one_line(trained, tmp_path):
     folder, model, _ = trained
     for arguments, named in (
-        (("train", "chess"), "Expected TASK to be one of captioning"),
+        (("train", "chess"), "Expected TASK to be captioning or speech_to_text"),
+        (("train", "captioning", "--head", "ctc"), "captioning does not take --head"),
         (("train", "captioning", "--source", "nowhere"), "source='nowhere'"),
         (("train", "captioning", "--preset", "huge"), "preset='huge'"),
         (("train", "captioning", "--output", "model.h5"), ".keras"),
@@ -107,6 +109,24 @@ def test_bad_input_ends_in_one_line(trained, tmp_path):
         assert done.returncode == 2
         assert done.stderr.startswith("Error: ") and named in done.stderr
         assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+
+
+def test_speech_to_text_from_a_folder_of_clips(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        soundfile.write(tmp_path / f"{i}.wav", rng.uniform(-0.5, 0.5, 20_000 + i), 16_000)
+    rows = [f"{i}.wav,clip {i},{s}" for i, s in enumerate(["train", "train", "validation", "test"])]
+    (tmp_path / "transcripts.csv").write_text("\n".join(["path,transcript,split", *rows]))
+    model, wav = tmp_path / "transcriber.keras", tmp_path / "0.wav"
+    options = ("--source", tmp_path, "--head", "ctc", "--unit", "character", "--epochs", 1, "--batch-size", 2)
+    done = mmkeras_command("train", "speech_to_text", *options, "--output", model)
+    assert model.is_file() and "cer" in done.stdout
+    assert "oneDNN" not in done.stderr and "UserWarning" not in done.stderr
+    assert "cer" in mmkeras_command("evaluate", model, "--source", tmp_path).stdout
+    (tmp_path / "broken.wav").write_text("no sound")
+    done = mmkeras_command("predict", model, wav, tmp_path / "broken.wav", "--explain", tmp_path / "heard")
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == [str(wav)]
+    assert "1 of 2 clips cannot be read" in done.stderr and (tmp_path / "heard" / "0.png").is_file()
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The quality bars, by training in full. Slow: minutes each."""
 
+import re
 import subprocess
 import sys
 import sysconfig
@@ -29,10 +30,9 @@ PHOTOS = {
 }
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
-def test_the_demo_learns_the_toy_world_from_nothing(language, tmp_path):
-    """Data, training, scores and page, in a process of its own whose memory is measured."""
-    command = [Path(sysconfig.get_path("scripts")) / "mmkeras", "demo", "--language", language]
+def run_demo(tmp_path, *options):
+    """`mmkeras demo` from nothing, in a process of its own: each scores' values, gigabytes, seconds."""
+    command = [Path(sysconfig.get_path("scripts")) / "mmkeras", *options]
     code = (
         "import resource, subprocess, sys, time\n"
         "start = time.time()\n"
@@ -41,16 +41,62 @@ def test_the_demo_learns_the_toy_world_from_nothing(language, tmp_path):
         "peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20\n"
         "print(f'MEASURED {peak:.2f} GB {time.time() - start:.0f} s')\n"
     )
-    run = [sys.executable, "-c", code, *map(str, command), "--output", str(tmp_path / "demo")]
+    run = [sys.executable, "-c", code, *map(str, command)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TFDS_DATA_DIR", str(tmp_path / "datasets"))
         out = subprocess.run(run, capture_output=True, text=True).stdout
-    accuracies = [float(line.split()[1]) for line in out.splitlines() if "scene_accuracy" in line]
+    scores: dict[str, list[float]] = {}
+    for line in out.splitlines():
+        if re.fullmatch(r"  \w+ +[\d.]+", line):
+            name, value = line.split()
+            scores.setdefault(name, []).append(float(value))
     gigabytes, seconds = out.split("MEASURED ")[1].split()[0:3:2]
-    print(f"\n{language}: scene accuracy {accuracies}, {gigabytes} GB, {seconds} s")
-    assert accuracies[0] >= 0.95 and accuracies[1] >= 0.85
+    print(f"\n{' '.join(map(str, options[1:-2]))}: {scores}, {gigabytes} GB, {seconds} s")
     assert float(gigabytes) <= 3
-    assert (tmp_path / "demo" / "index.html").stat().st_size > 100_000
+    return scores
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_demo_learns_to_caption_from_nothing(language, tmp_path):
+    folder = tmp_path / "demo"
+    scores = run_demo(tmp_path, "demo", "--task", "captioning", "--language", language, "--output", folder)
+    test, unseen = scores["scene_accuracy"]
+    assert test >= 0.95 and unseen >= 0.85
+    assert (folder / "index.html").stat().st_size > 100_000
+
+
+@pytest.mark.parametrize(
+    ("language", "head", "rate", "most"), [("en", "ctc", "wer", 0.02), ("zh", "attention", "cer", 0.03)]
+)
+def test_speech_is_learned_from_nothing(language, head, rate, most, tmp_path):
+    model = tmp_path / "transcriber.keras"
+    options = ("--language", language, "--head", head, "--output", model)
+    scores = run_demo(tmp_path, "train", "speech_to_text", *options)
+    test, unseen = scores[rate]
+    assert test <= most and unseen <= most + 0.02
+
+
+def test_the_demo_learns_to_listen_and_noise_in_training_is_worth_it(tmp_path):
+    """English with the attention head, by the demo; then without augmentation; both in louder noise."""
+    folder = tmp_path / "demo"
+    scores = run_demo(tmp_path, "demo", "--task", "speech_to_text", "--output", folder)
+    test, unseen = scores["wer"]
+    assert test <= 0.02 and unseen <= 0.04
+    assert (folder / "index.html").stat().st_size > 300_000
+
+    package, options = mmkeras.speech_to_text, {"data_dir": tmp_path / "datasets"}
+    with_noise = mmkeras.load(folder / "transcriber.keras")
+    data = package.data("toy", augment=False, **options)
+    model = package.build("toy", vocabulary=data.vocabulary, spec_augment=False)
+    model.fit(data.train, epochs=4, verbose=0)
+    without = package.Transcriber(model)
+    for snr_db in (20, 10, 5):
+        noisy = package.data("toy", snr_db=snr_db, vocabulary=data.vocabulary, **options).test
+        wer = [package.evaluate(transcriber, noisy)["wer"] for transcriber in (with_noise, without)]
+        print(f"{snr_db} dB: WER {wer[0]:.4f} with augmentation in training, {wer[1]:.4f} without")
+        assert wer[0] <= 0.05
+    for path in sorted(Path("/usr/share/sounds/alsa").glob("*.wav")):
+        print(f"{path.name}: {with_noise(path)!r}")
 
 
 def test_a_dozen_photographs_are_given_back(tmp_path):
