@@ -183,7 +183,8 @@ class TokenAccuracy(keras.metrics.Metric):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         real = ops.cast(ops.not_equal(y_true, PAD), self.dtype)
-        right = ops.equal(ops.argmax(y_pred, axis=-1), ops.cast(y_true, "int64"))
+        best = ops.argmax(y_pred, axis=-1)
+        right = ops.equal(best, ops.cast(y_true, best.dtype))
         self.right.assign_add(ops.sum(ops.cast(right, self.dtype) * real))
         self.count.assign_add(ops.sum(real))
 

@@ -74,7 +74,7 @@ def data(
 
     Args:
         source: `"toy"`; `"librispeech"` (61 GB are fetched on first use), `"ljspeech"` (2.75 GB),
-            `"speech_commands"` (2.4 GB); or a folder of clips (wav, flac, ogg, mp3, at any rate) with a table
+            `"speech_commands"`; or a folder of clips (wav, flac, ogg, mp3, at any rate) with a table
             of transcripts, as in LJSpeech's `metadata.csv` and `wavs/` (see `mmkeras.tables`).
         language: `"en"` or `"zh"`.
         batch_size: clips a step, over all devices together.
