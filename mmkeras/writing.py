@@ -72,8 +72,8 @@ class Writer:
         """What each of these tokens (B, T) looked at, (B, T, N)."""
         first = np.full((len(tokens), 1), START, tokens.dtype)
         given = ops.convert_to_tensor(np.concatenate([first, tokens[:, :-1]], axis=1))
-        encoded = self.encoder({name: ops.convert_to_tensor(x) for name, x in inputs.items()}, training=False)
-        *_, attention = self.decoder([given, *encoded], training=False)
+        inputs = {name: ops.convert_to_tensor(x) for name, x in inputs.items()}
+        *_, attention = self.decoder([given, *_encoded(self.encoder, inputs)], training=False)
         return ops.convert_to_numpy(attention)
 
 
@@ -87,9 +87,8 @@ class _Graph(keras.Model):
         self.sampling = sampling
 
     def call(self, inputs):
-        inputs = dict(inputs)
-        noise = inputs.pop("noise", None)
-        *memory, hidden, cell = self.encoder(inputs, training=False)
+        noise = inputs.get("noise")
+        *memory, hidden, cell = _encoded(self.encoder, inputs)
         if self.beams > 1:
             memory = decoding.repeat(memory, self.beams)
 
@@ -110,3 +109,9 @@ class _Graph(keras.Model):
         if self.beams == 1:
             return decoding.greedy(next, state, **common)
         return decoding.beam(next, state, beams=self.beams, length_penalty=self.length_penalty, **common)
+
+
+def _encoded(encoder, inputs):
+    """An encoder of one input wants it bare."""
+    named = [inputs[tensor.name] for tensor in encoder.inputs]
+    return encoder(named if len(named) > 1 else named[0], training=False)
