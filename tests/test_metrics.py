@@ -1,4 +1,4 @@
-"""Caption metrics, against hand-computed cases and against pycocoevalcap."""
+"""Metrics, against hand-computed cases, and those of captions against pycocoevalcap."""
 
 import math
 
@@ -153,3 +153,26 @@ def test_bad_arguments_are_refused(score, references, candidates, message):
 def test_bleu_wants_an_order_of_at_least_one():
     with pytest.raises(ValueError, match="max_order=0"):
         metrics.bleu([["a"]], ["a"], 0)
+
+
+def test_recognition_counts_words_that_are_wrong_missing_and_surplus():
+    said = ["a red circle", "there is a star", "a blue square"]
+    written = ["a red cross", "there is star", "a big blue square"]  # one of each, of ten words
+    scores = metrics.recognition_scores(said, written)
+    assert scores["wer"] == pytest.approx(0.3)
+    parts = [scores[part] for part in ("substitutions", "insertions", "deletions")]
+    assert parts == pytest.approx([0.1, 0.1, 0.1])
+    assert 0 < scores["cer"] < 0.5
+    assert metrics.recognition_scores(said, said) == dict.fromkeys(scores, 0)
+    assert metrics.recognition_scores(said, ["", "", ""])["deletions"] == 1
+
+
+def test_chinese_is_scored_by_characters():
+    scores = metrics.recognition_scores(["红色的圆形", "绿色的星形"], ["红色的方形", "绿色星形"])
+    assert scores == {"cer": 0.2, "substitutions": 0.1, "insertions": 0.0, "deletions": 0.1}
+
+
+@pytest.mark.parametrize(("said", "written"), [([], []), (["a"], []), (["a"], ["a", "b"])])
+def test_recognition_without_a_partner_is_refused(said, written):
+    with pytest.raises(ValueError, match=f"len\\(candidates\\)={len(written)}"):
+        metrics.recognition_scores(said, written)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from mmkeras import audio
 from mmkeras.sources import speech
-from mmkeras.vocabulary import UNITS, UNKNOWN, Vocabulary
+from mmkeras.vocabulary import UNITS, Vocabulary
 
 # A training set this small is kept decoded in memory; a larger one is read again each epoch, and shuffled
 # within a buffer of so many clips.
@@ -81,7 +81,7 @@ def data(
         unit: of the tokens, `"word"` or `"character"`. None: words for the toy world in English and for
             speech_commands, else characters.
         vocabulary: None: counted from the training transcripts; for characters of LibriSpeech and LJSpeech
-            the English letters.
+            the English letters. What a given one lacks becomes `<unknown>`.
         min_count: tokens seen less often become `<unknown>`.
         max_size: of the vocabulary, special tokens included.
         sample_rate_hz: that clips are brought to, the model's.
@@ -122,18 +122,18 @@ def data(
         texts = [text for texts_of_one in progress for text in texts_of_one]
         vocabulary = Vocabulary.count(texts, unit, min_count=min_count, max_size=max_size)
         splits["train"] = replace(splits["train"], count=len(texts))  # now known for certain
-    common = {"vocabulary": vocabulary, "batch_size": batch_size, "sample_rate_hz": sample_rate_hz}
+    common = {"batch_size": batch_size, "sample_rate_hz": sample_rate_hz}
 
     def batches(name):
         if name not in splits:
             return None
-        left_out = speech.LeftOut(f"{source} {name}")
         if name.startswith("test"):
-            return _for_evaluate(splits[name], left_out, **common)
+            return _for_evaluate(splits[name], **common)
         return _for_fit(
             splits[name],
-            left_out,
+            speech.LeftOut(f"{source} {name}"),
             training=name == "train",
+            vocabulary=vocabulary,
             augment=augment,
             step=step_ms * sample_rate_hz // 1000,
             most=int(max_seconds * sample_rate_hz),
@@ -193,7 +193,7 @@ def _for_fit(split, left_out, *, training, augment, vocabulary, batch_size, samp
     return dataset.map(finished, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def _for_evaluate(split, left_out, *, vocabulary, batch_size, sample_rate_hz):
+def _for_evaluate(split, *, batch_size, sample_rate_hz):
     def measured(clip):
         return {"audio": clip["audio"], "length": tf.size(clip["audio"]), "transcript": clip["transcript"]}
 
@@ -221,7 +221,7 @@ def _bucketed(dataset, sample_rate_hz, batch_size):
 def _usable(left_out, step, most, sample_rate_hz):
     """Whether a clip can be learned from; says so where not."""
 
-    def report(name, samples, tokens, unknown):
+    def report(name, samples, tokens):
         name = name.decode()
         if samples == 0:
             return False  # whoever read it has said why
@@ -245,13 +245,10 @@ def _usable(left_out, step, most, sample_rate_hz):
         repeats = tf.reduce_sum(tf.cast(tokens[1:] == tokens[:-1], tf.int32))
         needed = tf.size(tokens) + repeats
         fine = (samples > 0) & (samples <= most) & (needed > 0) & (samples >= needed * step)
-        unknown = tf.reduce_any(tokens == UNKNOWN)
         return tf.cond(
             fine,
             lambda: True,
-            lambda: tf.ensure_shape(
-                tf.numpy_function(report, [clip["name"], samples, needed, unknown], tf.bool), ()
-            ),
+            lambda: tf.ensure_shape(tf.numpy_function(report, [clip["name"], samples, needed], tf.bool), ()),
         )
 
     return usable

@@ -24,6 +24,8 @@ from mmkeras.vocabulary import END
 from mmkeras.writing import Writer
 
 BATCH_SIZE = 32
+# Clips in memory at a time: enough to put those of like length together.
+AT_ONCE = 256
 # A clip may be so much longer than any that training saw before it is cut.
 LEEWAY = 1.2
 # Below this peak, -80 dB of full scale, there is nothing to hear.
@@ -81,15 +83,21 @@ class Transcriber:
         several = list(clips) if many else [clips]
         if not several:
             raise ValueError("Expected at least one clip. Received: an empty list")
-        sounds, broken = [], []
-        for clip in tqdm(several, "reading", delay=2, leave=False):
-            try:
-                sounds.append(audio.read(clip, self.sample_rate_hz, sample_rate_hz))
-            except (ValueError, OSError) as error:
-                if len(several) == 1:
-                    raise
-                sounds.append(None)
-                broken.append(str(error))
+        transcripts: list[str | None] = []
+        broken, cut = [], 0
+        for first in range(0, len(several), AT_ONCE):
+            sounds = []
+            for clip in tqdm(several[first : first + AT_ONCE], "reading", delay=2, leave=False):
+                try:
+                    sounds.append(audio.read(clip, self.sample_rate_hz, sample_rate_hz))
+                except (ValueError, OSError) as error:
+                    if len(several) == 1:
+                        raise
+                    sounds.append(None)
+                    broken.append(str(error))
+            texts, cut_here = self._transcribe([sound for sound in sounds if sound is not None], **how)
+            texts, cut = iter(texts), cut + cut_here
+            transcripts += [None if sound is None else next(texts) for sound in sounds]
         if len(broken) == len(several):
             raise ValueError(f"None of the {len(several)} clips can be read. The first: {broken[0]}")
         if broken:
@@ -98,8 +106,7 @@ class Transcriber:
                 f"{'; '.join(broken[:5])}{' ...' if len(broken) > 5 else ''}",
                 stacklevel=2,
             )
-        texts = iter(self.transcribe([sound for sound in sounds if sound is not None], **how))
-        transcripts = [None if sound is None else next(texts) for sound in sounds]
+        self._say_cut(cut, len(several))
         return transcripts if many else transcripts[0]
 
     def transcribe(self, sounds: list[np.ndarray], **how) -> list[str]:
@@ -110,13 +117,13 @@ class Transcriber:
             how: with an attention decoder what `mmkeras.writing.Writer` takes (`beams`, `length_penalty`,
                 `max_length`, ...); with CTC `beams` alone.
         """
+        texts, cut = self._transcribe(sounds, **how)
+        self._say_cut(cut, len(sounds))
+        return texts
+
+    def _transcribe(self, sounds, **how):
+        """The transcripts, and how many of the sounds were cut for them."""
         pieces = [self._pieces(sound) for sound in sounds]
-        if cut := sum(len(of_one) > 1 for of_one in pieces):
-            warnings.warn(
-                f"{cut} of {len(sounds)} clips are longer than the {self.log_mel.longest_seconds:.1f} s that "
-                f"training saw: cut at their quietest places, transcribed piece by piece and joined again.",
-                stacklevel=3,
-            )
         flat = [
             sound[start:stop] for sound, of_one in zip(sounds, pieces, strict=True) for start, stop in of_one
         ]
@@ -131,7 +138,16 @@ class Transcriber:
                 texts[i] = self.vocabulary.decode(ids)
         texts = iter(texts)
         between = self._between_words
-        return [between.join(filter(None, (next(texts) for _ in of_one))) for of_one in pieces]
+        joined = [between.join(filter(None, (next(texts) for _ in of_one))) for of_one in pieces]
+        return joined, sum(len(of_one) > 1 for of_one in pieces)
+
+    def _say_cut(self, cut, of):
+        if cut:
+            warnings.warn(
+                f"{int(cut)} of {of} clips are longer than the {self.log_mel.longest_seconds:.1f} s that "
+                f"training saw: cut at their quietest places, transcribed piece by piece and joined again.",
+                stacklevel=3,
+            )
 
     def explain(self, clip: Any, *, sample_rate_hz: int | None = None, **how) -> Alignment:
         """The transcript of one clip with the time of each word, and what the model looked at for it.
@@ -142,7 +158,9 @@ class Transcriber:
         sound = audio.read(clip, self.sample_rate_hz, sample_rate_hz)
         steps = -(-len(sound) // round(self.step_seconds * self.sample_rate_hz))
         tokens, rows, words = [], [], []
-        for start, stop in self._pieces(sound):
+        pieces = self._pieces(sound)
+        self._say_cut(len(pieces) > 1, 1)
+        for start, stop in pieces:
             if np.abs(sound[start:stop]).max() <= SILENCE:
                 continue
             inputs = self._inputs([sound[start:stop]])
