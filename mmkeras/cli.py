@@ -19,7 +19,7 @@ app = typer.Typer(
 # task → passes over the toy world that its preset is made for, where its model goes, options of its own
 TASKS = {
     "captioning": (6, "captioner.keras", ("image_size", "weights", "fine_tune")),
-    "speech_to_text": (4, "transcriber.keras", ("head", "unit")),
+    "speech_to_text": (3, "transcriber.keras", ("head", "unit")),
 }
 _NAMES = " or ".join(TASKS)
 

@@ -94,7 +94,7 @@ def test_the_demo_learns_to_listen_and_noise_in_training_is_worth_it(datasets, t
     with_noise = mmkeras.load(folder / "transcriber.keras")
     data = package.data("toy", augment=False, **options)
     model = package.build("toy", vocabulary=data.vocabulary, spec_augment=False)
-    model.fit(data.train, epochs=4, verbose=0)
+    model.fit(data.train, epochs=3, verbose=0)
     without = package.Transcriber(model)
     for snr_db in (20, 10, 5):
         noisy = package.data("toy", snr_db=snr_db, vocabulary=data.vocabulary, **options).test

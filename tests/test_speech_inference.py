@@ -11,6 +11,7 @@ import soundfile
 import mmkeras
 from mmkeras import explain
 from mmkeras.speech_to_text import Transcriber, build, evaluate
+from mmkeras.vocabulary import Vocabulary
 
 RATE = 16_000
 
@@ -160,6 +161,21 @@ def test_bad_arguments_are_named(transcriber):
         evaluate(transcriber, None)
     with pytest.raises(ValueError, match="speech-to-text model"):
         Transcriber("model.keras")
+
+
+@pytest.mark.parametrize(
+    ("letters", "text", "words"),
+    [
+        (" abc", "ab c", [("ab", 0.0, 0.08), ("c", 0.12, 0.16)]),
+        ("红星", "红星", [("红", 0.0, 0.04), ("星", 0.04, 0.08)]),
+    ],
+)
+def test_characters_are_put_together_to_words_where_blanks_divide_them(letters, text, words):
+    vocabulary = Vocabulary(list(letters), "character")
+    reader = Transcriber(build("toy", vocabulary=vocabulary, head="ctc", units=8, encoder_layers=1))
+    ids = vocabulary.encode(text)[1:-1]
+    found = reader._words(ids, [(i, i + 1) for i in range(len(ids))])
+    assert [(word.text, pytest.approx(word.start), pytest.approx(word.end)) for word in found] == words
 
 
 @pytest.mark.parametrize(
