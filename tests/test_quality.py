@@ -11,6 +11,7 @@ import pytest
 import skimage
 
 import mmkeras
+from mmkeras.toy import builders
 
 pytestmark = pytest.mark.slow
 
@@ -82,27 +83,24 @@ def test_speech_is_learned_from_nothing(language, head, rate, most, datasets, tm
     assert test <= most and unseen <= most + 0.02
 
 
-def test_the_demo_learns_to_listen_and_noise_in_training_is_worth_it(datasets, tmp_path):
-    """English with the attention head, by the demo; then without augmentation; both in louder noise."""
+def test_the_demo_learns_to_listen(datasets, tmp_path):
+    """English with the attention head; then in louder noise."""
     folder = tmp_path / "demo"
     scores = run_mmkeras(datasets, "demo", "--task", "speech_to_text", "--output", folder)
     test, unseen = scores["wer"]
     assert test <= 0.02 and unseen <= 0.04
     assert (folder / "index.html").stat().st_size > 300_000
 
-    package, options = mmkeras.speech_to_text, {"data_dir": datasets}
-    with_noise = mmkeras.load(folder / "transcriber.keras")
-    data = package.data("toy", augment=False, **options)
-    model = package.build("toy", vocabulary=data.vocabulary, spec_augment=False)
-    model.fit(data.train, epochs=3, verbose=0)
-    without = package.Transcriber(model)
-    for snr_db in (20, 10, 5):
-        noisy = package.data("toy", snr_db=snr_db, vocabulary=data.vocabulary, **options).test
-        wer = [package.evaluate(transcriber, noisy)["wer"] for transcriber in (with_noise, without)]
-        print(f"{snr_db} dB: WER {wer[0]:.4f} with augmentation in training, {wer[1]:.4f} without")
-        assert wer[0] <= 0.05
+    transcriber = mmkeras.load(folder / "transcriber.keras")
+    for snr_db in (10, 5):
+        noisy = mmkeras.speech_to_text.data(
+            "toy", snr_db=snr_db, data_dir=datasets, **transcriber.data_options
+        ).test
+        wer = mmkeras.speech_to_text.evaluate(transcriber, noisy)["wer"]
+        print(f"{snr_db} dB: WER {wer:.4f}")
+        assert wer <= 0.05
     for path in sorted(Path("/usr/share/sounds/alsa").glob("*.wav")):
-        print(f"{path.name}: {with_noise(path)!r}")
+        print(f"{path.name}: {transcriber(path)!r}")
 
 
 def test_a_dozen_photographs_are_given_back(tmp_path):
@@ -131,8 +129,9 @@ def test_a_dozen_photographs_are_given_back(tmp_path):
 def test_the_document_preset_learns_from_cached_features(tmp_path, monkeypatch):
     """VGG16 with random weights, chosen on purpose, 64 pixels: the loss falls far all the same."""
     monkeypatch.setenv("MMKERAS_CACHE", str(tmp_path))
+    monkeypatch.setattr(builders, "EXAMPLES", builders.EXAMPLES | {"train": 1000})
     keras.utils.set_random_seed(0)
-    data = mmkeras.captioning.data("toy")
+    data = mmkeras.captioning.data("toy", data_dir=tmp_path)
     model = mmkeras.captioning.build("document", vocabulary=data.vocabulary, weights=None, image_size=64)
-    history = model.fit(data.with_features(model).train, epochs=3, verbose=0).history
+    history = model.fit(data.with_features(model).train, epochs=6, verbose=0).history
     assert history["loss"][-1] < 0.5 * history["loss"][0]
