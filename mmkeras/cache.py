@@ -38,6 +38,7 @@ def cached(
     *,
     element_shape: tuple[int, ...],
     count: int,
+    dtype: str = "float16",
 ) -> tf.data.Dataset:
     """The dataset `name`: from disk where it is there and still true, otherwise computed and kept.
 
@@ -47,9 +48,10 @@ def cached(
         compute: yields pairs of one array of `element_shape` and the texts that go with it.
         element_shape: of each array.
         count: how many elements there will be.
+        dtype: of each array on disk.
 
     Returns:
-        A dataset of {"image": `element_shape` float16, "captions": (n,) string}, in the order that
+        A dataset of {"image": `element_shape` `dtype`, "captions": (n,) string}, in the order that
         `compute` yields.
 
     Raises:
@@ -58,7 +60,7 @@ def cached(
     """
     place = folder() / name
     if not _is_whole(place, made_from):
-        _write(place, made_from, compute, element_shape, count)
+        _write(place, made_from, compute, element_shape, count, dtype)
     layout = {
         "image": tf.io.FixedLenFeature((), tf.string),
         "captions": tf.io.RaggedFeature(tf.string),
@@ -66,7 +68,7 @@ def cached(
 
     def parse(record):
         example = tf.io.parse_single_example(record, layout)
-        image = tf.io.decode_raw(example["image"], tf.float16)
+        image = tf.io.decode_raw(example["image"], dtype)
         return {"image": tf.reshape(image, element_shape), "captions": example["captions"]}
 
     files = sorted(map(str, place.glob("*.tfrecord")))
@@ -83,10 +85,10 @@ def _is_whole(place, made_from):
         return False
 
 
-def _write(place, made_from, compute, element_shape, count):
+def _write(place, made_from, compute, element_shape, count, dtype):
     place.parent.mkdir(parents=True, exist_ok=True)
     _clear_abandoned(place)
-    expected = 2 * count * int(np.prod(element_shape))  # float16
+    expected = np.dtype(dtype).itemsize * count * int(np.prod(element_shape))
     free = shutil.disk_usage(place.parent).free
     if expected > free:
         raise OSError(_no_room(place, expected, free))
@@ -95,7 +97,7 @@ def _write(place, made_from, compute, element_shape, count):
         path = partial / "data.tfrecord"
         with tf.io.TFRecordWriter(str(path)) as writer:
             for array, texts in compute():
-                writer.write(_example(array, texts))
+                writer.write(_example(array, texts, dtype))
         meta = {"made_from": made_from, "sizes": {path.name: path.stat().st_size}}
         (partial / "meta.json").write_text(json.dumps(meta))
         shutil.rmtree(place, ignore_errors=True)
@@ -109,9 +111,10 @@ def _write(place, made_from, compute, element_shape, count):
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _example(array, texts):
-    limit = np.finfo(np.float16).max
-    image = np.clip(array, -limit, limit).astype("<f2").tobytes()
+def _example(array, texts, dtype):
+    kind = np.dtype(dtype).newbyteorder("<")
+    limits = np.finfo(kind) if kind.kind == "f" else np.iinfo(kind)
+    image = np.clip(array, limits.min, limits.max).astype(kind).tobytes()
     feature = {
         "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[image])),
         "captions": tf.train.Feature(bytes_list=tf.train.BytesList(value=texts)),
@@ -137,7 +140,7 @@ def _is_full(error):
 
 def _no_room(place, expected, free):
     return (
-        f"No room for the features in {place.parent}: they take {expected / 1e9:.2f} GB and "
+        f"No room for the dataset in {place.parent}: it takes {expected / 1e9:.2f} GB and "
         f"{free / 1e9:.2f} GB are free. Make room, or let the environment variable MMKERAS_CACHE name "
         f"another folder."
     )

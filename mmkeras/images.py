@@ -48,17 +48,26 @@ def read(picture: str | os.PathLike | Image.Image | np.ndarray) -> np.ndarray:
     )
 
 
-def check(path: str | os.PathLike) -> None:
+def check(path: str | os.PathLike) -> tuple[int, int]:
     """Raises what `read` would raise, mostly without decoding: to look at many files before long
-    work."""
+    work. Returns the picture's width and height in pixels."""
     with _open(path) as opened:
-        end = _ENDS.get(opened.format)
+        end, size = _ENDS.get(opened.format), opened.size
     if end is not None:
         with open(path, "rb") as file:
             file.seek(-min(64, os.path.getsize(path)), os.SEEK_END)
             if end in file.read():
-                return
+                return size
     read(path)
+    return size
+
+
+def crop(picture: np.ndarray) -> np.ndarray:
+    """The square in the middle: (H, W, 3) → (min(H, W), min(H, W), 3)."""
+    height, width = picture.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return picture[top : top + side, left : left + side]
 
 
 def resize(picture: np.ndarray, size: int) -> np.ndarray:

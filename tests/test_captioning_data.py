@@ -218,7 +218,7 @@ def test_features_of_another_size_are_refused(frozen):
         (
             {"source": "imagenet"},
             ValueError,
-            "'toy', 'coco_captions', or a folder.*source='imagenet'",
+            "'toy', 'coco_captions', .*or a folder.*source='imagenet'",
         ),
         ({"source": "nowhere/photos"}, ValueError, "source='nowhere/photos'"),
         ({"language": "fr"}, ValueError, "language='fr'"),

@@ -9,20 +9,14 @@ Pictures are read as they are needed, so memory does not grow with the dataset.
 
 import dataclasses
 import os
-from collections import Counter
 from dataclasses import dataclass, replace
 
 import keras
 import tensorflow as tf
-from tqdm import tqdm
 
 from mmkeras import cache
 from mmkeras.sources import Split, pictures
 from mmkeras.vocabulary import PAD, Vocabulary
-
-# A training set this small is kept decoded in memory; a larger one is read again each epoch, and
-# shuffled within a buffer of this size.
-IN_MEMORY_MB = 256
 
 
 @dataclass(frozen=True)
@@ -136,42 +130,23 @@ def data(
     size = image_size or (64 if source == "toy" else 224)
     splits = pictures.read(source, language, size, **options)
     unit = "word" if language == "en" else "character"
-    lengths: Counter[int] = Counter()
     if vocabulary is None or max_length is None:
-        counted = Vocabulary.count(
-            _noting_lengths(splits["train"], unit, lengths),
+        counted, covering = pictures.count_words(
+            splits["train"],
             unit,
             min_count=min_count or (5 if source == "coco_captions" else 1),
             max_size=max_size,
         )
-        vocabulary = vocabulary or counted
+        vocabulary, max_length = vocabulary or counted, max_length or covering
     return _assemble(
         splits,
         vocabulary=vocabulary,
         source=str(source),
         image_size=size,
-        max_length=max_length or _covering(lengths, 0.99),
+        max_length=max_length,
         batch_size=batch_size,
         seed=seed,
     )
-
-
-def _noting_lengths(split, unit, lengths):
-    """The captions of a split; how many tokens each has is counted in `lengths` on the way."""
-    splitter = Vocabulary((), unit)
-    for texts in tqdm(split.texts(), "captions", total=split.count, delay=2, leave=False):
-        for text in texts:
-            lengths[len(splitter.encode(text))] += 1
-            yield text
-
-
-def _covering(lengths, share):
-    """The length that this share of the captions does not exceed."""
-    covered = 0
-    for length in sorted(lengths):
-        covered += lengths[length]
-        if covered >= share * lengths.total():
-            return length
 
 
 # --- from examples to batches ---
@@ -183,7 +158,8 @@ def _assemble(splits, **options):
             return None
         split, batch_size = splits[name], options["batch_size"]
         if name.startswith("test"):
-            return split.examples().padded_batch(batch_size).prefetch(tf.data.AUTOTUNE)
+            dataset = split.examples().map(lambda example: {k: example[k] for k in ("image", "captions")})
+            return dataset.padded_batch(batch_size).prefetch(tf.data.AUTOTUNE)
         return _for_fit(split, training=name == "train", **options)
 
     return TaskData(
@@ -198,26 +174,12 @@ def _assemble(splits, **options):
 
 
 def _for_fit(split, *, training, vocabulary, image_size, max_length, batch_size, seed, source):
-    dataset = split.examples()
-    if split.megabytes <= IN_MEMORY_MB:
-        dataset = dataset.cache()
-    if training:
-        share = min(1, IN_MEMORY_MB / split.megabytes)
-        dataset = dataset.shuffle(int(split.count * share), seed=seed)
-
-    def pair(example, number):
-        captions = example["captions"]
-        caption = captions[number % tf.shape(captions, tf.int64)[0]]
-        return {"image": example["image"], "tokens": caption}
-
-    # in training another caption each epoch, in validation always the same
-    draws = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=training)
-    dataset = tf.data.Dataset.zip(dataset, draws).map(pair)
+    dataset = pictures.paired(split, training=training, seed=seed)
 
     def tokenize(batch):
-        ids = vocabulary.encode_tensor(batch["tokens"])
+        ids = vocabulary.encode_tensor(batch["caption"])
         ids = ids.to_tensor(PAD, shape=(None, max_length))  # (B, T)
-        return batch | {"tokens": ids[:, :-1]}, ids[:, 1:]
+        return {"image": batch["image"], "tokens": ids[:, :-1]}, ids[:, 1:]
 
     whole_batches = training and split.count >= batch_size  # one shape: a graph is compiled once
     dataset = dataset.batch(batch_size, drop_remainder=whole_batches)

@@ -9,7 +9,7 @@ A brick below the tasks: each module's `read` gives the splits of a source, and 
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tensorflow as tf
@@ -25,6 +25,7 @@ class Split:
     `texts()`:    the texts of each example, without reading its picture or its sound.
     `made_from`:  facts that change when the split does.
     `megabytes`:  what its inputs take in memory once read; None: nobody knows.
+    `attributes`: what the labels of an example tell, each with the names of its classes; empty: it has none.
     """
 
     examples: Callable[[], tf.data.Dataset]
@@ -32,6 +33,7 @@ class Split:
     count: int
     made_from: dict
     megabytes: float | None = None
+    attributes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def choose(source: str | os.PathLike, known: Mapping[str, Callable], folder: Callable, *args, **options):

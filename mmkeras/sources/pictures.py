@@ -1,78 +1,262 @@
 """Pictures with captions: the toy world, TensorFlow Datasets, a folder with a captions table.
 
-A split's examples are {"image": (size, size, 3) uint8, "captions": (n,) string}.
+A split's examples are {"image": (size, size, 3) uint8, "captions": (n,) string}, and where the source has
+labels {"labels": {attribute: int}} beside them.
 """
 
 import os
+import warnings
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import tensorflow as tf
+from tqdm import tqdm
 
 from mmkeras import cache, images, sources, tables
 from mmkeras.sources import Split
+from mmkeras.vocabulary import Vocabulary
+
+# A training set this small is kept decoded in memory; a larger one is read again each epoch, and
+# shuffled within a buffer of this size.
+IN_MEMORY_MB = 256
 
 
-def read(source: str | os.PathLike, language: str, size: int, **options) -> dict[str, Split]:
+def read(
+    source: str | os.PathLike, language: str, size: int, *, crop: bool = False, **options
+) -> dict[str, Split]:
     """The splits of a source, by name.
 
     Args:
-        source: `"toy"`, `"coco_captions"`, or a folder.
+        source: `"toy"`, `"coco_captions"`, `"oxford_flowers102"`, `"mnist"`, `"cifar10"`, or a folder.
         language: of the captions, `"en"` or `"zh"`.
         size: the side in pixels that pictures are brought to.
+        crop: to the square in the middle first; otherwise all of the picture is squeezed into the square.
         options: of the source, see `mmkeras.captioning.data`.
     """
-    return sources.choose(source, SOURCES, _folder, language, size, **options)
+    return sources.choose(source, SOURCES, _folder, language, size, crop, **options)
 
 
-def _toy(source, language, size, *, objects=1, data_dir=None):
+def count_words(
+    split: Split, unit: str, *, min_count: int, max_size: int, share: float = 0.99
+) -> tuple[Vocabulary, int]:
+    """The vocabulary of a split's captions, and how many tokens this share of them does not exceed."""
+    splitter, lengths = Vocabulary((), unit), Counter()
+
+    def noting_lengths():
+        for texts in tqdm(split.texts(), "captions", total=split.count, delay=2, leave=False):
+            for text in texts:
+                lengths[len(splitter.encode(text))] += 1
+                yield text
+
+    vocabulary = Vocabulary.count(noting_lengths(), unit, min_count=min_count, max_size=max_size)
+    covered = 0
+    for length in sorted(lengths):
+        covered += lengths[length]
+        if covered >= share * lengths.total():
+            return vocabulary, length
+
+
+def paired(split: Split, *, training: bool, seed: int) -> tf.data.Dataset:
+    """Each picture once, with one of its captions: {"image", "caption"}.
+
+    In training the order and the caption are others each epoch, otherwise always the same.
+    """
+    dataset = split.examples()
+    if split.megabytes <= IN_MEMORY_MB:
+        dataset = dataset.cache()
+    if training:
+        share = min(1, IN_MEMORY_MB / split.megabytes)
+        dataset = dataset.shuffle(int(split.count * share), seed=seed)
+
+    def pair(example, number):
+        captions = example["captions"]
+        return {"image": example["image"], "caption": captions[number % tf.shape(captions, tf.int64)[0]]}
+
+    draws = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=training)
+    return tf.data.Dataset.zip(dataset, draws).map(pair)
+
+
+# --- the toy world ---
+
+
+def _toy(source, language, size, crop, *, objects=1, data_dir=None):
     from mmkeras.toy import builders
 
     builder = builders.toy_pictures(size, objects, data_dir)
-    return {split: _tfds_split(builder, split, size, language) for split in builders.EXAMPLES}
+    features = builder.info.features
+    names = ("size", "color", "shape") + (("place",) if objects == 1 else ())
+    classes = {name: tuple(features["things"][name].names) for name in names}
+    if objects == 1:
+        classes["place"] = classes["place"][:-1]  # the last one says that a relation tells the place
+    suffixes = [""] if objects == 1 else ["", " 2"]
+    attributes = {name + suffix: classes[name] for suffix in suffixes for name in classes}
+    if objects == 2:
+        attributes["relation"] = tuple(features["relation"].names)
+
+    def labels(record):
+        found = {
+            name + suffix: record["things"][name][number]
+            for number, suffix in enumerate(suffixes)
+            for name in classes
+        }
+        return found | ({"relation": record["relation"]} if objects == 2 else {})
+
+    wanted = {"captions": {language}, "things": set(names), "relation": True}
+
+    def split(name):
+        return _tfds_split(
+            builder, name, size, crop, wanted, lambda record: record["captions"][language], labels, attributes
+        )
+
+    return {name: split(name) for name in builders.EXAMPLES}
 
 
-def _coco(source, language, size, *, data_dir=None):
-    import tensorflow_datasets as tfds
+# --- TensorFlow Datasets ---
 
-    if language != "en":
-        raise ValueError(f"COCO's captions are English. Received: language={language!r}")
-    builder = tfds.builder("coco_captions", data_dir=data_dir)
-    builder.download_and_prepare()
+
+def _coco(source, language, size, crop, *, data_dir=None):
+    _english_only(source, language)
+    builder = _prepared(source, data_dir)
     # Karpathy's split, as papers use it: what he left over ("restval") is trained on as well.
     names = {"train": "train+restval", "validation": "val", "test": "test"}
-    return {split: _tfds_split(builder, name, size, "text") for split, name in names.items()}
+
+    def split(name):
+        wanted = {"captions": {"text"}}
+        return _tfds_split(builder, name, size, crop, wanted, lambda record: record["captions"]["text"])
+
+    return {split_name: split(name) for split_name, name in names.items()}
 
 
-def _tfds_split(builder, name, size, field):
-    """`field`: which part of the dataset's captions holds the text."""
+# Several phrasings, so that a model learns words and not one sentence.
+_PHRASINGS = {
+    "oxford_flowers102": (
+        "a photo of {a}",
+        "a flower, {a}",
+        "this is {a}",
+        "{a} in bloom",
+        "the flower is {a}",
+    ),
+    "mnist": (
+        "a handwritten {name}",
+        "the digit {name}",
+        "{a} in handwriting",
+        "this is {a}",
+        "a {name} by hand",
+    ),
+    "cifar10": ("a photo of {a}", "a picture of {a}", "this is {a}", "{a} in a photo", "a small photo of {a}"),
+}
+# Of labels that are numbers, or whose names TFDS knows only once their files are there.
+_LABELS = {
+    "mnist": ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
+    "cifar10": (
+        "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+    ),
+}  # fmt: skip
+# where a dataset has no validation split, the end of its training split serves
+_LABELLED_SPLITS = {"validation": "train[90%:]", "train": "train[:90%]", "test": "test"}
+
+
+def _labelled(source, language, size, crop, *, data_dir=None):
+    """Pictures with a label each; what is said of them is made from its name."""
+    _english_only(source, language)
+    builder = _prepared(source, data_dir)
+    names = label_names(source, builder.info.features["label"].names)
+    captions = tf.constant([phrasings(name, _PHRASINGS[source]) for name in names])  # (labels, phrasings)
+    splits = {"train": "train", "validation": "validation", "test": "test"}
+    if "validation" not in builder.info.splits:
+        splits = _LABELLED_SPLITS
+
+    def split(name):
+        return _tfds_split(
+            builder,
+            name,
+            size,
+            crop,
+            {"label": True},
+            lambda record: captions[record["label"]],
+            lambda record: {"label": record["label"]},
+            {"label": names},
+        )
+
+    return {split_name: split(name) for split_name, name in splits.items()}
+
+
+def label_names(source: str, names: list[str]) -> tuple[str, ...]:
+    """The names of a dataset's labels, in words.
+
+    Raises:
+        ValueError: the labels are numbers, of which nothing can be said.
+    """
+    if source in _LABELS:
+        return _LABELS[source]
+    if all(name.isdigit() for name in names):
+        raise ValueError(
+            f"The labels of {source!r} have no names ({', '.join(names[:3])} ...), so there is nothing to say "
+            f"of its pictures. Write their captions in a table and give its folder as the source."
+        )
+    return tuple(name.replace("_", " ") for name in names)
+
+
+def phrasings(name: str, patterns: tuple[str, ...]) -> list[str]:
+    """'rose' → ['a photo of a rose', 'this is a rose', ...]"""
+    a = f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+    return [pattern.format(name=name, a=a) for pattern in patterns]
+
+
+def _english_only(source, language):
+    if language != "en":
+        raise ValueError(f"The captions of {source!r} are English. Received: language={language!r}")
+
+
+def _prepared(source, data_dir):
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder(source, data_dir=data_dir)
+    builder.download_and_prepare()
+    return builder
+
+
+def _tfds_split(builder, name, size, crop, wanted, captions, labels=None, attributes=None):
+    """`wanted`: the record's parts that `captions` and `labels` read."""
     import tensorflow_datasets as tfds
 
     def read(**parts):  # what is not asked for is not decoded
-        parts = tfds.decode.PartialDecoding({"captions": {field}, **parts})
+        parts = tfds.decode.PartialDecoding({**wanted, **parts})
         return builder.as_dataset(split=name, decoders=parts, shuffle_files=False)
 
     def examples():
         def example(record):
-            picture = tf.image.resize(record["image"], (size, size), antialias=True)
+            picture = record["image"]
+            if picture.shape[-1] == 1:
+                picture = tf.image.grayscale_to_rgb(picture)
+            if crop:
+                side = tf.reduce_min(tf.shape(picture)[:2])
+                picture = tf.image.resize_with_crop_or_pad(picture, side, side)
+            picture = tf.image.resize(picture, (size, size), antialias=True)
             picture = tf.cast(tf.round(tf.ensure_shape(picture, (size, size, 3))), tf.uint8)
-            return {"image": picture, "captions": record["captions"][field]}
+            said = {"image": picture, "captions": captions(record)}
+            return said | {"labels": labels(record)} if labels else said
 
         return read(image=True).map(example, num_parallel_calls=tf.data.AUTOTUNE)
 
     def texts():
-        for record in read().as_numpy_iterator():
-            yield [text.decode() for text in record["captions"][field]]
+        for record in read().map(captions).as_numpy_iterator():
+            yield [text.decode() for text in record]
 
     count = int(read().cardinality())
     made_from = {"dataset": builder.info.full_name, "split": name, "count": count}
-    return Split(examples, texts, count, made_from, count * size**2 * 3 / 2**20)
+    return Split(examples, texts, count, made_from, count * size**2 * 3 / 2**20, attributes or {})
+
+
+# --- a folder ---
 
 
 def _folder(
     source,
     language,
     size,
+    crop,
     *,
     table=None,
     encoding="utf-8-sig",
@@ -83,17 +267,25 @@ def _folder(
     rows = tables.read(tables.find(folder, table), encoding)
     paths = tables.locate(folder, rows)
     with ThreadPoolExecutor() as pool:
-        list(pool.map(images.check, paths))
+        sides = list(pool.map(images.check, paths))
+    small = [path.name for path, shape in zip(paths, sides, strict=True) if min(shape) < size]
+    if crop and small:
+        warnings.warn(
+            f"{len(small)} of {len(paths)} pictures are smaller than {size} pixels and are enlarged, "
+            f"{small[0]} the first.",
+            stacklevel=5,
+        )
     return {
-        name: _folder_split([(paths[i], rows[i].texts) for i in numbers], size)
+        name: _folder_split([(paths[i], rows[i].texts) for i in numbers], size, crop)
         for name, numbers in sources.divide(rows, validation_share, test_share).items()
     }
 
 
-def _folder_split(pairs, size):
+def _folder_split(pairs, size, crop):
     def examples():
         def load(path):
-            return images.resize(images.read(path.decode()), size)
+            picture = images.read(path.decode())
+            return images.resize(images.crop(picture) if crop else picture, size)
 
         def example(path, captions):
             picture = tf.numpy_function(load, [path], tf.uint8)
@@ -110,4 +302,4 @@ def _folder_split(pairs, size):
     return Split(examples, lambda: (texts for _, texts in pairs), len(pairs), made_from, megabytes)
 
 
-SOURCES = {"toy": _toy, "coco_captions": _coco}
+SOURCES = {"toy": _toy, "coco_captions": _coco, **dict.fromkeys(_PHRASINGS, _labelled)}
