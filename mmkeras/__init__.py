@@ -15,6 +15,7 @@ Every task is used in the same six lines:
 |---|---|---|---|
 | captioning | `mmkeras.captioning` | image → text | 5.1 |
 | speech recognition | `mmkeras.speech_to_text` | speech → text | 5.2 |
+| text to image | `mmkeras.text_to_image` | text → image | 5.3 |
 
 Bricks, none of which knows a task: `vocabulary`, `images`, `audio`, `tables`, `sources`, `cache`, `layers`,
 `spectrogram`, `ctc`, `decoding`, `writing`, `metrics`, `saving`, `explain`, `plots`. `toy` is the little world
@@ -42,12 +43,12 @@ logging.getLogger("tensorflow").addFilter(
 logging.getLogger("absl").addFilter(lambda record: ".dtype` is deprecated" not in record.getMessage())
 
 _SUBMODULES = (
-    "captioning", "speech_to_text", "toy",
+    "captioning", "speech_to_text", "text_to_image", "toy",
     "audio", "cache", "ctc", "decoding", "demo", "explain", "images", "layers", "metrics", "plots", "saving",
     "sources", "spectrogram", "start", "tables", "vocabulary", "writing",
 )  # fmt: skip
 
-__all__ = ["captioning", "load", "speech_to_text", "toy"]
+__all__ = ["captioning", "load", "speech_to_text", "text_to_image", "toy"]
 
 
 def __getattr__(name: str):

@@ -20,8 +20,9 @@ app = typer.Typer(
 TASKS = {
     "captioning": (6, "captioner.keras", ("image_size", "weights", "fine_tune")),
     "speech_to_text": (3, "transcriber.keras", ("head", "unit")),
+    "text_to_image": (16, "painter.keras", ("image_size", "adversarial")),
 }
-_NAMES = " or ".join(TASKS)
+_NAMES = ", ".join(TASKS)
 
 Task = Annotated[str, typer.Argument(help=_NAMES)]
 Language = Annotated[str, typer.Option(help="en or zh.")]
@@ -54,7 +55,8 @@ def demo(
             sections.append(mmkeras.demo.SECTIONS[name](answerer, data, scores))
             typer.echo("")
         path = mmkeras.demo.write(output, sections)
-    typer.echo(f"Look at {path}\nUse it: mmkeras predict {output / TASKS[tasks[0]][1]} FILE")
+    given = "'a large blue star'" if tasks[0] == "text_to_image" else "FILE"
+    typer.echo(f"Look at {path}\nUse it: mmkeras predict {output / TASKS[tasks[0]][1]} {given}")
 
 
 @app.command()
@@ -64,12 +66,15 @@ def train(
     preset: Annotated[str, typer.Option(help="document or toy.")] = "toy",
     language: Language = "en",
     epochs: Annotated[int | None, typer.Option(min=1, help="What the toy world takes, by default.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1)] = 32,
-    image_size: Annotated[int | None, typer.Option(help="captioning: pixels; the preset's by default.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="The task's own by default.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="captioning, text_to_image: pixels; the preset's by default.")
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="captioning: auto, imagenet, none, or a file.")] = None,
     fine_tune: Annotated[bool | None, typer.Option(help="captioning: let the encoder learn too.")] = None,
     head: Annotated[str | None, typer.Option(help="speech_to_text: attention or ctc.")] = None,
     unit: Annotated[str | None, typer.Option(help="speech_to_text: word or character.")] = None,
+    adversarial: Annotated[bool | None, typer.Option(help="text_to_image: sharp pictures, with noise.")] = None,
     output: Annotated[Path | None, typer.Option(help="Where the model goes, a .keras file.")] = None,
 ) -> None:
     """Train a task, score it on the test split, and save it."""
@@ -86,6 +91,7 @@ def train(
             "fine_tune": fine_tune,
             "head": head,
             "unit": unit,
+            "adversarial": adversarial,
         }
         options = {name: value for name, value in given.items() if value is not None}
         if foreign := options.keys() - set(own):
@@ -115,49 +121,69 @@ def evaluate(
         data = _package(answerer).data(source, language=language, **answerer.data_options)
         if data.test is None:
             raise ValueError(f"The source {source!r} has nothing for testing.")
-        _score(answerer, data, beams=beams)
+        _score(answerer, data, **({} if _paints(answerer) else {"beams": beams}))
 
 
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="A .keras file.")],
-    inputs: Annotated[list[Path], typer.Argument(help="Pictures or clips.", metavar="INPUT...")],
+    inputs: Annotated[list[str], typer.Argument(help="Pictures, clips, or prompts.", metavar="INPUT...")],
     beams: Beams = 1,
+    output: Annotated[Path, typer.Option(help="Folder for painted pictures.")] = Path("painted"),
+    seed: Annotated[int, typer.Option(help="Of painting with noise.")] = 0,
     explain: Annotated[
-        Path | None, typer.Option(help="Folder for plots of what each word is read off.")
+        Path | None, typer.Option(help="Folder for plots: what each word is read off, or what it changed.")
     ] = None,
 ) -> None:
-    """Answer for one or more inputs: a caption for each picture, a transcript for each clip."""
+    """Answer for each input: a caption for a picture, a transcript for a clip, a picture for a prompt."""
     with _clear_errors():
         import mmkeras
 
         answerer = mmkeras.load(model)
-        answers = dict(zip(inputs, answerer(inputs, beams=beams), strict=True))
-        for path, answer in answers.items():
+        how = {"seed": seed} if _paints(answerer) else {"beams": beams}
+        answers = dict(zip(inputs, answerer(inputs, **how), strict=True))
+        if _paints(answerer):
+            answers = {text: _painted(output, number, answers[text]) for number, text in enumerate(answers)}
+        for given, answer in answers.items():
             if answer is not None:  # a clip that cannot be read; a note has said so
-                typer.echo(f"{path}\t{answer}" if len(inputs) > 1 else answer)
+                typer.echo(f"{given}\t{answer}" if len(inputs) > 1 else answer)
         if explain:
             explain.mkdir(parents=True, exist_ok=True)
-            for path, answer in answers.items():
+            for number, (given, answer) in enumerate(answers.items()):
                 if answer is not None:
-                    answerer.explain(path, beams=beams).plot(explain / f"{path.stem}.png")
+                    name = f"{number}" if _paints(answerer) else Path(given).stem
+                    answerer.explain(given, **how).plot(explain / f"{name}.png")
 
 
-def _train(task, source, preset, language, epochs, batch_size=32, *, unit=None, **overrides):
+def _paints(answerer):
+    return answerer.model.name == "text_to_image"
+
+
+def _painted(folder, number, picture):
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{number}.png"
+    Image.fromarray(picture).save(path)
+    return path
+
+
+def _train(task, source, preset, language, epochs, batch_size=None, *, unit=None, **overrides):
     import mmkeras
 
     package = getattr(mmkeras, task)  # before Keras, so that TensorFlow starts quietly
     import keras
 
     keras.utils.set_random_seed(0)
-    options: dict[str, Any] = {} if unit is None else {"unit": unit}
-    if task == "captioning":
+    options: dict[str, Any] = {"unit": unit, "batch_size": batch_size}
+    options = {name: value for name, value in options.items() if value is not None}
+    if task in ("captioning", "text_to_image"):
         if overrides.get("weights") == "none":
             overrides["weights"] = None
-        sizes = {name: value for name, value in overrides.items() if name != "weights"}
+        sizes = {name: value for name, value in overrides.items() if name not in ("weights", "adversarial")}
         sizes = mmkeras.layers.with_overrides(package.model.PRESETS, preset, sizes)
         options["image_size"] = sizes["image_size"]
-    data = package.data(source, language=language, batch_size=batch_size, **options)
+    data = package.data(source, language=language, **options)
     model = package.build(preset, vocabulary=data.vocabulary, **overrides)
     if task == "captioning":
         data.refuse_fallback(model)
@@ -168,7 +194,7 @@ def _train(task, source, preset, language, epochs, batch_size=32, *, unit=None, 
 
 def _known(task):
     if task not in TASKS:
-        raise ValueError(f"Expected TASK to be {_NAMES}. Received: {task}")
+        raise ValueError(f"Expected TASK to be one of {_NAMES}. Received: {task}")
     return task
 
 
@@ -180,6 +206,9 @@ def _package(answerer):
 
 def _score(answerer, data, **how):
     scores = {}
+    if _paints(answerer) and data.attributes:
+        typer.echo("judge: training on real pictures")
+        how["judge"] = _package(answerer).train_judge(data)
     for split in ("test", "test_unseen"):
         if getattr(data, split) is not None:
             scores[split] = _package(answerer).evaluate(answerer, getattr(data, split), **how)

@@ -25,6 +25,7 @@ td { font-variant-numeric: tabular-nums; }
 .heard img { max-width: 100%; } audio { height: 2rem; width: 22rem; max-width: 100%; }
 figure { margin: 0; text-align: center; font-size: .85rem; }
 figure img { width: 80px; height: 80px; border-radius: 4px; display: block; }
+.painted { width: 17rem; margin-bottom: .8rem; } .painted img { width: 100%; height: auto; }
 .note { color: #666; }
 """
 
@@ -84,7 +85,35 @@ def speech_section(transcriber, data, scores: dict[str, dict[str, float]], clips
     return "\n".join(parts)
 
 
-SECTIONS = {"captioning": captioning_section, "speech_to_text": speech_section}
+def painting_section(painter, data, scores: dict[str, dict[str, float]], prompts: int = 8) -> str:
+    """HTML: the scores, then for the first prompts of both test splits the real picture beside the painted
+    one, and for one prompt what each of its words did."""
+    parts = [
+        "<h2>Text to image</h2>",
+        "<p>Under each prompt: the real picture, and beside it the painted one.</p>",
+        _table(scores),
+    ]
+    for split, title in (("test", "New pictures"), ("test_unseen", _UNSEEN.capitalize())):
+        parts.append(f'<h3>{title}</h3><div class="words">')
+        batch = next(iter(getattr(data, split).unbatch().batch(prompts)))
+        texts = [captions[0].decode() for captions in batch["captions"].numpy()]
+        for text, real, painted in zip(texts, batch["image"].numpy(), painter(texts), strict=True):
+            both = _image(_enlarged(np.concatenate([real, painted], axis=1)))
+            parts.append(f'<figure class="painted">{both}{html.escape(text)}</figure>')
+        plot = io.BytesIO()
+        painter.explain(texts[0]).plot().savefig(plot, dpi=90, format="png")
+        parts.append(
+            f'</div><p class="note">Each word left out, and the pixels that this changes:</p>'
+            f'<div class="heard"><img alt="" src="data:image/png;base64,{_base64(plot)}"></div>'
+        )
+    return "\n".join(parts)
+
+
+SECTIONS = {
+    "captioning": captioning_section,
+    "speech_to_text": speech_section,
+    "text_to_image": painting_section,
+}
 
 
 def write(folder: Path, sections: list[str]) -> Path:

@@ -1,4 +1,5 @@
-"""What a model attended to, word by word: over a picture (`Explanation`) or over time (`Alignment`)."""
+"""What a model attended to, word by word: over a picture (`Explanation`) or over time (`Alignment`); and what
+each word of a prompt did to a painted picture (`Influence`)."""
 
 import os
 from dataclasses import dataclass
@@ -30,6 +31,35 @@ class Explanation:
         from mmkeras import plots
 
         return plots.attention(self.picture, self.caption, self.words, self.attention, path)
+
+
+@dataclass(frozen=True)
+class Influence:
+    """A painted picture, and what each word of its prompt did: the difference that leaving it out makes.
+
+    picture: (S, S, 3) uint8
+    prompt:  as it was given
+    words:   the T words (or characters)
+    without: (T, S, S, 3) uint8, the picture painted without each
+    changed: (T, S, S) float in 0..1, how much of each pixel that changed
+    """
+
+    picture: np.ndarray
+    prompt: str
+    words: list[str]
+    without: np.ndarray
+    changed: np.ndarray
+
+    def plot(self, path: str | os.PathLike | None = None):
+        """The picture; then once a word the picture without it, and below the pixels it changed. Returns a
+        matplotlib Figure.
+
+        Args:
+            path: where to write it as a picture as well (the suffix says as what).
+        """
+        from mmkeras import plots
+
+        return plots.influence(self, path)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Layers and losses that several tasks share. Keras alone: they run on every Keras backend."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -39,6 +41,19 @@ class TokenLogits(keras.layers.Dense):
 
     def get_config(self):
         return super().get_config() | {"vocabulary": self.vocabulary.get_config()}
+
+
+@keras.saving.register_keras_serializable("mmkeras")
+class ClassLogits(keras.layers.Dense):
+    """Vectors → logits over classes, whose names it carries, so that a saved model can tell them."""
+
+    def __init__(self, classes: Sequence[str], **kwargs):
+        self.classes = tuple(classes)
+        kwargs.pop("units", None)  # from a saved config: it is the number of classes
+        super().__init__(len(self.classes), **{"dtype": "float32", **kwargs})
+
+    def get_config(self):
+        return super().get_config() | {"classes": list(self.classes)}
 
 
 @keras.saving.register_keras_serializable("mmkeras")
@@ -204,9 +219,14 @@ def adam(learning_rate: float, decay_steps: int | None) -> keras.optimizers.Opti
         learning_rate: at the start.
         decay_steps: after which it has fallen to a fiftieth along a cosine; None: it stays.
     """
-    if decay_steps:
-        learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps, alpha=0.02)
-    return keras.optimizers.Adam(learning_rate, global_clipnorm=5.0)
+    return keras.optimizers.Adam(decaying(learning_rate, decay_steps), global_clipnorm=5.0)
+
+
+def decaying(learning_rate: float, decay_steps: int | None):
+    """A learning rate that falls to a fiftieth along a cosine; without `decay_steps` it stays."""
+    if not decay_steps:
+        return learning_rate
+    return keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps, alpha=0.02)
 
 
 def with_overrides(presets: dict[str, dict], preset: str, overrides: dict) -> dict:

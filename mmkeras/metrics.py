@@ -1,7 +1,9 @@
-"""How texts are scored: captions by BLEU, ROUGE-L and CIDEr-D, transcripts by WER and CER.
+"""How answers are scored: captions by BLEU, ROUGE-L and CIDEr-D, transcripts by WER and CER, pictures by their
+sharpness and the Fréchet distance.
 
     caption_scores([["a red circle", "one red disc"]], ["a red disc"])   # {"bleu_1": 1.0, ...}
     recognition_scores(["a red circle"], ["a red disc"])                 # {"wer": 0.333, ...}
+    frechet_distance(features_of_painted, features_of_real)              # 0.0: the same mean and covariance
 
 Texts are words with blanks between them (Chinese: characters with blanks between them), already in
 one case and without punctuation. The numbers are those of pycocoevalcap, which COCO's leaderboard
@@ -12,6 +14,8 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+
+import numpy as np
 
 References = Sequence[Sequence[str]]
 
@@ -130,6 +134,51 @@ def recognition_scores(references: Sequence[str], candidates: Sequence[str]) -> 
         "cer": characters.cer,
         **{name: getattr(parts, name) / count for name in ("substitutions", "insertions", "deletions")},
     }
+
+
+def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """How far two sets of features lie apart, each taken for a normal distribution (Dowson & Landau 1982):
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^1/2). With Inception's features it is the FID of Heusel et al. 2017.
+
+    Args:
+        first, second: (n, F) and (m, F), at least two of each.
+
+    Raises:
+        ValueError: shapes that do not fit, or a single row.
+    """
+    if (
+        first.ndim != 2
+        or second.ndim != 2
+        or first.shape[1] != second.shape[1]
+        or min(len(first), len(second)) < 2
+    ):
+        raise ValueError(
+            f"Expected features of shape (n, F) and (m, F), n and m at least 2. "
+            f"Received: {first.shape} and {second.shape}"
+        )
+    first, second = first.astype("float64"), second.astype("float64")
+    gap = first.mean(axis=0) - second.mean(axis=0)
+    one, two = np.atleast_2d(np.cov(first.T)), np.atleast_2d(np.cov(second.T))
+    # tr (C1 C2)^1/2 = tr (C1^1/2 C2 C1^1/2)^1/2, whose inside is symmetric: no complex rounding errors
+    values, vectors = np.linalg.eigh(one)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    cross = np.sqrt(np.linalg.eigvalsh(root @ two @ root).clip(0)).sum()
+    return float(max(gap @ gap + np.trace(one) + np.trace(two) - 2 * cross, 0))
+
+
+def sharpness(pictures: np.ndarray) -> float:
+    """Tenengrad (Krotkov 1988): the mean squared gradient of the luminance, by Sobel's operator. Edges rule it;
+    a light noise hardly counts.
+
+    Args:
+        pictures: (n, H, W, 3) in 0..255.
+    """
+    grey = pictures.astype("float64") @ (0.299, 0.587, 0.114)
+    across = grey[:, :, 2:] - grey[:, :, :-2]
+    down = grey[:, 2:] - grey[:, :-2]
+    x = across[:, :-2] + 2 * across[:, 1:-1] + across[:, 2:]
+    y = down[:, :, :-2] + 2 * down[:, :, 1:-1] + down[:, :, 2:]
+    return float((x**2 + y**2).mean())
 
 
 def name_collapse(texts: Sequence[str], text: str, input: str) -> None:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 if TYPE_CHECKING:
-    from mmkeras.explain import Alignment
+    from mmkeras.explain import Alignment, Influence
 
 # matplotlib's own font has no Chinese; these come with the systems or with their font packages.
 _CHINESE_FONTS = (
@@ -68,6 +68,54 @@ def attention(
         axis.set_title(title, fontproperties=font, fontsize=11)
     if font:
         figure.suptitle(caption, fontproperties=font, fontsize=12)
+    if path is not None:
+        figure.savefig(path, dpi=120)
+    return figure
+
+
+def grid(prompts: Sequence[str], rows: Sequence[np.ndarray], path: str | os.PathLike | None = None) -> Figure:
+    """A row of pictures a prompt, the prompt above it.
+
+    Args:
+        prompts: N texts.
+        rows: N arrays (n, S, S, 3).
+        path: where to write the figure as well.
+    """
+    columns = len(rows[0])
+    figure = Figure(figsize=(max(1.5 * columns, 4), 1.8 * len(prompts)), layout="constrained")
+    for part, prompt, row in zip(np.atleast_1d(figure.subfigures(len(prompts), 1)), prompts, rows, strict=True):
+        font = _font(prompt)
+        if font:
+            part.suptitle(prompt, fontproperties=font, fontsize=10)
+        for axis, picture in zip(part.subplots(1, columns, squeeze=False).flat, row, strict=True):
+            axis.imshow(picture)
+            axis.set_axis_off()
+    if path is not None:
+        figure.savefig(path, dpi=120)
+    return figure
+
+
+def influence(painted: "Influence", path: str | os.PathLike | None = None) -> Figure:
+    """The picture; then once a word the picture without it, and below the pixels that it changed.
+
+    Args:
+        painted: from `Painter.explain`.
+        path: where to write the figure as well.
+    """
+    columns, font = len(painted.words) + 1, _font(painted.prompt)
+    figure = Figure(figsize=(1.25 * columns, 3.2), layout="constrained")
+    axes = figure.subplots(2, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    axes[0, 0].imshow(painted.picture)
+    most = max(float(painted.changed.max()), 1e-9)
+    for number, word in enumerate(painted.words, start=1):
+        axes[0, number].imshow(painted.without[number - 1])
+        # without a font for the word its number stands for it
+        axes[0, number].set_title(f"− {word if font else number}", fontproperties=font, fontsize=10)
+        axes[1, number].imshow(painted.changed[number - 1], cmap="magma", vmin=0, vmax=most)
+    if font:
+        figure.suptitle(painted.prompt, fontproperties=font, fontsize=12)
     if path is not None:
         figure.savefig(path, dpi=120)
     return figure

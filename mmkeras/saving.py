@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 ANSWERERS = {
     "captioning": ("mmkeras.captioning", "Captioner"),
     "speech_to_text": ("mmkeras.speech_to_text", "Transcriber"),
+    "text_to_image": ("mmkeras.text_to_image", "Painter"),
+    "judge": ("mmkeras.text_to_image", "Judge"),
 }
 
 
@@ -50,8 +52,8 @@ def load(path: str | os.PathLike):
         raise ValueError(
             f"{str(path)!r} is not a whole .keras file, as an answering class's save(...) writes it."
         )
-    # start before Keras; layers registers what a model file may hold
-    from mmkeras import start, ctc, layers, spectrogram  # noqa: F401, I001
+    for module, _ in ANSWERERS.values():  # they register what a model file may hold
+        importlib.import_module(module)
     import keras
 
     try:

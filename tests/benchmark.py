@@ -79,7 +79,7 @@ def waiting_for_speech(folder):
 
 
 def noise_in_training(folder):
-    """Minutes: two models from nothing, the second without noise, speeds and SpecAugment; both in louder noise."""
+    """Minutes: two models from nothing, one without noise, speeds and SpecAugment; both in louder noise."""
     scores = {}
     for augment in (True, False):
         data = speech_data("toy", data_dir=folder, augment=augment)
@@ -89,7 +89,9 @@ def noise_in_training(folder):
             noisy = speech_data("toy", snr_db=snr_db, vocabulary=data.vocabulary, data_dir=folder).test
             scores[augment, snr_db] = evaluate_speech(Transcriber(model), noisy)["wer"]
     for snr_db in (20, 10, 5):
-        print(f"WER at {snr_db} dB: {scores[True, snr_db]:.4f}, without augmentation {scores[False, snr_db]:.4f}")
+        print(
+            f"WER at {snr_db} dB: {scores[True, snr_db]:.4f}, without augmentation {scores[False, snr_db]:.4f}"
+        )
 
 
 def decoding():

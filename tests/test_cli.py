@@ -98,7 +98,7 @@ def test_evaluate_scores_and_predict_answers(trained):
 def test_bad_input_ends_in_one_line(trained, tmp_path):
     folder, model, _ = trained
     for arguments, named in (
-        (("train", "chess"), "Expected TASK to be captioning or speech_to_text"),
+        (("train", "chess"), "Expected TASK to be one of captioning, speech_to_text, text_to_image"),
         (("train", "captioning", "--head", "ctc"), "captioning does not take --head"),
         (("train", "captioning", "--source", "nowhere"), "source='nowhere'"),
         (("train", "captioning", "--preset", "huge"), "preset='huge'"),
@@ -128,6 +128,22 @@ def test_speech_to_text_from_a_folder_of_clips(tmp_path):
     done = mmkeras_command("predict", model, wav, tmp_path / "broken.wav", "--explain", tmp_path / "heard")
     assert [line.split("\t")[0] for line in done.stdout.splitlines()] == [str(wav)]
     assert "1 of 2 clips cannot be read" in done.stderr and (tmp_path / "heard" / "0.png").is_file()
+
+
+def test_text_to_image_from_a_folder(trained, tmp_path):
+    folder, _, _ = trained
+    model = tmp_path / "painter.keras"
+    options = ("--source", folder, "--image-size", 16, "--epochs", 1, "--batch-size", 2)
+    done = mmkeras_command("train", "text_to_image", *options, "--output", model)
+    assert model.is_file() and "sharpness" in done.stdout and "UserWarning" not in done.stderr
+    assert "variety" in mmkeras_command("evaluate", model, "--source", folder).stdout
+    options = ("--output", tmp_path / "painted", "--explain", tmp_path / "why")
+    done = mmkeras_command("predict", model, "grey number 1", "number 0", *options)
+    paths = [line.split("\t")[1] for line in done.stdout.splitlines()]
+    assert [Image.open(path).size for path in paths] == [(16, 16)] * 2
+    assert (tmp_path / "why" / "1.png").is_file()
+    done = mmkeras_command("predict", model, "xylophone", check=False)
+    assert done.returncode == 2 and "none of the words of 'xylophone'" in done.stderr
 
 
 @pytest.mark.slow

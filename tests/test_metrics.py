@@ -176,3 +176,26 @@ def test_chinese_is_scored_by_characters():
 def test_recognition_without_a_partner_is_refused(said, written):
     with pytest.raises(ValueError, match=f"len\\(candidates\\)={len(written)}"):
         metrics.recognition_scores(said, written)
+
+
+def test_frechet_distance_of_known_normals():
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((20_000, 3))
+    assert metrics.frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
+    shifted = a + np.array([1, 2, 0])
+    assert metrics.frechet_distance(a, shifted) == pytest.approx(5)
+    assert metrics.frechet_distance(a, 3 * a) == pytest.approx(
+        3 * 2**2, rel=0.05
+    )  # tr(1 + 9 - 2 * 3) a dimension
+    with pytest.raises(ValueError, match="at least 2"):
+        metrics.frechet_distance(a[:1], a)
+
+
+def test_sharpness_falls_with_blur_and_hardly_heeds_noise():
+    sharp = np.zeros((1, 32, 32, 3), np.uint8)
+    sharp[:, :, 16:] = 200
+    blurred = sharp.copy()
+    blurred[:, :, 14:18] = np.array([40, 80, 120, 160])[None, None, :, None]
+    noisy = np.clip(sharp + np.random.default_rng(0).normal(0, 2, sharp.shape), 0, 255)
+    assert metrics.sharpness(blurred) < 0.5 * metrics.sharpness(sharp)
+    assert metrics.sharpness(noisy) == pytest.approx(metrics.sharpness(sharp), rel=0.05)

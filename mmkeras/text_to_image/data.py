@@ -1,0 +1,172 @@
+"""Text to image (chapter 5.3): the data.
+
+    data = mmkeras.text_to_image.data("toy")                  # the toy world
+    data = mmkeras.text_to_image.data("oxford_flowers102")    # labels, said in words
+    data = mmkeras.text_to_image.data("my/photos")            # a folder with a captions table
+
+Captioning's sources turned round: the caption goes in, the picture comes out.
+"""
+
+import dataclasses
+import os
+from dataclasses import dataclass, replace
+
+import tensorflow as tf
+
+from mmkeras import cache
+from mmkeras.sources import Split, pictures
+from mmkeras.text_to_image.model import check_image_size
+from mmkeras.vocabulary import PAD, Vocabulary
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """Datasets for `fit` and for `evaluate`, and the vocabulary of the training captions.
+
+    - `train`, `validation`: batches of ({"tokens"}, picture) for `model.fit`; tokens (B, T) int32 with <start>
+      and <end>, picture (B, size, size, 3) float32 in 0..1. Every epoch takes each picture once, with one of
+      its captions.
+    - `test` and, in the toy world, `test_unseen`: batches of {"image", "captions"} for
+      `mmkeras.text_to_image.evaluate`, image (B, size, size, 3) uint8, captions (B, n) string filled up with
+      ""; and where there are labels {"labels": {attribute: (B,) int64}}.
+
+    `attributes` are what the labels tell, each with the names of its classes; without labels it is empty. A
+    split that the source lacks is None.
+    """
+
+    train: tf.data.Dataset
+    validation: tf.data.Dataset | None
+    test: tf.data.Dataset | None
+    test_unseen: tf.data.Dataset | None
+    vocabulary: Vocabulary
+    attributes: dict[str, tuple[str, ...]]
+    source: str
+    image_size: int
+    max_length: int
+    _splits: dict[str, Split] = dataclasses.field(repr=False)
+    _batch_size: int = dataclasses.field(repr=False)
+
+    def labelled(self, split: str = "train") -> tf.data.Dataset:
+        """Real pictures with their labels, for a judge: batches of (image uint8, {attribute: int64}).
+
+        Raises:
+            ValueError: the source has no labels, or not that split.
+        """
+        if split not in self._splits or not self.attributes:
+            having = ", ".join(self._splits) if self.attributes else "no labels"
+            raise ValueError(f"The source {self.source!r} has {having}. Received: split={split!r}")
+        dataset = self._splits[split].examples()
+        dataset = dataset.map(lambda example: (example["image"], example["labels"])).cache()
+        if split == "train":
+            dataset = dataset.shuffle(self._splits[split].count, seed=0)
+        return dataset.batch(self._batch_size, drop_remainder=split == "train").prefetch(tf.data.AUTOTUNE)
+
+
+def data(
+    source: str | os.PathLike = "toy",
+    *,
+    language: str = "en",
+    batch_size: int = 16,
+    image_size: int = 64,
+    vocabulary: Vocabulary | None = None,
+    min_count: int | None = None,
+    max_size: int = 10_000,
+    max_length: int | None = None,
+    seed: int = 0,
+    **options,
+) -> TaskData:
+    """Captions and pictures, ready for `model.fit`.
+
+    Pictures are cut to the square in the middle and scaled once; what does not fit into memory is kept on disk.
+
+    Args:
+        source: `"toy"`; `"coco_captions"` (37.6 GiB are fetched on first use); `"oxford_flowers102"`,
+            `"mnist"`, `"cifar10"`, with captions made from their labels; or a folder of pictures with a
+            captions table (see `mmkeras.tables`).
+        language: `"en"` (tokens are words) or `"zh"` (tokens are characters).
+        batch_size: pictures a step, over all devices together.
+        image_size: side in pixels, a power of two from 16 to 256, the model's.
+        vocabulary: None: counted from the training captions.
+        min_count: words seen less often become `<unknown>`; None: 1, for COCO 5.
+        max_size: of the vocabulary, special tokens included.
+        max_length: tokens a caption, `<start>` and `<end>` included; longer ones are cut. None: as many as 99 %
+            of the training captions need.
+        seed: of the order and of the choice among a picture's captions.
+        options: of the source, as in `mmkeras.captioning.data`.
+
+    Raises:
+        ValueError: an argument or the captions table is not as it should be, or there is but one picture.
+        FileNotFoundError: the table names pictures that are not there.
+    """
+    if language not in ("en", "zh"):
+        raise ValueError(f"Expected language to be 'en' or 'zh'. Received: language={language!r}")
+    if not isinstance(batch_size, int) or batch_size < 2:
+        raise ValueError(
+            f"Expected batch_size to be at least 2: a picture is told from another one's text. "
+            f"Received: batch_size={batch_size!r}"
+        )
+    check_image_size(image_size)
+    splits = pictures.read(source, language, image_size, crop=True, **options)
+    if (count := splits["train"].count) < 2:
+        raise ValueError(
+            f"Expected at least 2 pictures to train on: from one alone a model learns to paint that one "
+            f"whatever the text. Received: {count} in {str(source)!r}"
+        )
+    unit = "word" if language == "en" else "character"
+    if vocabulary is None or max_length is None:
+        common = 5 if source == "coco_captions" else 1
+        counted, covering = pictures.count_words(
+            splits["train"], unit, min_count=min_count or common, max_size=max_size
+        )
+        vocabulary, max_length = vocabulary or counted, max_length or covering
+
+    def batches(name):
+        if name not in splits:
+            return None
+        split = splits[name]
+        if name.startswith("test"):
+            return split.examples().padded_batch(batch_size).prefetch(tf.data.AUTOTUNE)
+        if split.megabytes > pictures.IN_MEMORY_MB:
+            split = _scaled_once(split, f"{source} {name}", image_size)
+        return _for_fit(split, name == "train", vocabulary, max_length, batch_size, seed)
+
+    return TaskData(
+        **{name: batches(name) for name in ("train", "validation", "test", "test_unseen")},
+        vocabulary=vocabulary,
+        attributes=splits["train"].attributes,
+        source=str(source),
+        image_size=image_size,
+        max_length=max_length,
+        _splits=splits,
+        _batch_size=batch_size,
+    )
+
+
+def _for_fit(split, training, vocabulary, max_length, batch_size, seed):
+    def finished(batch):
+        ids = vocabulary.encode_tensor(batch["caption"]).to_tensor(PAD, shape=(None, max_length))  # (B, T)
+        return {"tokens": ids}, tf.cast(batch["image"], tf.float32) / 255
+
+    whole_batches = training and split.count >= batch_size  # one shape: a graph is compiled once
+    dataset = pictures.paired(split, training=training, seed=seed).batch(
+        batch_size, drop_remainder=whole_batches
+    )
+    return dataset.map(finished, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _scaled_once(split, title, size):
+    """The split with its pictures cut and scaled on disk."""
+    name = f"{cache.digest(title)}-square-{size}px"
+
+    def compute():
+        print(f"Pictures of {title} at {size} pixels (once; kept in {cache.folder() / name})")
+        for example in split.examples().prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
+            yield example["image"], list(example["captions"])
+
+    def examples():
+        facts = split.made_from | {"image_size": size}
+        return cache.cached(
+            name, facts, compute, element_shape=(size, size, 3), count=split.count, dtype="uint8"
+        )
+
+    return replace(split, examples=examples)

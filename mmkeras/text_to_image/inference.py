@@ -1,0 +1,304 @@
+"""Text to image (chapter 5.3): the trained model at work.
+
+painter = Painter(model)
+painter("a small red circle at the top left")            # (64, 64, 3) uint8
+painter(["a red star", "a blue star"], samples=4)        # with noise: (4, 64, 64, 3) a prompt
+painter.grid(prompts, samples=4, path="grid.png")
+painter.walk("a red star", "a blue circle", path="walk.gif")
+painter.explain("a small red circle").plot()             # which word changed which pixels
+evaluate(painter, data.test, judge)                      # {'color': ..., 'all': ..., 'frechet_distance': ...}
+"""
+
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from tqdm import tqdm
+
+from mmkeras import metrics, plots, saving
+from mmkeras.explain import Influence
+from mmkeras.text_to_image.judge import Judge
+from mmkeras.text_to_image.model import TASK
+from mmkeras.vocabulary import PAD, UNKNOWN
+
+BATCH_SIZE = 32
+
+
+class Painter:
+    """Paints pictures of what it is told.
+
+    Args:
+        model: a text-to-image model, from `build` or `keras.saving.load_model`. It stays the same object: train
+            it further and the painter paints what it learned.
+    """
+
+    def __init__(self, model: keras.Model):
+        if getattr(model, "name", None) != TASK:
+            raise ValueError(
+                f"Expected a text-to-image model, as mmkeras.text_to_image.build() returns it. "
+                f"Received: model={getattr(model, 'name', model)!r}"
+            )
+        self.model = model
+        self.encoder = model.get_layer("encoder")
+        self.decoder = model.get_layer("decoder")
+        self.vocabulary = self.encoder.get_layer("embedding").vocabulary
+        self.image_size = self.decoder.get_layer("image").output.shape[1]
+        inputs = {tensor.name: tensor.shape[-1] for tensor in self.decoder.inputs}
+        self.noise_dim = inputs.get("noise", 0)
+
+    def __call__(
+        self, prompts: str | Sequence[str], *, samples: int | None = None, seed: int = 0
+    ) -> np.ndarray | list[np.ndarray]:
+        """A picture (S, S, 3) uint8, or a list of them for a list of prompts.
+
+        Args:
+            prompts: a text or a list of texts. Words that training never saw are named in a warning.
+            samples: so many pictures a prompt, (samples, S, S, 3); only for a model with noise.
+            seed: of the noise; the same seed, the same pictures, whatever is painted beside them.
+
+        Raises:
+            TypeError: a prompt is no text.
+            ValueError: a prompt is empty or has no word that training saw, `seed` is negative, or `samples` are
+                asked of a model without noise.
+        """
+        many = not isinstance(prompts, str) and isinstance(prompts, Sequence)
+        several = list(prompts) if many else [prompts]
+        text = self._texts(several)  # (N, U)
+        if samples is None:
+            pictures = list(self.paint(text, self._noise(1, seed)))
+        else:
+            if not isinstance(samples, int) or samples < 1:
+                raise ValueError(f"Expected samples to be a positive int. Received: samples={samples!r}")
+            if samples > 1 and not self.noise_dim:
+                raise ValueError(
+                    f"This model has no noise, so every sample would be the same picture; build one with "
+                    f"adversarial=True. Received: samples={samples}"
+                )
+            noise = np.tile(self._noise(samples, seed), (len(several), 1))
+            pictures = self.paint(np.repeat(text, samples, axis=0), noise)
+            pictures = list(pictures.reshape(len(several), samples, *pictures.shape[1:]))
+        return pictures if many else pictures[0]
+
+    def paint(self, text: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Pictures (N, S, S, 3) uint8 from what the encoder made of prompts.
+
+        Args:
+            text: (N, units).
+            noise: (N or 1, noise_dim) normal; one row: the same for all.
+        """
+        noise = np.broadcast_to(noise, (len(text), self.noise_dim)).astype("float32")
+        painted = []
+        for start in tqdm(range(0, len(text), BATCH_SIZE), "pictures", delay=2, leave=False):
+            rows = slice(start, start + BATCH_SIZE)
+            inputs = [text[rows], noise[rows]] if self.noise_dim else text[rows]
+            found = self.decoder.predict_on_batch(inputs)
+            found = found[0] if self.noise_dim else found
+            painted.append(np.rint(255 * found).astype(np.uint8))
+        return np.concatenate(painted)
+
+    def grid(
+        self,
+        prompts: Sequence[str],
+        *,
+        samples: int = 4,
+        seed: int = 0,
+        path: str | os.PathLike | None = None,
+    ):
+        """A row a prompt, a column a sample (one alone without noise). Returns a matplotlib Figure.
+
+        Args:
+            prompts: a list of texts.
+            samples: pictures a prompt.
+            seed: of the noise; a column shares it.
+            path: where to write the figure as well.
+        """
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        rows = self(prompts, samples=samples if self.noise_dim else 1, seed=seed)
+        return plots.grid(prompts, rows, path)
+
+    def walk(
+        self, start: str, end: str, *, steps: int = 8, seed: int = 0, path: str | os.PathLike | None = None
+    ) -> np.ndarray:
+        """From one prompt to another in equal steps through what the encoder makes of them: (steps, S, S, 3).
+
+        Args:
+            start, end: the prompts.
+            steps: pictures, at least 2.
+            seed: of the noise, which stays the same on the way.
+            path: where to write it, as a strip (.png) or moving (.gif).
+        """
+        if not isinstance(steps, int) or steps < 2:
+            raise ValueError(f"Expected steps to be an int of at least 2. Received: steps={steps!r}")
+        if path is not None and Path(path).suffix not in (".png", ".gif"):
+            raise ValueError(f"Expected path to end in .png or .gif. Received: path={str(path)!r}")
+        first, last = self._texts([start, end])
+        share = np.linspace(0, 1, steps, dtype="float32")[:, None]
+        pictures = self.paint((1 - share) * first + share * last, self._noise(1, seed))
+        if path is not None and Path(path).suffix == ".gif":
+            frames = [Image.fromarray(picture) for picture in pictures]
+            frames[0].save(path, save_all=True, append_images=frames[1:], duration=200, loop=0)
+        elif path is not None:
+            Image.fromarray(np.concatenate(list(pictures), axis=1)).save(path)
+        return pictures
+
+    def explain(self, prompt: str, *, seed: int = 0) -> Influence:
+        """Which word changed which pixels: the picture, and what it becomes when each word is left out.
+
+        Args:
+            prompt: one text.
+            seed: of the noise, the same for all of them.
+        """
+        tokens = self._tokens([prompt])[0]
+        words = self.vocabulary.split(prompt)
+        without = np.stack([np.append(np.delete(tokens, 1 + i), PAD) for i in range(len(words))])
+        text = self._encoded(np.concatenate([tokens[None], without]))
+        picture, *others = self.paint(text, self._noise(1, seed))
+        changed = np.abs(np.stack(others).astype(float) - picture).mean(axis=-1) / 255  # (T, S, S)
+        return Influence(picture, prompt, words, np.stack(others), changed)
+
+    @property
+    def data_options(self) -> dict[str, Any]:
+        """What `data` is told so that its pictures and tokens suit this model."""
+        # max_length is given, so that training captions need not be counted
+        return {"vocabulary": self.vocabulary, "image_size": self.image_size, "max_length": 50}
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes one `.keras` file with everything in it, to be read by `mmkeras.load`."""
+        saving.save(self.model, path)
+
+    def _noise(self, samples, seed):
+        """(samples, noise_dim): sample number j is the same however many there are."""
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+            raise ValueError(f"Expected seed to be an int of at least 0. Received: seed={seed!r}")
+        return np.stack(
+            [np.random.default_rng([seed, j]).standard_normal(self.noise_dim) for j in range(samples)]
+        )
+
+    def _texts(self, prompts):
+        return self._encoded(self._tokens(prompts))
+
+    def _encoded(self, tokens):
+        return np.concatenate(
+            [
+                self.encoder.predict_on_batch(tokens[start : start + BATCH_SIZE])
+                for start in range(0, len(tokens), BATCH_SIZE)
+            ]
+        )
+
+    def _tokens(self, prompts):
+        """(N, T) int32, padded."""
+        if not prompts:
+            raise ValueError("Expected at least one prompt. Received: an empty list")
+        rows, unknown = [], {}
+        for prompt in prompts:
+            if not isinstance(prompt, str):
+                raise TypeError(f"Expected a prompt to be a text. Received: {prompt!r}")
+            words = self.vocabulary.split(prompt)
+            if not words:
+                raise ValueError(f"Expected a prompt with at least one word. Received: {prompt!r}")
+            ids = self.vocabulary.encode(prompt)
+            strange = [word for word, i in zip(words, ids[1:-1], strict=True) if i == UNKNOWN]
+            if len(strange) == len(words):
+                raise ValueError(
+                    f"Training saw none of the words of {prompt!r}, so the picture would tell nothing. It saw "
+                    f"{', '.join(map(repr, self.vocabulary.words[4:14]))} ..."
+                )
+            unknown |= dict.fromkeys(strange)
+            rows.append(ids)
+        if unknown:
+            warnings.warn(
+                f"Training never saw {', '.join(map(repr, list(unknown)[:8]))}; what is painted does not heed "
+                f"{'it' if len(unknown) == 1 else 'them'}.",
+                stacklevel=4,
+            )
+        tokens = np.full((len(rows), max(map(len, rows))), PAD, "int32")
+        for row, ids in zip(tokens, rows, strict=True):
+            row[: len(ids)] = ids
+        return tokens
+
+
+def evaluate(
+    painter: Painter, dataset: tf.data.Dataset, judge: Judge | None = None, *, seed: int = 0
+) -> dict[str, float]:
+    """Paints a picture for a caption of every real one and compares both.
+
+    Args:
+        painter: what paints.
+        dataset: batches of {"image", "captions"}, with "labels" for a judge, as `data(...).test`.
+        judge: reads the labels off the painted pictures, see `train_judge`.
+        seed: of the noise, another for each picture.
+
+    Returns:
+        By the judge: for each attribute the share of painted pictures of which it reads what the caption says,
+        `all` for all of them together, `judge_on_real` the same `all` on the real pictures, and
+        `frechet_distance` between painted and real in the judge's features (Heusel et al. 2017,
+        arXiv:1706.08500, there in Inception's).
+        Always: `sharpness`, the mean squared gradient (Tenengrad) relative to real pictures; `variety`, how far
+        two of the pictures are apart on average, relative to real ones; with noise `seed_variety`, how far two
+        pictures of one prompt are apart, relative to two of different prompts.
+        A collapse (one picture for all prompts, or for all seeds) is named in a warning.
+    """
+    if dataset is None:
+        raise ValueError("Expected a dataset of pictures and captions. Received: dataset=None")
+    real, painted, again, labels = [], [], [], []
+    for number, batch in enumerate(tqdm(dataset, "pictures", delay=2, leave=False)):
+        images = batch["image"].numpy()
+        captions = [[text.decode() for text in texts if text] for texts in batch["captions"].numpy()]
+        first = number * len(captions)
+        prompts = [texts[(first + i) % len(texts)] for i, texts in enumerate(captions)]
+        text = painter._texts(prompts)
+        random = np.random.default_rng([seed, number])
+        painted.append(painter.paint(text, random.standard_normal((len(text), painter.noise_dim))))
+        if painter.noise_dim:
+            again.append(painter.paint(text, random.standard_normal((len(text), painter.noise_dim))))
+        real.append(images)
+        if judge is not None:
+            if "labels" not in batch:
+                raise ValueError("A judge needs a dataset with labels, and this one has none; leave judge out.")
+            labels.append({name: batch["labels"][name].numpy() for name in judge.attributes})
+    real, painted = np.concatenate(real), np.concatenate(painted)
+    scores: dict[str, float] = {}
+    if judge is not None:
+        truth = {name: np.concatenate([part[name] for part in labels]) for name in judge.attributes}
+        on_real, real_features = judge.read(real)
+        on_painted, painted_features = judge.read(painted)
+        right = {name: on_painted[name] == truth[name] for name in truth}
+        scores = {name: float(values.mean()) for name, values in right.items()}
+        scores["all"] = float(np.all(list(right.values()), axis=0).mean())
+        scores["judge_on_real"] = float(np.all([on_real[name] == truth[name] for name in truth], axis=0).mean())
+        scores["frechet_distance"] = metrics.frechet_distance(painted_features, real_features)
+    scores["sharpness"] = metrics.sharpness(painted) / metrics.sharpness(real)
+    others = _apart(painted, np.roll(painted, 1, axis=0))
+    # a single picture has no variety, and a collapse cannot be told
+    scores["variety"] = others / (_apart(real, np.roll(real, 1, axis=0)) or math.nan)
+    if painter.noise_dim:
+        scores["seed_variety"] = _apart(painted, np.concatenate(again)) / max(others, 1e-9)
+    _name_collapse(scores)
+    return scores
+
+
+def _apart(pictures, others):
+    return float(np.abs(pictures.astype("float32") - others).mean())
+
+
+def _name_collapse(scores):
+    """Below a hundredth of what it should be there is no variety to speak of."""
+    if scores["variety"] < 0.01:
+        warnings.warn(
+            "Collapse: all prompts get the same picture. The model has not learned to heed the text yet; train "
+            "it longer, or lower the learning rate.",
+            stacklevel=3,
+        )
+    elif scores.get("seed_variety", 1) < 0.01:
+        warnings.warn(
+            "Mode collapse: a prompt gets the same picture whatever the seed. Train it longer, or lower the "
+            "learning rate.",
+            stacklevel=3,
+        )

@@ -1,0 +1,140 @@
+"""Text to image (chapters 3.4 and 5.3): the judge, a classifier that reads pictures.
+
+    judge = train_judge(data)             # from real pictures alone
+    judge("painted.png")                  # {'color': 'red', 'place': 'center', 'shape': 'circle', ...}
+
+With a `Painter` before it, it is the document's modality translation: text → picture → class.
+"""
+
+import os
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mmkeras import images, layers, saving
+
+NAME = "judge"
+BATCH_SIZE = 32
+
+
+class Judge:
+    """Reads off pictures what their labels would tell.
+
+    Args:
+        model: from `build_judge`.
+    """
+
+    def __init__(self, model: keras.Model):
+        if getattr(model, "name", None) != NAME:
+            raise ValueError(
+                f"Expected a judge, as mmkeras.text_to_image.build_judge() returns it. "
+                f"Received: model={getattr(model, 'name', model)!r}"
+            )
+        self.model = model
+        self.image_size = model.input_shape[1]
+        self.attributes = {name: model.get_layer(name).classes for name in model.output_names}
+        self._reader = keras.Model(model.input, [model.output, model.get_layer("features").output])
+
+    def __call__(self, pictures: Any) -> dict[str, str] | list[dict[str, str]]:
+        """The class of each attribute, or a list of such dictionaries for a list of pictures.
+
+        Args:
+            pictures: a path, a PIL image, an array (see `mmkeras.images.read`), or a list of these.
+        """
+        many = isinstance(pictures, list | tuple)
+        several = [
+            images.resize(images.crop(images.read(p)), self.image_size)
+            for p in (pictures if many else [pictures])
+        ]
+        classes, _ = self.read(np.stack(several))
+        said = [
+            {name: self.attributes[name][classes[name][i]] for name in self.attributes}
+            for i in range(len(several))
+        ]
+        return said if many else said[0]
+
+    def read(self, batch: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Of pictures (B, image_size, image_size, 3) in 0..255: the class numbers of each attribute, (B,), and
+        the features (B, F) that they are read off."""
+        logits, features = self._reader.predict(np.asarray(batch), batch_size=BATCH_SIZE, verbose=0)
+        return {name: logits[name].argmax(axis=-1) for name in self.attributes}, features
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes one `.keras` file with everything in it, to be read by `mmkeras.load`."""
+        saving.save(self.model, path)
+
+
+def build_judge(
+    attributes: dict[str, tuple[str, ...]], image_size: int = 64, *, steps: int = 500
+) -> keras.Model:
+    """A small convolutional classifier with one head an attribute.
+
+    Input:   image (B, image_size, image_size, 3) RGB 0..255
+    Outputs: {attribute: logits (B, classes) float32}, read off the layer "features" (B, 64)
+
+    Args:
+        attributes: what to read, each with the names of its classes.
+        image_size: side in pixels.
+        steps: of training, over which the learning rate falls.
+    """
+    image = keras.Input((image_size, image_size, 3), name="image")
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1)(image)
+    side = image_size
+    for filters in (16, 32, 64, 64, 96):
+        x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+        x = keras.layers.BatchNormalization(momentum=0.9)(x)
+        x = keras.layers.ReLU()(x)
+        if side > 8:  # down to 8 x 8 places
+            x, side = keras.layers.MaxPooling2D()(x), side // 2
+    # What there is, wherever it is; and where there is anything.
+    what = keras.layers.GlobalMaxPooling2D()(x)  # (B, 96)
+    where = keras.layers.Flatten()(keras.layers.Conv2D(8, 1, activation="relu")(x))  # (B, 512)
+    x = keras.layers.Concatenate()([what, where])
+    features = keras.layers.Dense(64, activation="relu", name="features")(x)
+    logits = {name: layers.ClassLogits(classes, name=name)(features) for name, classes in attributes.items()}
+    model = keras.Model(image, logits, name=NAME)
+    model.compile(
+        layers.adam(2e-3, steps),
+        # Smoothed, as captioning's words are and for the same reason: pairs of colour and shape that training
+        # never shows must be read as well.
+        loss={
+            name: keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.2)
+            for name in attributes
+        },
+        metrics={name: ["accuracy"] for name in attributes},
+    )
+    return model
+
+
+def train_judge(data, *, epochs: int = 5, verbose: int | str = "auto") -> Judge:
+    """A judge of a source's pictures, trained on the real ones of its training split alone.
+
+    Args:
+        data: from `mmkeras.text_to_image.data`, of a source with labels.
+        epochs: passes over its pictures.
+        verbose: as in `fit`.
+
+    Raises:
+        ValueError: the source has no labels.
+    """
+
+    size = data.image_size
+
+    def prepared(batch, draw):
+        """Half of the batches are made coarse, by up to a quarter of their pixels a side: otherwise it takes a
+        large shape for a small one where a painted picture is not sharp."""
+        image, labels = batch
+        side = tf.random.stateless_uniform((), [draw, 0], size // 4, 2 * size, tf.int32)
+        side = tf.minimum(side, size)
+        coarse = tf.image.resize(tf.image.resize(image, (side, side), antialias=True), (size, size))
+        return coarse, {
+            name: tf.one_hot(labels[name], len(classes)) for name, classes in data.attributes.items()
+        }
+
+    draws = tf.data.Dataset.random(seed=0, rerandomize_each_iteration=True)
+    train = tf.data.Dataset.zip(data.labelled(), draws).map(prepared, num_parallel_calls=tf.data.AUTOTUNE)
+    model = build_judge(data.attributes, data.image_size, steps=epochs * int(train.cardinality()))
+    model.fit(train, epochs=epochs, verbose=verbose)
+    return Judge(model)

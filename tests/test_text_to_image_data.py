@@ -1,0 +1,131 @@
+"""Text to image's pipelines: the toy world, labels said in words, COCO turned round, a folder."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from PIL import Image
+
+import mmkeras
+from mmkeras.sources import pictures
+from mmkeras.text_to_image import data as painting_data
+from mmkeras.toy import scene
+from mmkeras.vocabulary import END, START
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return painting_data("toy")
+
+
+def test_toy_batches_have_the_promised_shapes(toy):
+    inputs, target = next(iter(toy.train))
+    assert inputs["tokens"].shape == (32, toy.max_length)
+    tokens = inputs["tokens"].numpy()
+    assert (tokens[:, 0] == START).all() and ((tokens == END).sum(axis=1) == 1).all()
+    assert target.shape == (32, 64, 64, 3) and target.dtype == tf.float32
+    assert target.numpy().min() >= 0 and 0.5 < target.numpy().max() <= 1
+    assert toy.train.cardinality() == 125
+
+
+def test_labels_captions_and_pictures_tell_of_the_same_scene(toy):
+    batch = next(iter(toy.test))
+    for number, captions in enumerate(batch["captions"].numpy()):
+        thing = scene.parse(captions[0].decode()).things[0]
+        for name, classes in toy.attributes.items():
+            assert classes[batch["labels"][name].numpy()[number]] == getattr(thing, name)
+    again = next(iter(mmkeras.captioning.data("toy").test))
+    np.testing.assert_array_equal(batch["image"], again["image"])
+
+
+def test_two_things_have_labels_each(tmp_path):
+    from mmkeras.toy import builders
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(builders, "EXAMPLES", dict.fromkeys(builders.EXAMPLES, 40))
+        data = painting_data("toy", image_size=32, objects=2, data_dir=tmp_path)
+    batch = next(iter(data.test))
+    assert set(batch["labels"]) == set(data.attributes) > {"color", "color 2", "relation"}
+    true = scene.parse(batch["captions"].numpy()[0, 0].decode())
+    second = {"color 2": true.things[1].color, "shape 2": true.things[1].shape, "relation": true.relation}
+    for name, value in second.items():
+        assert data.attributes[name][batch["labels"][name].numpy()[0]] == value
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [("oxford_flowers102", "a photo of a"), ("mnist", "a handwritten"), ("cifar10", "a picture of a")],
+)
+def test_labels_are_said_in_words(source, said):
+    with tfds.testing.mock_data(num_examples=20):
+        data = painting_data(source, batch_size=4, image_size=32)
+        inputs, target = next(iter(data.train))
+        assert inputs["tokens"].shape[0] == 4 and target.shape == (4, 32, 32, 3)
+        batch = next(iter(data.test))
+    captions = [text.decode() for text in batch["captions"].numpy()[0]]
+    name = data.attributes["label"][batch["labels"]["label"].numpy()[0]]
+    assert len(set(captions)) == 5 and all(name in text for text in captions)
+    assert any(text.startswith(said) for text in captions)
+
+
+def test_labels_without_names_are_refused():
+    with pytest.raises(ValueError, match="The labels of 'numbers' have no names"):
+        pictures.label_names("numbers", ["0", "1", "2"])
+    assert pictures.label_names("mnist", ["0", "1"])[3] == "three"
+
+
+def test_an_article_goes_with_its_word():
+    assert pictures.phrasings("airplane", ("a photo of {a}",)) == ["a photo of an airplane"]
+
+
+def test_coco_turned_round():
+    with tfds.testing.mock_data(num_examples=12):
+        data = painting_data("coco_captions", batch_size=4, min_count=1)
+        inputs, target = next(iter(data.train))
+        assert target.shape == (4, 64, 64, 3) and len(inputs["tokens"]) == 4
+        assert data.attributes == {} and "labels" not in next(iter(data.test))
+        with pytest.raises(ValueError, match="no labels"):
+            data.labelled()
+
+
+def test_photos_are_cut_to_the_square_in_the_middle(tmp_path):
+    wide = np.zeros((40, 120, 3), np.uint8)
+    wide[:, 40:80] = 255
+    for name in ("a", "b"):
+        Image.fromarray(wide).save(tmp_path / f"{name}.png")
+    (tmp_path / "captions.csv").write_text("image,caption\na.png,white\nb.png,white")
+    data = painting_data(tmp_path, image_size=32, batch_size=2, validation_share=0, test_share=0)
+    _, target = next(iter(data.train))
+    np.testing.assert_array_equal(target, 1)
+
+
+def test_what_does_not_fit_into_memory_is_scaled_once(photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("MMKERAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(pictures, "IN_MEMORY_MB", 0.01)
+    options = {"image_size": 32, "batch_size": 4, "validation_share": 0, "test_share": 0}
+    first = [target.numpy() for _, target in painting_data(photos, **options).train]
+    assert list((tmp_path / "cache").glob("*-square-32px/data.tfrecord"))
+    with monkeypatch.context() as patch:
+        patch.setattr(mmkeras.images, "read", None)  # it is not needed again
+        second = [target.numpy() for _, target in painting_data(photos, **options).train]
+    np.testing.assert_array_equal(np.concatenate(first), np.concatenate(second))
+
+
+def test_pictures_smaller_than_the_size_asked_are_enlarged_and_named(photos):
+    with pytest.warns(UserWarning, match="8 of 8 pictures are smaller than 64 pixels"):
+        data = painting_data(photos, batch_size=4)
+    assert next(iter(data.train))[1].shape == (4, 64, 64, 3)
+
+
+def test_bad_arguments_are_named(tmp_path, photos):
+    with pytest.raises(ValueError, match="image_size=48"):
+        painting_data("toy", image_size=48)
+    with pytest.raises(ValueError, match="batch_size=1"):
+        painting_data("toy", batch_size=1)
+    with pytest.raises(ValueError, match="language='fr'"):
+        painting_data("toy", language="fr")
+    with pytest.raises(ValueError, match="are English"):
+        painting_data("cifar10", language="zh")
+    (photos / "captions.csv").write_text("image,caption\n0.jpg,alone")
+    with pytest.raises(ValueError, match="at least 2 pictures"):
+        painting_data(photos, image_size=16, validation_share=0, test_share=0)

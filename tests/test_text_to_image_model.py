@@ -1,0 +1,134 @@
+"""Text to image's graph: what build() returns."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import mmkeras
+from mmkeras.text_to_image import build
+
+TINY = {"image_size": 16, "units": 8, "embedding_dim": 8, "channels": 16}
+
+
+def test_build_without_argument():
+    model = build()
+    assert type(model).__name__ == "Functional" and model.compiled
+    assert model.output_shape == (None, 64, 64, 3)
+    assert model.get_layer("encoder").get_layer("lstm").units == 256  # the document's
+
+
+@pytest.mark.parametrize("image_size", [16, 32, 64, 128, 256])
+def test_every_power_of_two(image_size):
+    model = build("toy", vocabulary=20, **TINY | {"image_size": image_size})
+    image = model.predict({"tokens": np.array([[2, 5, 6, 3]])}, verbose=0)
+    assert image.shape == (1, image_size, image_size, 3)
+    assert image.min() >= 0 and image.max() <= 1
+
+
+def test_padding_changes_no_pixel():
+    model = build("toy", vocabulary=20, **TINY)
+    bare, padded = np.array([[2, 5, 6, 3]]), np.array([[2, 5, 6, 3, 0, 0, 0]])
+    pictures = [model.predict({"tokens": tokens}, verbose=0) for tokens in (bare, padded)]
+    np.testing.assert_allclose(*pictures, atol=1e-6)
+
+
+def test_every_weight_learns():
+    model = build("toy", vocabulary=20, **TINY)
+    before = [w.numpy() for w in model.trainable_variables]
+    tokens = np.random.default_rng(0).integers(2, 20, (8, 6))
+    model.fit({"tokens": tokens}, np.random.default_rng(1).random((8, 16, 16, 3)), epochs=2, verbose=0)
+    for old, new in zip(before, model.trainable_variables, strict=True):
+        assert np.abs(new.numpy() - old).max() > 0, new.path
+
+
+def test_the_loss_falls_on_the_toy_world():
+    data = mmkeras.text_to_image.data("toy", image_size=16)
+    model = build("toy", vocabulary=data.vocabulary, **TINY | {"units": 32, "channels": 32})
+    history = model.fit(data.train.take(60), epochs=2, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0] - 0.01
+
+
+def test_saved_and_loaded_it_paints_the_same(tmp_path):
+    model = build("toy", vocabulary=["red", "circle"], **TINY)
+    mmkeras.saving.save(model, tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    tokens = {"tokens": np.array([[2, 4, 5, 3]])}
+    np.testing.assert_array_equal(model.predict(tokens, verbose=0), again.predict(tokens, verbose=0))
+
+
+def test_bad_arguments_are_named():
+    for size in (48, 8, 512, 64.0, "64"):
+        with pytest.raises(ValueError, match="power of two from 16 to 256"):
+            build("toy", image_size=size)
+    with pytest.raises(ValueError, match="preset='huge'"):
+        build("huge")
+    with pytest.raises(TypeError, match="colour"):
+        build("toy", colour="red")
+
+
+# --- the adversarial model ---
+
+NOISY = TINY | {"condition_dim": 4, "noise_dim": 6}
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return mmkeras.text_to_image.data("toy", image_size=16)
+
+
+def test_both_sides_learn_by_plain_fit(toy):
+    model = build("toy", vocabulary=toy.vocabulary, adversarial=True, **NOISY)
+    before = [w.numpy() for w in model.trainable_variables]
+    history = model.fit(toy.train.take(20), validation_data=toy.validation.take(2), epochs=3, verbose=0).history
+    names = {"loss", "generator_loss", "discriminator_loss", "variety", "pixels"}
+    assert set(history) == names | {f"val_{name}" for name in names}
+    assert all(np.isfinite(values).all() for values in history.values())
+    assert history["pixels"][-1] < history["pixels"][0]
+    assert history["discriminator_loss"][-1] < history["discriminator_loss"][0]
+    for old, new in zip(before, model.trainable_variables, strict=True):
+        assert np.abs(new.numpy() - old).max() > 0, new.path
+
+
+def test_each_side_gets_its_own_gradient_alone(toy):
+    """The painter's part moves no weight of the discriminator, the discriminator's none of the decoder."""
+    import tensorflow as tf
+
+    from mmkeras.text_to_image import adversarial
+
+    model = build("toy", vocabulary=toy.vocabulary, adversarial=True, **NOISY)
+    inputs, real = next(iter(toy.train))
+
+    def gradients(**without):
+        with pytest.MonkeyPatch.context() as patch, tf.GradientTape(persistent=True) as tape:
+            for name, value in without.items():
+                patch.setattr(adversarial, name, value)
+            model.random.state.assign([1, 1])
+            loss = model.compute_loss(inputs, real, model(inputs, training=True), training=True)
+        return [tape.gradient(loss, part.trainable_variables) for part in (model.decoder, model.discriminator)]
+
+    # the painter's own terms: what weighs them must leave the discriminator's gradient as it is
+    (decoder, judge), (other_decoder, same_judge) = gradients(), gradients(PIXELS=0.0, CONDITION=0.0)
+    for one, other in zip(judge, same_judge, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+    assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(decoder, other_decoder, strict=True) if a is not None)
+
+
+def test_the_adversarial_model_comes_back_from_its_file(toy, tmp_path):
+    model = build("toy", vocabulary=toy.vocabulary, adversarial=True, **NOISY)
+    model.fit(toy.train.take(3), verbose=0)
+    painter = mmkeras.text_to_image.Painter(model)
+    painter.save(tmp_path / "painter.keras")
+    code = (
+        "import mmkeras, sys, numpy\n"
+        "numpy.save(sys.argv[2], mmkeras.load(sys.argv[1])('a small red star at the top', samples=3, seed=5))"
+    )
+    run = [sys.executable, "-c", code, str(tmp_path / "painter.keras"), str(tmp_path / "painted.npy")]
+    done = subprocess.run(run, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
+    here = painter("a small red star at the top", samples=3, seed=5)
+    np.testing.assert_array_equal(np.load(tmp_path / "painted.npy"), here)
+    again = mmkeras.load(tmp_path / "painter.keras").model
+    again.fit(toy.train.take(2), verbose=0)  # and learns on
