@@ -39,7 +39,7 @@ def demo(
     task: Annotated[list[str] | None, typer.Option(help=f"{_NAMES}; all by default.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the toy world.")] = None,
 ) -> None:
-    """Train each task on the toy world and write a page of what it learned (two to four minutes a task)."""
+    """Train each task on the toy world and write a page of what it learned (three to six minutes a task)."""
     with _clear_errors():
         import mmkeras
 

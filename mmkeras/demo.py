@@ -90,7 +90,7 @@ def painting_section(painter, data, scores: dict[str, dict[str, float]], prompts
     one, and for one prompt what each of its words did."""
     parts = [
         "<h2>Text to image</h2>",
-        "<p>Under each prompt: the real picture, and beside it the painted one.</p>",
+        "<p>Over each prompt: a real picture of it, and to the right the painted one.</p>",
         _table(scores),
     ]
     for split, title in (("test", "New pictures"), ("test_unseen", _UNSEEN.capitalize())):
