@@ -72,15 +72,13 @@ def test_the_demo_learns_to_caption_from_nothing(language, datasets, tmp_path):
     assert (folder / "index.html").stat().st_size > 100_000
 
 
-@pytest.mark.parametrize(
-    ("language", "head", "rate", "most"), [("en", "ctc", "wer", 0.02), ("zh", "attention", "cer", 0.03)]
-)
-def test_speech_is_learned_from_nothing(language, head, rate, most, datasets, tmp_path):
+def test_mandarin_is_learned_from_nothing_with_ctc(datasets, tmp_path):
+    """The other language and the other head than the demo's, below."""
     model = tmp_path / "transcriber.keras"
-    options = ("--language", language, "--head", head, "--output", model)
+    options = ("--language", "zh", "--head", "ctc", "--output", model)
     scores = run_mmkeras(datasets, "train", "speech_to_text", *options)
-    test, unseen = scores[rate]
-    assert test <= most and unseen <= most + 0.02
+    test, unseen = scores["cer"]
+    assert test <= 0.03 and unseen <= 0.05
 
 
 def test_the_demo_learns_to_listen(datasets, tmp_path):

@@ -20,12 +20,12 @@ def toy():
 
 def test_toy_batches_have_the_promised_shapes(toy):
     inputs, target = next(iter(toy.train))
-    assert inputs["tokens"].shape == (32, toy.max_length)
+    assert inputs["tokens"].shape == (16, toy.max_length)
     tokens = inputs["tokens"].numpy()
     assert (tokens[:, 0] == START).all() and ((tokens == END).sum(axis=1) == 1).all()
-    assert target.shape == (32, 64, 64, 3) and target.dtype == tf.float32
+    assert target.shape == (16, 64, 64, 3) and target.dtype == tf.float32
     assert target.numpy().min() >= 0 and 0.5 < target.numpy().max() <= 1
-    assert toy.train.cardinality() == 125
+    assert toy.train.cardinality() == 250
 
 
 def test_labels_captions_and_pictures_tell_of_the_same_scene(toy):
@@ -35,7 +35,7 @@ def test_labels_captions_and_pictures_tell_of_the_same_scene(toy):
         for name, classes in toy.attributes.items():
             assert classes[batch["labels"][name].numpy()[number]] == getattr(thing, name)
     again = next(iter(mmkeras.captioning.data("toy").test))
-    np.testing.assert_array_equal(batch["image"], again["image"])
+    np.testing.assert_array_equal(batch["image"], again["image"][:16])
 
 
 def test_two_things_have_labels_each(tmp_path):

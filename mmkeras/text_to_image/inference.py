@@ -274,9 +274,9 @@ def evaluate(
         scores["all"] = float(np.all(list(right.values()), axis=0).mean())
         scores["judge_on_real"] = float(np.all([on_real[name] == truth[name] for name in truth], axis=0).mean())
         scores["frechet_distance"] = metrics.frechet_distance(painted_features, real_features)
-    scores["sharpness"] = metrics.sharpness(painted) / metrics.sharpness(real)
+    # plain pictures have no sharpness, a single one no variety to compare with
+    scores["sharpness"] = metrics.sharpness(painted) / (metrics.sharpness(real) or math.nan)
     others = _apart(painted, np.roll(painted, 1, axis=0))
-    # a single picture has no variety, and a collapse cannot be told
     scores["variety"] = others / (_apart(real, np.roll(real, 1, axis=0)) or math.nan)
     if painter.noise_dim:
         scores["seed_variety"] = _apart(painted, np.concatenate(again)) / max(others, 1e-9)
