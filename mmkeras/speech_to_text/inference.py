@@ -20,7 +20,7 @@ from mmkeras import audio, ctc, metrics, saving
 from mmkeras.explain import Alignment, Word, monotonic
 from mmkeras.speech_to_text.model import TASK
 from mmkeras.toy import scene
-from mmkeras.vocabulary import END
+from mmkeras.vocabulary import END, PAD
 from mmkeras.writing import Writer
 
 BATCH_SIZE = 32
@@ -287,18 +287,14 @@ def _name_stuck(transcriber, sounds, texts):
             stacklevel=3,
         )
     if transcriber.head == "attention":
-        moved = [
-            len(set(e.weights.argmax(axis=1))) > 1
-            for e in map(_explained(transcriber), sounds[:8])
-            if len(e.tokens) > 2
-        ]
+        inputs = transcriber._inputs(sounds[:8])
+        tokens, _ = transcriber._read(inputs)
+        peaks = transcriber._read.attention(inputs, tokens).argmax(axis=-1)  # (8, T)
+        counts = ((tokens != PAD) & (tokens != END)).sum(axis=1)
+        moved = [len(set(row[:n])) > 1 for row, n in zip(peaks, counts, strict=True) if n > 2]
         if moved and not any(moved):
             warnings.warn(
                 "Collapse: the attention never moves along the clips. What is written cannot follow what is "
                 "said; train the model longer, or raise the learning rate.",
                 stacklevel=3,
             )
-
-
-def _explained(transcriber):
-    return lambda sound: transcriber.explain(sound, sample_rate_hz=transcriber.sample_rate_hz)
