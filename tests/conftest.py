@@ -46,6 +46,16 @@ def small_toy(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_pictures(tmp_path_factory):
+    """Text to image's data: a small edition of the toy world, 16 pixels a side."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(builders, "EXAMPLES", {"train": 320, "validation": 32, "test": 48, "test_unseen": 32})
+        return mmkeras.text_to_image.data(
+            "toy", image_size=16, data_dir=tmp_path_factory.mktemp("tiny_pictures")
+        )
+
+
 @pytest.fixture
 def photos(tmp_path):
     """A folder of eight small pictures with two captions each, in a CSV."""

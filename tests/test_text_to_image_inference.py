@@ -10,24 +10,16 @@ from PIL import Image
 
 import mmkeras
 from mmkeras.text_to_image import Judge, Painter, build, evaluate, train_judge
-from mmkeras.toy import builders
 
 TINY = {"image_size": 16, "units": 16, "embedding_dim": 8, "channels": 16}
 PROMPTS = ["a small red circle at the top left", "a large blue star in the center"]
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(builders, "EXAMPLES", {"train": 256, "validation": 32, "test": 48, "test_unseen": 32})
-        yield mmkeras.text_to_image.data("toy", image_size=16, data_dir=tmp_path_factory.mktemp("toy"))
-
-
-@pytest.fixture(scope="module")
-def painter(toy):
+def painter(tiny_pictures):
     keras.utils.set_random_seed(0)
-    model = build("toy", vocabulary=toy.vocabulary, **TINY)
-    model.fit(toy.train, epochs=20, verbose=0)
+    model = build("toy", vocabulary=tiny_pictures.vocabulary, **TINY)
+    model.fit(tiny_pictures.train, epochs=20, verbose=0)
     return Painter(model)
 
 
@@ -110,9 +102,9 @@ def test_saved_and_loaded_elsewhere_it_paints_the_same_pixels(painter, tmp_path)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "painted.png")), painter(PROMPTS[0]))
 
 
-def test_the_judge_learns_from_real_pictures_and_comes_back_from_its_file(toy, tmp_path):
-    judge = train_judge(toy, epochs=8, verbose=0)
-    batch = next(iter(toy.test))
+def test_the_judge_learns_from_real_pictures_and_comes_back_from_its_file(tiny_pictures, tmp_path):
+    judge = train_judge(tiny_pictures, epochs=8, verbose=0)
+    batch = next(iter(tiny_pictures.test))
     read, features = judge.read(batch["image"].numpy())
     right = {name: np.mean(read[name] == batch["labels"][name].numpy()) for name in judge.attributes}
     assert right["place"] > 0.5 and right["color"] > 0.5  # 256 pictures of 16 pixels
@@ -125,28 +117,28 @@ def test_the_judge_learns_from_real_pictures_and_comes_back_from_its_file(toy, t
     assert set(again(picture)) == {"size", "color", "shape", "place"}
 
 
-def test_evaluate_compares_with_real_pictures(painter, toy):
-    judge = train_judge(toy, epochs=1, verbose=0)
-    scores = evaluate(painter, toy.test, judge)
+def test_evaluate_compares_with_real_pictures(painter, tiny_pictures):
+    judge = train_judge(tiny_pictures, epochs=1, verbose=0)
+    scores = evaluate(painter, tiny_pictures.test, judge)
     assert set(scores) == {
         "size", "color", "shape", "place", "all", "judge_on_real", "frechet_distance", "sharpness", "variety",
     }  # fmt: skip
     assert scores["all"] <= min(scores[name] for name in judge.attributes)
     assert scores["sharpness"] < 0.8  # a few epochs of a pixel loss: a blur
-    assert set(evaluate(painter, toy.test)) == {"sharpness", "variety"}
+    assert set(evaluate(painter, tiny_pictures.test)) == {"sharpness", "variety"}
     with pytest.raises(ValueError, match="dataset=None"):
         evaluate(painter, None)
-    without_labels = toy.test.map(lambda batch: {k: batch[k] for k in ("image", "captions")})
+    without_labels = tiny_pictures.test.map(lambda batch: {k: batch[k] for k in ("image", "captions")})
     with pytest.raises(ValueError, match="with labels"):
         evaluate(painter, without_labels, judge)
 
 
-def test_a_collapse_is_named(toy):
-    model = build("toy", vocabulary=toy.vocabulary, **TINY)
+def test_a_collapse_is_named(tiny_pictures):
+    model = build("toy", vocabulary=tiny_pictures.vocabulary, **TINY)
     encoder = model.get_layer("encoder")
     encoder.set_weights([0 * w for w in encoder.get_weights()])  # deaf to every prompt
     with pytest.warns(UserWarning, match="all prompts get the same picture"):
-        evaluate(Painter(model), toy.test)
+        evaluate(Painter(model), tiny_pictures.test)
 
 
 def test_another_model_is_refused():
@@ -156,8 +148,8 @@ def test_another_model_is_refused():
         Judge(build("toy", vocabulary=20, **TINY))
 
 
-def test_with_noise_each_seed_paints_another_picture_and_the_same_seed_the_same(toy):
-    model = build("toy", vocabulary=toy.vocabulary, adversarial=True, **TINY)
+def test_with_noise_each_seed_paints_another_picture_and_the_same_seed_the_same(tiny_pictures):
+    model = build("toy", vocabulary=tiny_pictures.vocabulary, adversarial=True, **TINY)
     painter = Painter(model)
     four, two = painter(PROMPTS, samples=4, seed=3), painter(PROMPTS[0], samples=2, seed=3)
     assert four[0].shape == (4, 16, 16, 3)
@@ -165,4 +157,4 @@ def test_with_noise_each_seed_paints_another_picture_and_the_same_seed_the_same(
     assert len({picture.tobytes() for picture in four[0]}) == 4
     assert (painter(PROMPTS[0], seed=3) != painter(PROMPTS[0], seed=4)).any()
     painter.grid(PROMPTS, samples=3)
-    assert "seed_variety" in evaluate(painter, toy.test)
+    assert "seed_variety" in evaluate(painter, tiny_pictures.test)
