@@ -68,9 +68,7 @@ def attention(
         axis.set_title(title, fontproperties=font, fontsize=11)
     if font:
         figure.suptitle(caption, fontproperties=font, fontsize=12)
-    if path is not None:
-        figure.savefig(path, dpi=120)
-    return figure
+    return _written(figure, path)
 
 
 def grid(prompts: Sequence[str], rows: Sequence[np.ndarray], path: str | os.PathLike | None = None) -> Figure:
@@ -90,9 +88,7 @@ def grid(prompts: Sequence[str], rows: Sequence[np.ndarray], path: str | os.Path
         for axis, picture in zip(part.subplots(1, columns, squeeze=False).flat, row, strict=True):
             axis.imshow(picture)
             axis.set_axis_off()
-    if path is not None:
-        figure.savefig(path, dpi=120)
-    return figure
+    return _written(figure, path)
 
 
 def influence(painted: "Influence", path: str | os.PathLike | None = None) -> Figure:
@@ -116,9 +112,7 @@ def influence(painted: "Influence", path: str | os.PathLike | None = None) -> Fi
         axes[1, number].imshow(painted.changed[number - 1], cmap="magma", vmin=0, vmax=most)
     if font:
         figure.suptitle(painted.prompt, fontproperties=font, fontsize=12)
-    if path is not None:
-        figure.savefig(path, dpi=120)
-    return figure
+    return _written(figure, path)
 
 
 def alignment(aligned: "Alignment", path: str | os.PathLike | None = None) -> Figure:
@@ -163,6 +157,10 @@ def alignment(aligned: "Alignment", path: str | os.PathLike | None = None) -> Fi
         read.set_yticklabels(labels, fontproperties=font, fontsize=8)
     read.set_xlabel("seconds")
     read.set_xlim(0, seconds)
+    return _written(figure, path)
+
+
+def _written(figure, path):
     if path is not None:
         figure.savefig(path, dpi=120)
     return figure

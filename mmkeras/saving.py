@@ -66,6 +66,21 @@ def load(path: str | os.PathLike):
         raise ValueError(f"{str(path)!r}: {error}") from None
 
 
+def check(model: "keras.Model", name: str, kind: str, builder: str) -> None:
+    """Raises ValueError where it is not the model that an answering class answers with.
+
+    Args:
+        model: what came.
+        name: the model's, a key of `ANSWERERS`.
+        kind: what such a model is called in words.
+        builder: what makes it.
+    """
+    if getattr(model, "name", None) != name:
+        raise ValueError(
+            f"Expected a {kind}, as {builder} returns it. Received: model={getattr(model, 'name', model)!r}"
+        )
+
+
 def answerer(model: "keras.Model"):
     """What answers with a model: a `Captioner` for a captioning model, and so on.
 

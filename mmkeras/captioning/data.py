@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import keras
 import tensorflow as tf
 
-from mmkeras import cache
+from mmkeras import cache, sources
 from mmkeras.sources import Split, pictures
 from mmkeras.vocabulary import PAD, Vocabulary
 
@@ -123,21 +123,21 @@ def data(
         ValueError: an argument or the captions table is not as it should be.
         FileNotFoundError: the table names pictures that are not there.
     """
-    if language not in ("en", "zh"):
-        raise ValueError(f"Expected language to be 'en' or 'zh'. Received: language={language!r}")
+    sources.check_language(language)
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"Expected batch_size to be a positive int. Received: batch_size={batch_size!r}")
     size = image_size or (64 if source == "toy" else 224)
     splits = pictures.read(source, language, size, **options)
     unit = "word" if language == "en" else "character"
-    if vocabulary is None or max_length is None:
-        counted, covering = pictures.count_words(
-            splits["train"],
-            unit,
-            min_count=min_count or (5 if source == "coco_captions" else 1),
-            max_size=max_size,
-        )
-        vocabulary, max_length = vocabulary or counted, max_length or covering
+    vocabulary, max_length = pictures.words(
+        source,
+        splits["train"],
+        unit,
+        vocabulary=vocabulary,
+        min_count=min_count,
+        max_size=max_size,
+        max_length=max_length,
+    )
     return _assemble(
         splits,
         vocabulary=vocabulary,

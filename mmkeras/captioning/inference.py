@@ -33,11 +33,7 @@ class Captioner:
     """
 
     def __init__(self, model: keras.Model):
-        if getattr(model, "name", None) != TASK:
-            raise ValueError(
-                f"Expected a captioning model, as mmkeras.captioning.build() returns it. "
-                f"Received: model={getattr(model, 'name', model)!r}"
-            )
+        saving.check(model, TASK, "captioning model", "mmkeras.captioning.build()")
         self.model = model
         self.encoder = model.get_layer("encoder")
         self.decoder = model.get_layer("decoder")

@@ -36,6 +36,12 @@ class Split:
     attributes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+def check_language(language: str) -> None:
+    """Raises ValueError where texts are in another language than the tasks know."""
+    if language not in ("en", "zh"):
+        raise ValueError(f"Expected language to be 'en' or 'zh'. Received: language={language!r}")
+
+
 def choose(source: str | os.PathLike, known: Mapping[str, Callable], folder: Callable, *args, **options):
     """The splits of a named source or of a folder, `{name: Split}`.
 

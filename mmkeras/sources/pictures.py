@@ -37,10 +37,20 @@ def read(
     return sources.choose(source, SOURCES, _folder, language, size, crop, **options)
 
 
-def count_words(
-    split: Split, unit: str, *, min_count: int, max_size: int, share: float = 0.99
+def words(
+    source: str | os.PathLike,
+    split: Split,
+    unit: str,
+    *,
+    vocabulary: Vocabulary | None,
+    min_count: int | None,
+    max_size: int,
+    max_length: int | None,
 ) -> tuple[Vocabulary, int]:
-    """The vocabulary of a split's captions, and how many tokens this share of them does not exceed."""
+    """The vocabulary of a split's captions, and how many tokens 99 % of them do not exceed; what is given of
+    the two is kept. `min_count` None: 1, for COCO 5."""
+    if vocabulary is not None and max_length is not None:
+        return vocabulary, max_length
     splitter, lengths = Vocabulary((), unit), Counter()
 
     def noting_lengths():
@@ -49,12 +59,13 @@ def count_words(
                 lengths[len(splitter.encode(text))] += 1
                 yield text
 
-    vocabulary = Vocabulary.count(noting_lengths(), unit, min_count=min_count, max_size=max_size)
+    min_count = min_count or (5 if source == "coco_captions" else 1)
+    counted = Vocabulary.count(noting_lengths(), unit, min_count=min_count, max_size=max_size)
     covered = 0
     for length in sorted(lengths):
         covered += lengths[length]
-        if covered >= share * lengths.total():
-            return vocabulary, length
+        if covered >= 0.99 * lengths.total():
+            return vocabulary or counted, max_length or length
 
 
 def paired(split: Split, *, training: bool, seed: int) -> tf.data.Dataset:

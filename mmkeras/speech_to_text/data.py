@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import tensorflow as tf
 from tqdm import tqdm
 
-from mmkeras import audio
+from mmkeras import audio, sources
 from mmkeras.sources import speech
 from mmkeras.vocabulary import UNITS, Vocabulary
 
@@ -102,8 +102,7 @@ def data(
         FileNotFoundError: the table names clips that are not there.
         OSError: the toy world cannot speak, for want of eSpeak NG.
     """
-    if language not in ("en", "zh"):
-        raise ValueError(f"Expected language to be 'en' or 'zh'. Received: language={language!r}")
+    sources.check_language(language)
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"Expected batch_size to be a positive int. Received: batch_size={batch_size!r}")
     if unit not in (None, *UNITS):

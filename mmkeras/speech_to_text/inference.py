@@ -41,11 +41,7 @@ class Transcriber:
     """
 
     def __init__(self, model: keras.Model):
-        if getattr(model, "name", None) != TASK:
-            raise ValueError(
-                f"Expected a speech-to-text model, as mmkeras.speech_to_text.build() returns it. "
-                f"Received: model={getattr(model, 'name', model)!r}"
-            )
+        saving.check(model, TASK, "speech-to-text model", "mmkeras.speech_to_text.build()")
         self.model = model
         self.encoder = model.get_layer("encoder")
         names = [layer.name for layer in model.layers]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import tensorflow as tf
 
-from mmkeras import cache
+from mmkeras import cache, sources
 from mmkeras.sources import Split, pictures
 from mmkeras.text_to_image.model import check_image_size
 from mmkeras.vocabulary import PAD, Vocabulary
@@ -98,8 +98,7 @@ def data(
         ValueError: an argument or the captions table is not as it should be, or there is but one picture.
         FileNotFoundError: the table names pictures that are not there.
     """
-    if language not in ("en", "zh"):
-        raise ValueError(f"Expected language to be 'en' or 'zh'. Received: language={language!r}")
+    sources.check_language(language)
     if not isinstance(batch_size, int) or batch_size < 2:
         raise ValueError(
             f"Expected batch_size to be at least 2: a picture is told from another one's text. "
@@ -113,12 +112,15 @@ def data(
             f"whatever the text. Received: {count} in {str(source)!r}"
         )
     unit = "word" if language == "en" else "character"
-    if vocabulary is None or max_length is None:
-        common = 5 if source == "coco_captions" else 1
-        counted, covering = pictures.count_words(
-            splits["train"], unit, min_count=min_count or common, max_size=max_size
-        )
-        vocabulary, max_length = vocabulary or counted, max_length or covering
+    vocabulary, max_length = pictures.words(
+        source,
+        splits["train"],
+        unit,
+        vocabulary=vocabulary,
+        min_count=min_count,
+        max_size=max_size,
+        max_length=max_length,
+    )
 
     def batches(name):
         if name not in splits:

@@ -22,7 +22,7 @@ import tensorflow as tf
 from PIL import Image
 from tqdm import tqdm
 
-from mmkeras import metrics, plots, saving
+from mmkeras import metrics, saving
 from mmkeras.explain import Influence
 from mmkeras.text_to_image.judge import Judge
 from mmkeras.text_to_image.model import TASK
@@ -40,11 +40,7 @@ class Painter:
     """
 
     def __init__(self, model: keras.Model):
-        if getattr(model, "name", None) != TASK:
-            raise ValueError(
-                f"Expected a text-to-image model, as mmkeras.text_to_image.build() returns it. "
-                f"Received: model={getattr(model, 'name', model)!r}"
-            )
+        saving.check(model, TASK, "text-to-image model", "mmkeras.text_to_image.build()")
         self.model = model
         self.encoder = model.get_layer("encoder")
         self.decoder = model.get_layer("decoder")
@@ -119,6 +115,8 @@ class Painter:
             seed: of the noise; a column shares it.
             path: where to write the figure as well.
         """
+        from mmkeras import plots
+
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         rows = self(prompts, samples=samples if self.noise_dim else 1, seed=seed)
         return plots.grid(prompts, rows, path)

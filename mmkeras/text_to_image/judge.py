@@ -27,11 +27,7 @@ class Judge:
     """
 
     def __init__(self, model: keras.Model):
-        if getattr(model, "name", None) != NAME:
-            raise ValueError(
-                f"Expected a judge, as mmkeras.text_to_image.build_judge() returns it. "
-                f"Received: model={getattr(model, 'name', model)!r}"
-            )
+        saving.check(model, NAME, "judge", "mmkeras.text_to_image.judge.build_judge()")
         self.model = model
         self.image_size = model.input_shape[1]
         self.attributes = {name: model.get_layer(name).classes for name in model.output_names}
