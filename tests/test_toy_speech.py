@@ -26,6 +26,14 @@ def test_the_same_words_sound_the_same_whatever_was_said_before():
     assert np.abs(first.astype(int)).max() > 1_000
 
 
+def test_many_at_once_sound_as_each_alone():
+    said = [(speak.caption("train", i), speak.voice("train", i), i) for i in range(40)]
+    together = list(speak.speak_all(said))
+    assert len(together) == 40
+    for one, alone in zip(together, said, strict=True):
+        np.testing.assert_array_equal(one, speak.speak(*alone))
+
+
 def test_voice_rate_and_pitch_are_heard():
     def seconds(rate):
         return len(speak.speak("a small red circle", Voice("en-us+f3", rate))) / 16_000
@@ -73,24 +81,27 @@ def test_bad_voices_and_texts_without_words_are_named():
         speak.speak("", WHO)
 
 
-def test_without_espeak_both_ways_to_get_it_are_named(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(speak.ctypes.util, "find_library", lambda name: None)
-    speak._installed.cache_clear()
-    try:
-        with pytest.raises(OSError, match="pip install espeakng-loader.*libespeak-ng1"):
-            speak.speak("hello", WHO)
-    finally:
+@pytest.fixture
+def without_the_wheel(monkeypatch):
+    def forget():
         speak._installed.cache_clear()
+        speak._copies.cache_clear()
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    forget()
+    yield monkeypatch
+    forget()
+
+
+def test_without_espeak_both_ways_to_get_it_are_named(without_the_wheel):
+    without_the_wheel.setattr(speak.ctypes.util, "find_library", lambda name: None)
+    with pytest.raises(OSError, match="pip install espeakng-loader.*libespeak-ng1"):
+        speak.speak("hello", WHO)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for the system's library as Linux names it")
-def test_the_system_library_speaks_where_there_is_no_wheel(monkeypatch):
+def test_the_system_library_speaks_where_there_is_no_wheel(without_the_wheel):
     if speak.ctypes.util.find_library("espeak-ng") is None:
         pytest.skip("the system has no libespeak-ng")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    speak._installed.cache_clear()
-    try:
-        assert len(speak.speak("a small red circle", Voice("en-us"))) > 8_000
-    finally:
-        speak._installed.cache_clear()
+    said = [("a small red circle", Voice("en-us"), i) for i in range(3)]
+    assert all(len(sound) > 8_000 for sound in speak.speak_all(said))

@@ -121,11 +121,13 @@ class ToySpeech(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split):
         language = self.builder_config.name
-        for index in tqdm(range(EXAMPLES[split]), f"toy speech, {split}", delay=2, leave=False):
-            caption = speak.caption(split, index, language)
-            voice = speak.voice(split, index, language)
-            sound = speak.speak(caption, voice, seed=index)
-            yield index, {"audio": sound, "caption": caption, "voice": voice.name, "index": index}
+        captions = [speak.caption(split, index, language) for index in range(EXAMPLES[split])]
+        voices = [speak.voice(split, index, language) for index in range(EXAMPLES[split])]
+        sounds = speak.speak_all(zip(captions, voices, range(EXAMPLES[split]), strict=True))
+        sounds = tqdm(sounds, f"toy speech, {split}", EXAMPLES[split], delay=2, leave=False)
+        for index, sound in enumerate(sounds):
+            said = {"caption": captions[index], "voice": voices[index].name, "index": index}
+            yield index, {"audio": sound} | said
 
 
 def toy_pictures(

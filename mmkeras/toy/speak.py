@@ -8,13 +8,21 @@ as unknown to a model that learned from those of `train` as another person would
 """
 
 import _ctypes
+import atexit
 import contextlib
 import ctypes
 import ctypes.util
 import functools
 import importlib.util
+import os
+import queue
+import shutil
+import tempfile
 import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import soxr
@@ -22,6 +30,7 @@ import soxr
 from mmkeras.toy import scene
 
 SAMPLE_RATE_HZ = 16_000
+SPEAKERS_AT_ONCE = min(os.cpu_count() or 1, 8)  # threads of `speak_all`
 
 # Accent + speaker, as eSpeak NG names them. Robots, whispers and effects are left out.
 _ACCENTS = {"en": ("en-us", "en", "en-gb-x-rp", "en-029", "en-gb-scotland"), "zh": ("cmn",)}
@@ -92,11 +101,19 @@ def speak(text: str, voice: Voice, seed: int = 0) -> np.ndarray:
     return soxr.resample(sound, rate, SAMPLE_RATE_HZ)
 
 
+def speak_all(sayings: Iterable[tuple[str, Voice, int]]) -> Iterator[np.ndarray]:
+    """The sounds of many (text, voice, seed), in their order: as `speak`, on all cores."""
+    sayings = iter(sayings)
+    with ThreadPoolExecutor(SPEAKERS_AT_ONCE) as pool:
+        while some := list(islice(sayings, 16 * SPEAKERS_AT_ONCE)):
+            yield from pool.map(lambda saying: speak(*saying), some)
+
+
 # --- eSpeak NG through its C interface (espeak-ng/speak_lib.h) ---
 
 _SYNCHRONOUS, _RATE, _PITCH, _UTF8 = 2, 1, 3, 1
+_finding = threading.Lock()
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-_one_at_a_time = threading.Lock()
 
 
 def _synthesise(text, voice, seed):
@@ -108,7 +125,7 @@ def _synthesise(text, voice, seed):
             pieces.append(np.ctypeslib.as_array(samples, (count,)).copy())
         return 0
 
-    with _one_at_a_time, _fresh_library() as (library, rate):
+    with _fresh_library() as (library, rate):
         library.espeak_SetSynthCallback(collect)
         if library.espeak_SetVoiceByName(voice.name.encode()) != 0:
             raise ValueError(f"eSpeak NG knows no such voice. Received: voice={voice}")
@@ -125,16 +142,38 @@ def _synthesise(text, voice, seed):
 def _fresh_library():
     """eSpeak NG, loaded for one utterance: its static variables outlive even espeak_Terminate, and what was
     said before would be heard in what is said next. Loading costs 4 ms."""
-    path, data = _installed()
-    library = ctypes.CDLL(path)
+    with _finding:
+        free, data = _copies()
+    path = free.get()
     try:
-        rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data, 0)
-        if rate <= 0:
-            raise OSError(f"eSpeak NG at {path} does not start: its data are not where it looks for them.")
-        yield library, rate
-        library.espeak_Terminate()
+        library = ctypes.CDLL(path)
+        try:
+            rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data, 0)
+            if rate <= 0:
+                raise OSError(f"eSpeak NG at {path} does not start: its data are not where it looks for them.")
+            yield library, rate
+            library.espeak_Terminate()
+        finally:
+            getattr(_ctypes, "dlclose", getattr(_ctypes, "FreeLibrary", None))(library._handle)
     finally:
-        getattr(_ctypes, "dlclose", getattr(_ctypes, "FreeLibrary", None))(library._handle)
+        free.put(path)
+
+
+@functools.cache
+def _copies():
+    """Paths of eSpeak NG that nobody speaks with at the moment, and where its data are.
+
+    A process loads a file but once, and threads would share its static variables; a copy is another library.
+    """
+    path, data = _installed()
+    free = queue.SimpleQueue()
+    free.put(path)
+    if os.path.isfile(path):  # where only its name is known, one at a time speaks
+        folder = tempfile.mkdtemp(prefix="mmkeras-speak-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        for number in range(1, SPEAKERS_AT_ONCE):
+            free.put(shutil.copy(path, os.path.join(folder, f"{number}-{os.path.basename(path)}")))
+    return free, data
 
 
 @functools.cache
