@@ -79,17 +79,18 @@ def test_both_sides_learn_by_plain_fit(tiny_pictures):
     history = model.fit(
         tiny_pictures.train.take(20), validation_data=tiny_pictures.validation.take(2), epochs=3, verbose=0
     ).history
-    names = {"loss", "generator_loss", "discriminator_loss", "variety", "pixels"}
+    names = {"loss", "generator_loss", "discriminator_loss", "matcher_loss", "variety", "pixels"}
     assert set(history) == names | {f"val_{name}" for name in names}
     assert all(np.isfinite(values).all() for values in history.values())
     assert history["pixels"][-1] < history["pixels"][0]
     assert history["discriminator_loss"][-1] < history["discriminator_loss"][0]
+    assert history["matcher_loss"][-1] < history["matcher_loss"][0]
     for old, new in zip(before, model.trainable_variables, strict=True):
         assert np.abs(new.numpy() - old).max() > 0, new.path
 
 
 def test_each_side_gets_its_own_gradient_alone(tiny_pictures):
-    """The painter's part moves no weight of the discriminator, the discriminator's none of the decoder."""
+    """What weighs the painter's own losses moves the painter and leaves those who teach it as they are."""
     import tensorflow as tf
 
     from mmkeras.text_to_image import adversarial
@@ -97,19 +98,29 @@ def test_each_side_gets_its_own_gradient_alone(tiny_pictures):
     model = build("toy", vocabulary=tiny_pictures.vocabulary, adversarial=True, **NOISY)
     inputs, real = next(iter(tiny_pictures.train))
 
-    def gradients(**without):
+    def gradients(**weights):
         with pytest.MonkeyPatch.context() as patch, tf.GradientTape(persistent=True) as tape:
-            for name, value in without.items():
+            for name, value in weights.items():
                 patch.setattr(adversarial, name, value)
             model.random.state.assign([1, 1])
             loss = model.compute_loss(inputs, real, model(inputs, training=True), training=True)
-        return [tape.gradient(loss, part.trainable_variables) for part in (model.decoder, model.discriminator)]
+        parts = (model.decoder, model.discriminator, model.matcher)
+        return [tape.gradient(loss, part.trainable_variables) for part in parts]
 
-    # the painter's own terms: what weighs them must leave the discriminator's gradient as it is
-    (decoder, judge), (other_decoder, same_judge) = gradients(), gradients(PIXELS=0.0, CONDITION=0.0)
-    for one, other in zip(judge, same_judge, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+    decoder, *teachers = gradients()
+    other_decoder, *same_teachers = gradients(IMAGE=0.0, SKETCH=0.0, CONDITION=0.0)
+    for teacher, same in zip(teachers, same_teachers, strict=True):
+        for one, other in zip(teacher, same, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
     assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(decoder, other_decoder, strict=True) if a is not None)
+
+
+def test_a_mode_collapse_is_named_while_it_trains(tiny_pictures):
+    model = build("toy", vocabulary=tiny_pictures.vocabulary, adversarial=True, **NOISY, learning_rate=0.0)
+    image = model.decoder.get_layer("image")
+    image.set_weights([0 * w for w in image.get_weights()])  # grey, whatever it is told
+    with pytest.warns(UserWarning, match="Mode collapse: in epoch 1 .* vary 0.00 times as much"):
+        model.fit(tiny_pictures.train.take(2), verbose=0)
 
 
 def test_the_adversarial_model_comes_back_from_its_file(tiny_pictures, tmp_path):

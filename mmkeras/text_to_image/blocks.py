@@ -1,4 +1,4 @@
-"""Text to image: the layers that both models are made of."""
+"""Text to image: the layers that its models are made of."""
 
 import keras
 
@@ -30,3 +30,15 @@ def picture(x, name: str):
 def normalised(x):
     # momentum 0.9: its averages must have settled after the hundred steps of a small folder
     return keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.9)(x))
+
+
+def what_and_where(x):
+    """Picture (B, S, S, 3) → (B, 608): what there is, wherever it is, and where there is anything."""
+    for filters in (16, 32, 64, 64, 96):
+        x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+        x = normalised(x)
+        if x.shape[1] > 8:  # down to 8 x 8 places
+            x = keras.layers.MaxPooling2D()(x)
+    what = keras.layers.GlobalMaxPooling2D()(x)  # (B, 96)
+    where = keras.layers.Flatten()(keras.layers.Conv2D(8, 1, activation="relu")(x))  # (B, 512)
+    return keras.layers.Concatenate()([what, where])

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras import images, layers, saving
+from mmkeras.text_to_image.blocks import what_and_where
 
 NAME = "judge"
 BATCH_SIZE = 32
@@ -77,17 +78,7 @@ def build_judge(
     """
     image = keras.Input((image_size, image_size, 3), name="image")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1)(image)
-    side = image_size
-    for filters in (16, 32, 64, 64, 96):
-        x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
-        x = keras.layers.BatchNormalization(momentum=0.9)(x)
-        x = keras.layers.ReLU()(x)
-        if side > 8:  # down to 8 x 8 places
-            x, side = keras.layers.MaxPooling2D()(x), side // 2
-    # What there is, wherever it is; and where there is anything.
-    what = keras.layers.GlobalMaxPooling2D()(x)  # (B, 96)
-    where = keras.layers.Flatten()(keras.layers.Conv2D(8, 1, activation="relu")(x))  # (B, 512)
-    x = keras.layers.Concatenate()([what, where])
+    x = what_and_where(x)
     features = keras.layers.Dense(64, activation="relu", name="features")(x)
     logits = {name: layers.ClassLogits(classes, name=name)(features) for name, classes in attributes.items()}
     model = keras.Model(image, logits, name=NAME)

@@ -13,8 +13,9 @@ import keras
 from keras import ops
 
 from mmkeras import layers
-from mmkeras.text_to_image.adversarial import Adversarial, discriminator, two_stage_decoder
+from mmkeras.text_to_image.adversarial import Adversarial
 from mmkeras.text_to_image.blocks import grown
+from mmkeras.text_to_image.networks import discriminator, matcher, recogniser, two_stage_decoder
 from mmkeras.vocabulary import PAD, Vocabulary
 
 TASK = "text_to_image"
@@ -37,7 +38,7 @@ PRESETS = {
         "embedding_dim": 64,
         "channels": 128,
         "condition_dim": 64,
-        "noise_dim": 32,
+        "noise_dim": 16,
         "learning_rate": 2e-3,
         "decay_steps": 4000,  # sixteen passes over the toy world's 4,000 pictures, 16 a step
     },
@@ -79,11 +80,15 @@ def build(
     if adversarial:
         names = ("units", "image_size", "channels", "condition_dim", "noise_dim")
         decoder = two_stage_decoder(**{name: sizes[name] for name in names})
-        judge = discriminator(len(vocabulary), sizes["image_size"], sizes["units"])
-        model = Adversarial(encoder, decoder, judge, name=TASK)
+        teachers = (
+            discriminator(sizes["image_size"], sizes["units"]),
+            matcher(len(vocabulary), sizes["image_size"], sizes["units"]),
+            recogniser(sizes["image_size"], sizes["noise_dim"]),
+        )
+        model = Adversarial(encoder, decoder, *teachers, name=TASK)
         if compile:
             # The weights' moving averages paint better than the weights, which the two sides drive to and fro.
-            rate = layers.decaying(sizes["learning_rate"] / 3, sizes["decay_steps"])
+            rate = layers.decaying(0.75 * sizes["learning_rate"], sizes["decay_steps"])
             model.compile(keras.optimizers.Adam(rate, beta_1=0.5, beta_2=0.99, use_ema=True, ema_momentum=0.99))
         return model
     decoder = plain_decoder(sizes["units"], sizes["image_size"], sizes["channels"])
