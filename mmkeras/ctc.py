@@ -7,6 +7,7 @@ runs on every Keras backend.
 import keras
 from keras import ops
 
+from mmkeras import replicas
 from mmkeras.decoding import NEVER
 from mmkeras.vocabulary import END, PAD, START, UNKNOWN
 
@@ -40,7 +41,7 @@ def lengths(logits):
 
 @keras.saving.register_keras_serializable("mmkeras")
 class CTC(keras.losses.Loss):
-    """The CTC loss a label, with the true lengths of labels and of inputs.
+    """The CTC loss a label, with the true lengths of labels and of inputs; several replicas share one fraction.
 
     `y_true` (B, L) token ids, padded with 0; <start> and <end> do not count. `y_pred` (B, S, V) logits as
     `OnlyBlank` leaves them.
@@ -63,7 +64,7 @@ class CTC(keras.losses.Loss):
         counted = ops.where(fits, tokens, 0)
         losses = ops.ctc_loss(labels, y_pred, counted, steps, mask_index=BLANK)  # (B,)
         total = ops.sum(ops.where(fits, losses, 0.0))
-        return total / ops.cast(ops.maximum(ops.sum(counted), 1), total.dtype)
+        return replicas.ratio(total, ops.cast(ops.sum(counted), total.dtype))
 
 
 def steps_needed(labels):

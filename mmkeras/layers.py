@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from mmkeras import replicas
 from mmkeras.vocabulary import PAD, Vocabulary
 
 
@@ -107,6 +108,22 @@ class ImageNetMeans(keras.layers.Layer):
         return input_shape
 
 
+@keras.saving.register_keras_serializable("mmkeras")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalisation over the whole batch, also where several replicas share it.
+
+    Keras's own does so with `synchronized=True`, which it takes on TensorFlow alone, so that a model saved
+    with it loads nowhere else, and which costs something with one replica too.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        self.synchronized = replicas.count() > 1
+        return super().call(inputs, training=training, mask=mask)
+
+    def get_config(self):
+        return super().get_config() | {"synchronized": False}
+
+
 def attention_decoder(
     vocabulary: Vocabulary,
     *,
@@ -157,6 +174,8 @@ def attention_decoder(
 class TokenCrossentropy(keras.losses.Loss):
     """Cross-entropy a real token: padding (id 0) counts neither above nor below the fraction.
 
+    Several replicas share the fraction, so that it does not matter which of them has the longer sentences.
+
     `y_true` (B, T) token ids, `y_pred` (B, T, V) logits.
 
     Args:
@@ -178,10 +197,23 @@ class TokenCrossentropy(keras.losses.Loss):
         true = ops.take_along_axis(log_probs, ops.cast(y_true, "int32")[..., None], axis=-1)[..., 0]
         share = self.label_smoothing
         losses = -(1 - share) * true - share * ops.mean(log_probs, axis=-1)  # (B, T)
-        return _mean_of_real(losses, y_true)
+        real = ops.cast(ops.not_equal(y_true, PAD), losses.dtype)
+        return replicas.ratio(ops.sum(losses * real), ops.sum(real))
 
     def get_config(self):
         return super().get_config() | {"label_smoothing": self.label_smoothing}
+
+
+@keras.saving.register_keras_serializable("mmkeras")
+class PixelCrossentropy(keras.losses.BinaryCrossentropy):
+    """Keras's binary cross-entropy, its mean taken over the whole batch where several replicas share it."""
+
+    def __init__(self, name: str = "pixel_crossentropy", **kwargs):
+        super().__init__(name=name, **kwargs)
+
+    def call(self, y_true, y_pred):
+        losses = super().call(y_true, y_pred)  # (B, H, W)
+        return replicas.ratio(ops.sum(losses), ops.cast(ops.size(losses), losses.dtype))
 
 
 @keras.saving.register_keras_serializable("mmkeras")
@@ -205,11 +237,6 @@ class TokenAccuracy(keras.metrics.Metric):
 
     def result(self):
         return ops.divide_no_nan(self.right, self.count)
-
-
-def _mean_of_real(values, tokens):
-    real = ops.cast(ops.not_equal(tokens, PAD), values.dtype)
-    return ops.sum(values * real) / ops.maximum(ops.sum(real), 1)
 
 
 def adam(learning_rate: float, decay_steps: int | None) -> keras.optimizers.Optimizer:

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from mmkeras import replicas
+
 # Added to each band's power, of a clip whose samples have variance 1: some 40 dB below, what a good
 # recording's noise is. What is quieter looks alike, so a perfectly clean clip does not look like another world.
 _FLOOR = 0.1
@@ -46,13 +48,13 @@ class LogMel(keras.layers.Layer):
     @property
     def longest_seconds(self) -> float:
         """Of the clips seen in training; 0: none yet."""
-        return float(self.longest)
+        return float(ops.convert_to_numpy(self.longest))
 
     def call(self, audio, length, training=None):
         length = ops.cast(length, "int32")[:, None]  # (B, 1)
         if training:
-            longest = ops.cast(ops.max(length), "float32") / self.sample_rate_hz
-            self.longest.assign(ops.maximum(self.longest, longest))
+            longest = ops.cast(ops.max(length, initial=0), "float32") / self.sample_rate_hz
+            self.longest.assign(ops.maximum(self.longest, replicas.largest(longest)))
         audio = ops.where(ops.arange(ops.shape(audio)[1])[None] < length, audio, 0.0)
         power = ops.sum(ops.square(audio), axis=1, keepdims=True) / ops.cast(ops.maximum(length, 1), "float32")
         audio = audio / ops.sqrt(power + 1e-10)

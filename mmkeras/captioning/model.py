@@ -203,7 +203,7 @@ def vgg_small(image_size: int, weights: str | os.PathLike | None) -> tuple[keras
             x = keras.layers.MaxPooling2D()(x)
         for filters in channels:
             x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
-            x = keras.layers.BatchNormalization(momentum=0.9)(x)
+            x = layers.BatchNormalization(momentum=0.9)(x)
             x = keras.layers.ReLU()(x)
     return keras.Model(image, x, name="vgg_small"), False
 

@@ -18,6 +18,7 @@ import warnings
 import keras
 from keras import ops
 
+from mmkeras import replicas
 from mmkeras.vocabulary import SPECIAL
 
 # Of the painter's losses, beside the adversarial one: the sketch's and the picture's pixels (means over pixels
@@ -130,7 +131,8 @@ class Adversarial(keras.Model):
             ("variety", variety),
         ):
             self.followed[name].update_state(value)
-        return generator_loss + discriminator_loss + matcher_loss
+        # each replica's share, since Keras adds them up
+        return (generator_loss + discriminator_loss + matcher_loss) / replicas.count()
 
     def _normal(self, shape):
         return keras.random.normal(shape, seed=self.random)

@@ -2,6 +2,8 @@
 
 import keras
 
+from mmkeras import layers
+
 SEED = 4  # the side of the seed grid
 
 
@@ -29,7 +31,7 @@ def picture(x, name: str):
 
 def normalised(x):
     # momentum 0.9: its averages must have settled after the hundred steps of a small folder
-    return keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.9)(x))
+    return keras.layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
 
 
 def what_and_where(x):

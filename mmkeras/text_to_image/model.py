@@ -95,7 +95,9 @@ def build(
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     model = keras.Model({"tokens": tokens}, decoder(encoder(tokens)), name=TASK)
     if compile:
-        model.compile(layers.adam(sizes["learning_rate"], sizes["decay_steps"]), loss="binary_crossentropy")
+        model.compile(
+            layers.adam(sizes["learning_rate"], sizes["decay_steps"]), loss=layers.PixelCrossentropy()
+        )
     return model
 
 

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from mmkeras import layers
 from mmkeras.text_to_image.blocks import SEED, picture, what_and_where
 
 
@@ -59,7 +60,7 @@ def _convolved(x, filters):
 
 def _modulated(x, drawn):
     filters = x.shape[-1]
-    x = keras.layers.BatchNormalization(momentum=0.95, center=False, scale=False)(x)
+    x = layers.BatchNormalization(momentum=0.95, center=False, scale=False)(x)
     scale = keras.layers.Dense(filters, bias_initializer="ones")(drawn)
     shift = keras.layers.Dense(filters)(drawn)
     return _leaky(x * scale[:, None, None] + shift[:, None, None])

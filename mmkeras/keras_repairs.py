@@ -1,0 +1,139 @@
+"""What Keras 3 breaks under tf.distribute, mended for as long as it is broken (keras issue 20585).
+
+Three private places in `keras/src/backend/tensorflow`. Each is tried out first and left alone where it works,
+or where it no longer is as it was in Keras 3.12 to 3.15.
+
+- `_maybe_symbolic_build` wants a batch's shapes and takes a batch from the dataset for them. With several
+  workers it then fails to reduce that batch; with one it works, but the dataset has been through one epoch's
+  order before training begins, so that a run under a strategy learns from other batches than one without. The
+  dataset's specification has the shapes too.
+- `reduce_per_replica` asks several workers for the mean of a number along its axis 0, which it does not have.
+- An optimizer clips each replica's gradients before it adds them up: the more replicas, the longer the steps
+  that it lets pass.
+"""
+
+from types import SimpleNamespace
+
+import keras
+import tensorflow as tf
+from keras import tree
+
+from mmkeras import replicas
+
+try:
+    from keras.src.backend.tensorflow import trainer
+    from keras.src.backend.tensorflow.optimizer import TFOptimizer
+except ImportError:  # a Keras whose insides have moved, so nothing that is known here is broken
+    trainer = None
+
+
+def apply(strategy: tf.distribute.Strategy) -> list[str]:
+    """Mends what is broken under that strategy, once in a process; returns the names of what it replaced."""
+    repaired: list[str] = []
+    if trainer is None:
+        return repaired
+    if _takes_a_batch(strategy):
+        trainer.TensorFlowTrainer._maybe_symbolic_build = _built_from_specification(
+            trainer.TensorFlowTrainer._maybe_symbolic_build
+        )
+        repaired.append("_maybe_symbolic_build")
+    if _cannot_reduce_a_number(strategy):
+        trainer.reduce_per_replica = _reducing_numbers(trainer.reduce_per_replica)
+        repaired.append("reduce_per_replica")
+    if _clips_before_it_adds(strategy):
+        _clip_the_sum()
+        repaired.append("_clip_gradients")
+    return repaired
+
+
+# --- building a model before its first batch ---
+
+
+def _takes_a_batch(strategy):
+    taken = []
+
+    class Batches:
+        def __iter__(self):
+            taken.append(True)
+            return iter(())
+
+    unbuilt = SimpleNamespace(
+        _distribute_strategy=strategy, distribute_strategy=strategy, _symbolic_build=lambda **how: None
+    )
+    try:
+        trainer.TensorFlowTrainer._maybe_symbolic_build(unbuilt, iterator=Batches())
+    except (AttributeError, TypeError):
+        return False  # another method than the one that is known here
+    return bool(taken)
+
+
+def _built_from_specification(original):
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        if self._distribute_strategy is not None and iterator is not None:
+            batch = tree.map_structure(_one_replica, iterator.data_adapter.get_tf_dataset().element_spec)
+            if all(spec.shape.rank is not None for spec in tree.flatten(batch)):
+                iterator, data_batch = None, batch
+        return original(self, iterator=iterator, data_batch=data_batch)
+
+    return _maybe_symbolic_build
+
+
+def _one_replica(spec):
+    """Of a dataset that has been distributed already, what one replica sees."""
+    return spec if hasattr(spec, "shape") else spec._component_specs[0]
+
+
+# --- the numbers of one step ---
+
+
+def _cannot_reduce_a_number(strategy):
+    try:
+        trainer.reduce_per_replica(tf.constant(1.0), strategy, reduction="mean")
+    except ValueError:
+        return True
+    except (AttributeError, TypeError):
+        return False
+    return False
+
+
+def _reducing_numbers(original):
+    def reduce_per_replica(values, strategy, reduction):
+        if reduction not in ("auto", "mean") or not trainer._collective_all_reduce_multi_worker(strategy):
+            return original(values, strategy, reduction)
+        return tree.map_structure(lambda value: strategy.reduce("MEAN", value, axis=None), values)
+
+    return reduce_per_replica
+
+
+# --- clipping ---
+
+
+def _clips_before_it_adds(strategy):
+    if strategy.num_replicas_in_sync == 1:
+        return False
+    with strategy.scope():
+        variable = keras.Variable([0.0], name="clipped")
+        optimizer = keras.optimizers.SGD(1.0, global_clipnorm=1.0)
+        optimizer.build([variable])
+    strategy.run(tf.function(lambda: optimizer.apply([tf.constant([1.0])], [variable])))
+    known = hasattr(TFOptimizer, "_all_reduce_sum_gradients") and hasattr(TFOptimizer, "_clip_gradients")
+    return (
+        known and float(keras.ops.convert_to_numpy(variable)[0]) < -1.5
+    )  # all together more than one step of 1
+
+
+def _clip_the_sum():
+    clip, add = TFOptimizer._clip_gradients, TFOptimizer._all_reduce_sum_gradients
+
+    def _clip_gradients(self, grads):
+        return grads if replicas.count() > 1 else clip(self, grads)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        grads_and_vars = add(self, grads_and_vars)
+        if replicas.count() == 1:
+            return grads_and_vars
+        grads, variables = zip(*grads_and_vars, strict=True)
+        return list(zip(clip(self, grads), variables, strict=True))
+
+    TFOptimizer._clip_gradients = _clip_gradients
+    TFOptimizer._all_reduce_sum_gradients = _all_reduce_sum_gradients

@@ -1,0 +1,44 @@
+"""What replicas of one model must agree on while they train together: sums over the whole batch.
+
+Under a strategy of tf.distribute each replica sees its share of a batch and everything in the graph is the
+share's own. These functions speak of all shares at once; without a strategy, with one replica, and on Keras's
+other backends they change nothing and cost nothing.
+"""
+
+import keras
+from keras import ops
+
+
+def count() -> int:
+    """How many replicas run what is being traced; 1 without a strategy."""
+    context = _context()
+    return context.num_replicas_in_sync if context else 1
+
+
+def total(value):
+    """The sum of a tensor over all replicas; it has a gradient."""
+    return _context().all_reduce("sum", value) if count() > 1 else value
+
+
+def largest(value):
+    """The largest of a number () over all replicas; it has no gradient."""
+    return ops.max(_context().all_gather(value[None], axis=0)) if count() > 1 else value
+
+
+def ratio(above, below):
+    """above / below, each a number () summed over all replicas, as a loss (1,) that Keras reduces.
+
+    Keras takes the mean of what a loss returns on each replica and then adds up 1/replicas of each: right only
+    where all have the same number of examples, and the same number of words in them. Here all replicas return
+    the loss of the whole batch.
+    """
+    return (total(above) / ops.maximum(total(below), 1))[None]
+
+
+def _context():
+    """tf.distribute's replica context; None where a model is only built, and on other backends."""
+    if keras.backend.backend() != "tensorflow":
+        return None
+    import tensorflow as tf
+
+    return tf.distribute.get_replica_context()
