@@ -70,13 +70,17 @@ def read(sound: Any, target_rate_hz: int, sample_rate_hz: int | None = None) -> 
 
 
 def resample(samples: np.ndarray, from_hz: float, to_hz: float) -> np.ndarray:
-    """(n,) float32 at one rate → (n * to / from,) float32 at another."""
+    """(n,) float32 or int16 at one rate → (n * to / from,) of the same dtype at another."""
     if from_hz == to_hz:
         return samples
     import soxr
 
     # its 16-bit quality: the rest would be below the noise of any recording
-    return soxr.resample(samples, from_hz, to_hz, quality="MQ")
+    if samples.dtype != np.int16:
+        return soxr.resample(samples, from_hz, to_hz, quality="MQ")
+    # given 16-bit samples it would dither, with other noise each time
+    changed = soxr.resample(samples.astype(np.float32), from_hz, to_hz, quality="MQ")
+    return np.clip(np.rint(changed), -(2**15), 2**15 - 1).astype(np.int16)
 
 
 def to_int16(samples: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ Pictures are read as they are needed, so memory does not grow with the dataset.
 
 import dataclasses
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import keras
@@ -41,7 +42,15 @@ class TaskData:
     image_size: int
     max_length: int
     _splits: dict[str, Split] = dataclasses.field(repr=False)
+    _training: Callable[[int | None], tf.data.Dataset] = dataclasses.field(repr=False)
     _options: dict = dataclasses.field(repr=False)
+
+    def train_from(self, epoch: int) -> tf.data.Dataset:
+        """The batches of epoch `epoch` (from 0) and of those that follow it, without end.
+
+        An epoch's order depends on the seed and its number alone, so a run that was broken off can go on.
+        """
+        return self._training(epoch)
 
     def with_features(self, model: keras.Model) -> "TaskData":
         """The same data, its pictures replaced by what the model's frozen encoder sees in them.
@@ -156,34 +165,39 @@ def _assemble(splits, **options):
     def batches(name):
         if name not in splits:
             return None
-        split, batch_size = splits[name], options["batch_size"]
         if name.startswith("test"):
-            dataset = split.examples().map(lambda example: {k: example[k] for k in ("image", "captions")})
-            return dataset.padded_batch(batch_size).prefetch(tf.data.AUTOTUNE)
-        return _for_fit(split, training=name == "train", **options)
+            dataset = splits[name].examples()
+            dataset = dataset.map(lambda example: {k: example[k] for k in ("image", "captions")})
+            return dataset.padded_batch(options["batch_size"]).prefetch(tf.data.AUTOTUNE)
+        return _for_fit(splits[name], training=False, **options)(None)
 
+    training = _for_fit(splits["train"], training=True, **options)
     return TaskData(
-        **{name: batches(name) for name in ("train", "validation", "test", "test_unseen")},
+        train=training(None),
+        **{name: batches(name) for name in ("validation", "test", "test_unseen")},
         vocabulary=options["vocabulary"],
         source=options["source"],
         image_size=options["image_size"],
         max_length=options["max_length"],
         _splits=splits,
+        _training=training,
         _options=options,
     )
 
 
 def _for_fit(split, *, training, vocabulary, image_size, max_length, batch_size, seed, source):
-    dataset = pictures.paired(split, training=training, seed=seed)
+    paired = pictures.paired(split, training=training, batch_size=batch_size, seed=seed)
 
     def tokenize(batch):
         ids = vocabulary.encode_tensor(batch["caption"])
         ids = ids.to_tensor(PAD, shape=(None, max_length))  # (B, T)
         return {"image": batch["image"], "tokens": ids[:, :-1]}, ids[:, 1:]
 
-    whole_batches = training and split.count >= batch_size  # one shape: a graph is compiled once
-    dataset = dataset.batch(batch_size, drop_remainder=whole_batches)
-    return dataset.map(tokenize, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    def batches(start):
+        dataset = paired(start).map(tokenize, num_parallel_calls=tf.data.AUTOTUNE)
+        return dataset.prefetch(tf.data.AUTOTUNE)
+
+    return batches
 
 
 def _features(split, title, grid, weights):

@@ -36,6 +36,38 @@ class Split:
     attributes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+def epochs(
+    one_epoch: Callable[[tf.Tensor], tf.data.Dataset], steps: int, seed: int, start: int | None = None
+) -> tf.data.Dataset:
+    """The batches of one epoch after another, each a function of one number that is drawn for it.
+
+    All order and all chance of an epoch follow from its number, so that no state is shared between epochs,
+    and a run that was broken off can go on with the very epoch that it would have come to.
+
+    Args:
+        one_epoch: makes an epoch of batches from its number, () int64.
+        steps: how many batches that is.
+        seed: of the numbers.
+        start: None: one epoch, another each time that the dataset is iterated. Otherwise epoch `start`, and
+            those that follow it, without end; each has its own number, wherever one starts.
+    """
+
+    def batches(number):
+        # of this graph alone: otherwise tf.random.set_seed would have a say in each epoch
+        tf.compat.v1.set_random_seed(1)
+        return one_epoch(number)
+
+    if start is None:
+        number = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).take(1)
+        return number.flat_map(batches).apply(tf.data.experimental.assert_cardinality(steps))
+
+    def number(epoch):
+        return tf.random.stateless_uniform((), (tf.cast(seed, tf.int64), epoch), 0, 2**31, tf.int64)
+
+    dataset = tf.data.Dataset.range(start, tf.int64.max).map(number).flat_map(batches)
+    return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+
+
 def check_language(language: str) -> None:
     """Raises ValueError where texts are in another language than the tasks know."""
     if language not in ("en", "zh"):

@@ -7,6 +7,7 @@ labels {"labels": {attribute: int}} beside them.
 import os
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -68,24 +69,37 @@ def words(
             return vocabulary or counted, max_length or length
 
 
-def paired(split: Split, *, training: bool, seed: int) -> tf.data.Dataset:
-    """Each picture once, with one of its captions: {"image", "caption"}.
+def paired(
+    split: Split, *, training: bool, batch_size: int, seed: int
+) -> Callable[[int | None], tf.data.Dataset]:
+    """Each picture once, with one of its captions: batches of {"image", "caption"}.
 
-    In training the order and the caption are others each epoch, otherwise always the same.
+    In training the order and the caption are others each epoch, and where there are enough pictures all
+    batches are full, so that a graph is compiled for one shape. Otherwise they are always the same.
+
+    Returns:
+        A function of `start`, see `sources.epochs`; without training it is ignored.
     """
-    dataset = split.examples()
+    examples = split.examples()
     if split.megabytes <= IN_MEMORY_MB:
-        dataset = dataset.cache()
-    if training:
-        share = min(1, IN_MEMORY_MB / split.megabytes)
-        dataset = dataset.shuffle(int(split.count * share), seed=seed)
+        examples = examples.cache()  # outside of the epochs, which share it
+    whole = training and split.count >= batch_size
 
     def pair(example, number):
         captions = example["captions"]
         return {"image": example["image"], "caption": captions[number % tf.shape(captions, tf.int64)[0]]}
 
-    draws = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=training)
-    return tf.data.Dataset.zip(dataset, draws).map(pair)
+    def one_epoch(number):
+        dataset = examples
+        if training:
+            share = min(1, IN_MEMORY_MB / split.megabytes)
+            dataset = dataset.shuffle(max(int(split.count * share), 1), seed=number)
+        draws = tf.data.Dataset.random(seed=number)
+        return tf.data.Dataset.zip(dataset, draws).map(pair).batch(batch_size, drop_remainder=whole)
+
+    if not training:
+        return lambda start: one_epoch(seed)
+    return lambda start: sources.epochs(one_epoch, max(split.count // batch_size, 1), seed, start)
 
 
 # --- the toy world ---

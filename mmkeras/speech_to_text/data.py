@@ -7,7 +7,9 @@
 Clips of like length share a batch, so little of it is padding.
 """
 
+import dataclasses
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import tensorflow as tf
@@ -52,6 +54,14 @@ class TaskData:
     vocabulary: Vocabulary
     source: str
     sample_rate_hz: int
+    _training: Callable[[int | None], tf.data.Dataset] = dataclasses.field(repr=False)
+
+    def train_from(self, epoch: int) -> tf.data.Dataset:
+        """The batches of epoch `epoch` (from 0) and of those that follow it, without end.
+
+        An epoch's order depends on the seed and its number alone, so a run that was broken off can go on.
+        """
+        return self._training(epoch)
 
 
 def data(
@@ -123,11 +133,7 @@ def data(
         splits["train"] = replace(splits["train"], count=len(texts))  # now known for certain
     common = {"batch_size": batch_size, "sample_rate_hz": sample_rate_hz}
 
-    def batches(name):
-        if name not in splits:
-            return None
-        if name.startswith("test"):
-            return _for_evaluate(splits[name], **common)
+    def for_fit(name):
         return _for_fit(
             splits[name],
             speech.LeftOut(f"{source} {name}"),
@@ -140,11 +146,21 @@ def data(
             **common,
         )
 
+    def batches(name):
+        if name not in splits:
+            return None
+        if name.startswith("test"):
+            return _for_evaluate(splits[name], **common)
+        return for_fit(name)(None)
+
+    training = for_fit("train")
     return TaskData(
-        **{name: batches(name) for name in ("train", "validation", "test", "test_unseen")},
+        train=training(None),
+        **{name: batches(name) for name in ("validation", "test", "test_unseen")},
         vocabulary=vocabulary,
         source=str(source),
         sample_rate_hz=sample_rate_hz,
+        _training=training,
     )
 
 
@@ -153,26 +169,16 @@ def data(
 
 def _for_fit(split, left_out, *, training, augment, vocabulary, batch_size, sample_rate_hz, step, most, seed):
     augment = augment and training
-    dataset = split.examples()
+    clips = split.examples()
     if split.megabytes is not None and split.megabytes <= IN_MEMORY_MB:
-        dataset = dataset.cache()
+        clips = clips.cache()  # outside of the epochs, which share it
 
     def with_tokens(clip):
         tokens = vocabulary.encode_tensor(clip["transcript"][None])[0]  # (T,), <start> and <end> included
         return {"audio": clip["audio"], "tokens": tokens, "name": clip["name"]}
 
-    dataset = dataset.map(with_tokens, num_parallel_calls=tf.data.AUTOTUNE)
-    dataset = dataset.filter(_usable(left_out, step, most, sample_rate_hz))
-    if training:
-        # On and on, so that every batch is full and their number is known; some clips wait for the next epoch.
-        steps = max(split.count // batch_size, 1)
-        rounds = 2 + -(-len(BUCKETS_SECONDS) * batch_size // split.count)
-        dataset = dataset.shuffle(min(split.count, SHUFFLE_BUFFER), seed=seed).repeat(rounds)
-    if augment:
-        speeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
-        dataset = tf.data.Dataset.zip(dataset, speeds).map(
-            _at_another_speed, num_parallel_calls=tf.data.AUTOTUNE
-        )
+    clips = clips.map(with_tokens, num_parallel_calls=tf.data.AUTOTUNE)
+    clips = clips.filter(_usable(left_out, step, most, sample_rate_hz))
 
     def measured(clip):
         return {"audio": clip["audio"], "length": tf.size(clip["audio"]), "tokens": clip["tokens"]}
@@ -184,12 +190,31 @@ def _for_fit(split, left_out, *, training, augment, vocabulary, batch_size, samp
         inputs = {"audio": audio, "length": batch["length"], "tokens": batch["tokens"][:, :-1]}
         return inputs, batch["tokens"][:, 1:]
 
-    dataset = _bucketed(dataset.map(measured), sample_rate_hz, batch_size)
-    if training:
-        dataset = dataset.take(steps).apply(tf.data.experimental.assert_cardinality(steps))
-    draws = tf.data.Dataset.random(seed=seed + 1, rerandomize_each_iteration=True)
-    dataset = tf.data.Dataset.zip(dataset, draws)
-    return dataset.map(finished, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    # On and on, so that every batch is full and their number is known; some clips wait for the next epoch.
+    steps = max(split.count // batch_size, 1)
+    rounds = 2 + -(-len(BUCKETS_SECONDS) * batch_size // split.count)
+
+    def one_epoch(number):
+        dataset = clips
+        if training:
+            # each round's order is drawn by itself: how many have begun depends on how much is read ahead
+            dataset = tf.data.Dataset.range(rounds).flat_map(
+                lambda turn: clips.shuffle(min(split.count, SHUFFLE_BUFFER), seed=number + turn)
+            )
+        if augment:
+            speeds = tf.data.Dataset.random(seed=number)
+            dataset = tf.data.Dataset.zip(dataset, speeds).map(
+                _at_another_speed, num_parallel_calls=tf.data.AUTOTUNE
+            )
+        dataset = _bucketed(dataset.map(measured), sample_rate_hz, batch_size)
+        noises = tf.data.Dataset.random(seed=number + 1)
+        return tf.data.Dataset.zip(dataset.take(steps) if training else dataset, noises)
+
+    def batches(start):
+        dataset = sources.epochs(one_epoch, steps, seed, start) if training else one_epoch(seed)
+        return dataset.map(finished, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    return batches
 
 
 def _for_evaluate(split, *, batch_size, sample_rate_hz):

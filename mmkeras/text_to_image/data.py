@@ -9,6 +9,7 @@ Captioning's sources turned round: the caption goes in, the picture comes out.
 
 import dataclasses
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import tensorflow as tf
@@ -44,7 +45,15 @@ class TaskData:
     image_size: int
     max_length: int
     _splits: dict[str, Split] = dataclasses.field(repr=False)
+    _training: Callable[[int | None], tf.data.Dataset] = dataclasses.field(repr=False)
     _batch_size: int = dataclasses.field(repr=False)
+
+    def train_from(self, epoch: int) -> tf.data.Dataset:
+        """The batches of epoch `epoch` (from 0) and of those that follow it, without end.
+
+        An epoch's order depends on the seed and its number alone, so a run that was broken off can go on.
+        """
+        return self._training(epoch)
 
     def labelled(self, split: str = "train") -> tf.data.Dataset:
         """Real pictures with their labels, for a judge: batches of (image uint8, {attribute: int64}).
@@ -122,38 +131,46 @@ def data(
         max_length=max_length,
     )
 
-    def batches(name):
-        if name not in splits:
-            return None
+    def for_fit(name):
         split = splits[name]
-        if name.startswith("test"):
-            return split.examples().padded_batch(batch_size).prefetch(tf.data.AUTOTUNE)
         if split.megabytes > pictures.IN_MEMORY_MB:
             split = _scaled_once(split, f"{source} {name}", image_size)
         return _for_fit(split, name == "train", vocabulary, max_length, batch_size, seed)
 
+    def batches(name):
+        if name not in splits:
+            return None
+        if name.startswith("test"):
+            return splits[name].examples().padded_batch(batch_size).prefetch(tf.data.AUTOTUNE)
+        return for_fit(name)(None)
+
+    training = for_fit("train")
     return TaskData(
-        **{name: batches(name) for name in ("train", "validation", "test", "test_unseen")},
+        train=training(None),
+        **{name: batches(name) for name in ("validation", "test", "test_unseen")},
         vocabulary=vocabulary,
         attributes=splits["train"].attributes,
         source=str(source),
         image_size=image_size,
         max_length=max_length,
         _splits=splits,
+        _training=training,
         _batch_size=batch_size,
     )
 
 
 def _for_fit(split, training, vocabulary, max_length, batch_size, seed):
+    paired = pictures.paired(split, training=training, batch_size=batch_size, seed=seed)
+
     def finished(batch):
         ids = vocabulary.encode_tensor(batch["caption"]).to_tensor(PAD, shape=(None, max_length))  # (B, T)
         return {"tokens": ids}, tf.cast(batch["image"], tf.float32) / 255
 
-    whole_batches = training and split.count >= batch_size  # one shape: a graph is compiled once
-    dataset = pictures.paired(split, training=training, seed=seed).batch(
-        batch_size, drop_remainder=whole_batches
-    )
-    return dataset.map(finished, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    def batches(start):
+        dataset = paired(start).map(finished, num_parallel_calls=tf.data.AUTOTUNE)
+        return dataset.prefetch(tf.data.AUTOTUNE)
+
+    return batches
 
 
 def _scaled_once(split, title, size):
