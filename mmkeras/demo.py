@@ -25,7 +25,7 @@ td { font-variant-numeric: tabular-nums; }
 .heard img { max-width: 100%; } audio { height: 2rem; width: 22rem; max-width: 100%; }
 figure { margin: 0; text-align: center; font-size: .85rem; }
 figure img { width: 80px; height: 80px; border-radius: 4px; display: block; }
-.painted { width: 17rem; margin-bottom: .8rem; } .painted img { width: 100%; height: auto; }
+.painted { width: 24rem; margin-bottom: .8rem; } .painted img { width: 100%; height: auto; }
 .note { color: #666; }
 """
 
@@ -85,27 +85,41 @@ def speech_section(transcriber, data, scores: dict[str, dict[str, float]], clips
     return "\n".join(parts)
 
 
-def painting_section(painter, data, scores: dict[str, dict[str, float]], prompts: int = 8) -> str:
-    """HTML: the scores, then for the first prompts of both test splits the real picture beside the painted
-    one, and for one prompt what each of its words did."""
+def painting_section(painters, data, scores: dict[str, dict[str, float]], prompts: int = 6) -> str:
+    """HTML: the scores, then the first prompts of both test splits with a real picture and what each painter
+    made of it, some pictures of one prompt, and what each of its words did.
+
+    Args:
+        painters: {name: Painter}, the plain one first, the adversarial one last.
+        data: from `mmkeras.text_to_image.data`.
+        scores: of all of them.
+        prompts: how many of each split.
+    """
+    plain, *_, adversarial = painters.values()
     parts = [
         "<h2>Text to image</h2>",
-        "<p>Over each prompt: a real picture of it, and to the right the painted one.</p>",
+        "<p>Over each prompt from left to right: a real picture of it; painted by a model that learned from "
+        "pixels alone, which averages over all places that the prompt allows; painted by one that learned "
+        "against a discriminator.</p>",
         _table(scores),
     ]
     for split, title in (("test", "New pictures"), ("test_unseen", _UNSEEN.capitalize())):
         parts.append(f'<h3>{title}</h3><div class="words">')
         batch = next(iter(getattr(data, split).unbatch().batch(prompts)))
         texts = [captions[0].decode() for captions in batch["captions"].numpy()]
-        for text, real, painted in zip(texts, batch["image"].numpy(), painter(texts), strict=True):
-            both = _image(_enlarged(np.concatenate([real, painted], axis=1)))
-            parts.append(f'<figure class="painted">{both}{html.escape(text)}</figure>')
-        plot = io.BytesIO()
-        painter.explain(texts[0]).plot().savefig(plot, dpi=90, format="png")
-        parts.append(
-            f'</div><p class="note">Each word left out, and the pixels that this changes:</p>'
-            f'<div class="heard"><img alt="" src="data:image/png;base64,{_base64(plot)}"></div>'
-        )
+        for text, *three in zip(texts, batch["image"].numpy(), plain(texts), adversarial(texts), strict=True):
+            shown = _image(_enlarged(np.concatenate(three, axis=1)))
+            parts.append(f'<figure class="painted">{shown}{html.escape(text)}</figure>')
+        parts.append("</div>")
+    several = _image(_enlarged(np.concatenate(list(adversarial(texts[0], samples=6)), axis=1)))
+    plot = io.BytesIO()
+    adversarial.explain(texts[0]).plot().savefig(plot, dpi=90, format="png")
+    parts.append(
+        f'<p class="note">Six pictures of “{html.escape(texts[0])}”, each from other noise:</p>'
+        f'<div class="heard">{several}</div>'
+        f'<p class="note">Each of its words left out, and the pixels that this changes:</p>'
+        f'<div class="heard"><img alt="" src="data:image/png;base64,{_base64(plot)}"></div>'
+    )
     return "\n".join(parts)
 
 
