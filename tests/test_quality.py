@@ -101,6 +101,31 @@ def test_the_demo_learns_to_listen(datasets, tmp_path):
         print(f"{path.name}: {transcriber(path)!r}")
 
 
+def test_the_demo_learns_to_paint(datasets, tmp_path):
+    """The document's model, whose shapes blur, and the adversarial one; a judge reads what they painted."""
+    folder = tmp_path / "demo"
+    scores = run_mmkeras(datasets, "demo", "--task", "text_to_image", "--output", folder)
+    assert min(scores["judge_on_real"]) >= 0.99
+    check_the_documents_model(scores)
+    (blurred, blurred_unseen), (test, unseen) = scores["sharpness"][:2], scores["sharpness"][2:]
+    assert 0.8 <= test <= 1.2 and 0.8 <= unseen <= 1.2 and max(blurred, blurred_unseen) < 0.5
+    assert scores["all"][2] >= 0.90 and scores["all"][3] >= 0.80
+    plain, plain_unseen, adversarial, adversarial_unseen = scores["frechet_distance"]
+    assert adversarial < plain and adversarial_unseen < plain_unseen
+    assert min(scores["seed_variety"]) > 0.2  # 1: as different as two prompts' pictures
+    assert (folder / "index.html").stat().st_size > 100_000
+
+
+def test_chinese_prompts_are_painted(datasets, tmp_path):
+    options = ("--language", "zh", "--output", tmp_path / "painter.keras")
+    check_the_documents_model(run_mmkeras(datasets, "train", "text_to_image", *options))
+
+
+def check_the_documents_model(scores):
+    for name, least in (("color", 0.97), ("place", 0.97), ("size", 0.95)):
+        assert scores[name][0] >= least and scores[name][1] >= 0.90
+
+
 def test_a_dozen_photographs_are_given_back(tmp_path):
     folder = Path(skimage.__file__).parent / "data"
     rows = [f"{name},{caption}" for name, caption in PHOTOS.items()]
