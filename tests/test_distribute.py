@@ -296,9 +296,13 @@ def one_device(pictures, tmp_path_factory):
 def test_two_devices_learn_what_one_does(one_device, pictures, tmp_path):
     options = [(["--kind", "mirrored", "--devices", 2], {})]
     assert_workers_learn_what_one_does("text_to_image", pictures, one_device, tmp_path, options)
-    assert (tmp_path / "0" / "log").read_text() == (
-        "Training on CPU:0, CPU:1 (MirroredStrategy), since kind='mirrored' asks for it\n"
-        "8 a step, 4 on each of 2 replicas\n"
+    assert (
+        (tmp_path / "0" / "log")
+        .read_text()
+        .startswith(
+            "Training on CPU:0, CPU:1 (MirroredStrategy), since kind='mirrored' asks for it\n"
+            "8 a step, 4 on each of 2 replicas\n"
+        )
     )
 
 
@@ -306,9 +310,13 @@ def test_two_workers_learn_what_one_does(one_device, pictures, tmp_path):
     addresses = free_addresses(2)
     options = [([], {"TF_CONFIG": cluster.tf_config(addresses, number)}) for number in range(2)]
     assert_workers_learn_what_one_does("text_to_image", pictures, one_device, tmp_path, options)
-    assert (tmp_path / "1" / "log").read_text() == (
-        f"Training on {addresses[1]}, worker 1 of 2 (MultiWorkerMirroredStrategy), since TF_CONFIG names them\n"
-        "8 a step, 4 on each of 2 replicas\n"
+    assert (
+        (tmp_path / "1" / "log")
+        .read_text()
+        .startswith(
+            f"Training on {addresses[1]}, worker 1 of 2 (MultiWorkerMirroredStrategy), since TF_CONFIG names them\n"
+            "8 a step, 4 on each of 2 replicas\n"
+        )
     )
 
 
