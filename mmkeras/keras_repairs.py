@@ -10,8 +10,8 @@ where it no longer is as it was in Keras 3.12 to 3.15.
 - `reduce_per_replica` asks several workers for the mean of a number along its axis 0, which it does not have.
 - An optimizer clips each replica's gradients before it adds them up: the more replicas, the longer the steps
   that it lets pass.
-- A convolution of no examples gives back its input, whatever its shape should be (TensorFlow 2.20 and 2.21 on
-  CPUs). A replica has none where a batch has fewer examples than there are replicas.
+- A convolution of no examples gives back its input, whatever its shape should be, and pooling them ends the
+  process (TensorFlow 2.21 on CPUs). A replica has none where a batch has fewer than there are replicas.
 """
 
 from types import SimpleNamespace
@@ -46,8 +46,9 @@ def apply(strategy: tf.distribute.Strategy) -> list[str]:
         _clip_the_sum()
         repaired.append("_clip_gradients")
     if _cannot_convolve_nothing(strategy):
-        nn.conv = _convolving_nothing(nn.conv)
-        repaired.append("conv")
+        for name in ("conv", "max_pool", "average_pool"):
+            setattr(nn, name, _taking_nothing(getattr(nn, name)))
+            repaired.append(name)
     return repaired
 
 
@@ -149,10 +150,11 @@ def _clip_the_sum():
     TFOptimizer._all_reduce_sum_gradients = _all_reduce_sum_gradients
 
 
-# --- convolutions ---
+# --- convolutions and pooling of no examples ---
 
 
 def _cannot_convolve_nothing(strategy):
+    """Of pooling as well, which cannot be tried out: what ends the process would end this one."""
     if strategy.num_replicas_in_sync == 1:
         return False
 
@@ -166,14 +168,12 @@ def _cannot_convolve_nothing(strategy):
     return int(channels(nothing)) != 2
 
 
-def _convolving_nothing(original):
-    def conv(inputs, *args, **kwargs):
+def _taking_nothing(original):
+    def of_one_at_least(inputs, *args, **kwargs):
         if replicas.count() == 1 or inputs.shape[0] is not None:
             return original(inputs, *args, **kwargs)
-        count = tf.shape(inputs)[0]
-        missing = tf.cast(count == 0, "int32")
-        # not tf.pad: TensorFlow puts it and the convolution together, and forgets it for the examples
-        one_more = tf.zeros([missing, *tf.unstack(tf.shape(inputs)[1:])], inputs.dtype)
-        return original(tf.concat([inputs, one_more], axis=0), *args, **kwargs)[:count]
+        # which concatenates: TensorFlow joins tf.pad to the convolution, and then forgets to pad the examples
+        padded = replicas.one_at_least(inputs)
+        return original(padded, *args, **kwargs)[: tf.shape(inputs)[0]]
 
-    return conv
+    return of_one_at_least

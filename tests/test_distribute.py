@@ -296,28 +296,20 @@ def one_device(pictures, tmp_path_factory):
 def test_two_devices_learn_what_one_does(one_device, pictures, tmp_path):
     options = [(["--kind", "mirrored", "--devices", 2], {})]
     assert_workers_learn_what_one_does("text_to_image", pictures, one_device, tmp_path, options)
-    assert (
-        (tmp_path / "0" / "log")
-        .read_text()
-        .startswith(
-            "Training on CPU:0, CPU:1 (MirroredStrategy), since kind='mirrored' asks for it\n"
-            "8 a step, 4 on each of 2 replicas\n"
-        )
-    )
+    said = (tmp_path / "0" / "log").read_text().splitlines()
+    assert said[:2] == [
+        "Training on CPU:0, CPU:1 (MirroredStrategy), since kind='mirrored' asks for it",
+        "8 a step, 4 on each of 2 replicas",
+    ]
 
 
 def test_two_workers_learn_what_one_does(one_device, pictures, tmp_path):
     addresses = free_addresses(2)
     options = [([], {"TF_CONFIG": cluster.tf_config(addresses, number)}) for number in range(2)]
     assert_workers_learn_what_one_does("text_to_image", pictures, one_device, tmp_path, options)
-    assert (
-        (tmp_path / "1" / "log")
-        .read_text()
-        .startswith(
-            f"Training on {addresses[1]}, worker 1 of 2 (MultiWorkerMirroredStrategy), since TF_CONFIG names them\n"
-            "8 a step, 4 on each of 2 replicas\n"
-        )
-    )
+    said = (tmp_path / "1" / "log").read_text().splitlines()
+    chosen = f"{addresses[1]}, worker 1 of 2 (MultiWorkerMirroredStrategy)"
+    assert said[0] == f"Training on {chosen}, since TF_CONFIG names them"
 
 
 @pytest.fixture(scope="module")
