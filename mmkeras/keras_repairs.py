@@ -46,7 +46,7 @@ def apply(strategy: tf.distribute.Strategy) -> list[str]:
         _clip_the_sum()
         repaired.append("_clip_gradients")
     if _cannot_convolve_nothing(strategy):
-        for name in ("conv", "max_pool", "average_pool"):
+        for name in ("conv", "conv_transpose", "max_pool", "average_pool"):
             setattr(nn, name, _taking_nothing(getattr(nn, name)))
             repaired.append(name)
     return repaired
