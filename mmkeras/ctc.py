@@ -54,7 +54,8 @@ class CTC(keras.losses.Loss):
         super().__init__(name=name, **kwargs)
 
     def call(self, y_true, y_pred):
-        labels = ops.cast(y_true, "int32")
+        rows = ops.shape(y_true)[0]
+        labels, y_pred = replicas.one_at_least(ops.cast(y_true, "int32")), replicas.one_at_least(y_pred)
         for token in (START, END):
             labels = ops.where(labels == token, PAD, labels)
         steps = lengths(y_pred)
@@ -63,7 +64,7 @@ class CTC(keras.losses.Loss):
         labels = ops.where(fits[:, None], labels, PAD)
         counted = ops.where(fits, tokens, 0)
         losses = ops.ctc_loss(labels, y_pred, counted, steps, mask_index=BLANK)  # (B,)
-        total = ops.sum(ops.where(fits, losses, 0.0))
+        total = ops.sum(ops.where(fits, losses, 0.0)[:rows])
         return replicas.ratio(total, ops.cast(ops.sum(counted), total.dtype))
 
 

@@ -16,9 +16,8 @@ same weights, numbers and answers, and all workers must call them; an answering 
 """
 
 import contextlib
-import json
 import os
-import socket
+import re
 from collections.abc import Sequence
 
 from mmkeras import start  # noqa: F401 (first: it keeps TensorFlow's start-up notes off the terminal)
@@ -27,18 +26,21 @@ from mmkeras import start  # noqa: F401 (first: it keeps TensorFlow's start-up n
 import keras
 import tensorflow as tf
 
-from mmkeras import keras_repairs
+from mmkeras import cluster, keras_repairs
 
 KINDS = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
-SLURM_PORT = 8888  # of a node's first task, as tf.distribute has it
 
 
-class WorkerLostError(RuntimeError):
+class WorkerLostError(ConnectionError):
     """Another worker of the cluster is gone, so this one cannot train on."""
 
 
 def strategy(
-    kind: str = "auto", *, workers: str | Sequence[str] | None = None, index: int | None = None
+    kind: str = "auto",
+    *,
+    workers: str | Sequence[str] | None = None,
+    index: int | None = None,
+    port: int = 8888,
 ) -> tf.distribute.Strategy:
     """A strategy for the devices that there are; one printed line says which and why.
 
@@ -51,6 +53,8 @@ def strategy(
             nobody has tried).
         workers: host:port of every worker, `"host:port,host:port"` or a list, where no cluster manager says it.
         index: this worker's place among them, from 0.
+        port: of a machine's first worker under Slurm, which gives out no ports; the next ones follow it. Where
+            a machine has several GPUs and several tasks, let Slurm share them out (`--gpus-per-task`).
 
     Raises:
         ValueError: a kind that nobody knows or that needs devices that are not there; a TF_CONFIG that is no
@@ -75,39 +79,13 @@ def strategy(
     elif kind == "mirrored":
         chosen, where = _mirrored()
     elif kind == "multi_worker":
-        chosen, where = _multi_worker(workers, index)
+        chosen, where = _multi_worker(workers, index, port)
     else:
         chosen, where = _tpu()
     if kind != "one_device":
         keras_repairs.apply(chosen)
-    print(f"Training on {where}: {type(chosen).__name__.lstrip('_')}, since {why}", flush=True)
+    print(f"Training on {where}, since {why}", flush=True)
     return chosen
-
-
-def tf_config(workers: str | Sequence[str], index: int) -> str:
-    """What TF_CONFIG must say on one worker of a cluster, as JSON.
-
-    Args:
-        workers: host:port of every worker, in the same order everywhere.
-        index: which of them it is, from 0.
-
-    Raises:
-        ValueError: an address without a port, one that comes twice, or an index beyond the last.
-    """
-    addresses = workers.split(",") if isinstance(workers, str) else list(workers)
-    addresses = [address.strip() for address in addresses]
-    for address in addresses:
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 2**16:
-            raise ValueError(f"Expected workers to be host:port,host:port ... Received: {address!r}")
-    if len(set(addresses)) < len(addresses):
-        raise ValueError(f"Expected each worker to have an address of its own. Received: workers={workers!r}")
-    if not isinstance(index, int) or not 0 <= index < len(addresses):
-        raise ValueError(
-            f"Expected index to be this worker's place among {len(addresses)} workers, from 0 to "
-            f"{len(addresses) - 1}. Received: index={index!r}"
-        )
-    return json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
 
 
 def describe_batch(batch_size: int, strategy: tf.distribute.Strategy) -> str:
@@ -133,13 +111,61 @@ def describe_batch(batch_size: int, strategy: tf.distribute.Strategy) -> str:
     return f"{batch_size} a step, {each} on each of {replicas} replicas"
 
 
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this worker is the first, which writes what all of them would: models, logs."""
+    return getattr(strategy, "place", 0) == 0
+
+
+@contextlib.contextmanager
+def clear_failures():
+    """Around a training: where another worker is lost, one clear message instead of TensorFlow's trace.
+
+    The others notice within seconds, by a closed connection or by heartbeats that no longer come.
+
+    Raises:
+        WorkerLostError: for the errors that TensorFlow then has.
+    """
+    lost = (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError,
+    )
+    try:
+        yield
+    except lost as error:
+        said = re.search(r"aborted by: (.*)", str(error)) or re.search(r"(.*)", str(error))
+        raise WorkerLostError(
+            f"Another worker of the cluster is lost, so this one stops. Start all of them anew and go on from "
+            f"the last checkpoint. TensorFlow says: {said[1]}"
+        ) from None
+
+
+@contextlib.contextmanager
+def chief_first(strategy: tf.distribute.Strategy):
+    """Around what prepares data: the first worker does it alone, then the others, who find it done.
+
+    Workers often share a disk, and two that write one dataset at a time spoil it for each other.
+    """
+    if not is_chief(strategy):
+        _meet(strategy)
+    yield
+    if is_chief(strategy):
+        _meet(strategy)
+
+
+def _meet(strategy):
+    if isinstance(strategy, _MultiWorkerMirroredStrategy):
+        strategy.reduce("SUM", tf.constant(1.0), axis=None)
+
+
 # --- which devices ---
 
 
 def _what_there_is(workers):
     if workers is not None:
         return "multi_worker", "workers names them"
-    if "TF_CONFIG" in os.environ and len(_cluster(os.environ["TF_CONFIG"])[0]) > 1:
+    if "TF_CONFIG" in os.environ and len(cluster.members(os.environ["TF_CONFIG"])[0]) > 1:
         return "multi_worker", "TF_CONFIG names them"
     if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
         return "multi_worker", "Slurm runs several tasks"
@@ -157,7 +183,7 @@ def _gpus():
 def _mirrored():
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     names = [device.name.removeprefix("/device:") for device in devices]
-    return tf.distribute.MirroredStrategy(names), ", ".join(names)
+    return tf.distribute.MirroredStrategy(names), f"{', '.join(names)} (MirroredStrategy)"
 
 
 def _tpu():
@@ -174,7 +200,7 @@ def _tpu():
             f"TPU_NAME={os.environ.get('TPU_NAME')!r}. TensorFlow says: {said}"
         ) from error
     chosen = tf.distribute.TPUStrategy(resolver)
-    return chosen, f"a TPU of {chosen.num_replicas_in_sync} cores"
+    return chosen, f"a TPU of {chosen.num_replicas_in_sync} cores (TPUStrategy)"
 
 
 # --- several workers ---
@@ -193,88 +219,24 @@ class _MultiWorkerMirroredStrategy(tf.distribute.MultiWorkerMirroredStrategy):
         return super().experimental_distribute_dataset(dataset, options)
 
 
-def _multi_worker(workers, index):
+def _multi_worker(workers, index, port):
     if workers is not None:
-        os.environ["TF_CONFIG"] = tf_config(workers, index)
+        os.environ["TF_CONFIG"] = cluster.tf_config(workers, index)
     elif "TF_CONFIG" not in os.environ and "SLURM_STEP_NUM_TASKS" in os.environ:
-        os.environ["TF_CONFIG"] = _slurm_config()
+        os.environ["TF_CONFIG"] = cluster.slurm_config(port)
     elif "TF_CONFIG" not in os.environ:
         raise ValueError(
             "Expected TF_CONFIG, Slurm's variables, or workers and index to say who the workers are. Received: "
             "none of them"
         )
-    addresses, place = _cluster(os.environ["TF_CONFIG"])
+    addresses, place = cluster.members(os.environ["TF_CONFIG"])
     if place is None:
         raise ValueError(
             f"Expected TF_CONFIG to hold a cluster and, as its task, one of its workers. Received: "
             f"TF_CONFIG={os.environ['TF_CONFIG']}"
         )
-    _check_port(addresses[place])
+    cluster.check_port(addresses[place])
     chosen = _MultiWorkerMirroredStrategy()
-    return chosen, f"worker {place} of {len(addresses)}, {addresses[place]}"
-
-
-def _cluster(text):
-    """The addresses that a TF_CONFIG names, and the place of this worker among them; None: it is not there."""
-    try:
-        config = json.loads(text)
-        tasks = config.get("cluster", {})
-        kind, number = config.get("task", {}).get("type"), int(config.get("task", {}).get("index", -1))
-    except (json.JSONDecodeError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(
-            f'Expected TF_CONFIG to be JSON as {{"cluster": {{"worker": ["host:port", ...]}}, "task": '
-            f'{{"type": "worker", "index": 0}}}}. Received: TF_CONFIG={text} ({error})'
-        ) from None
-    if "ps" in tasks:
-        raise ValueError(
-            f"Expected TF_CONFIG to name workers that train in step; parameter servers are not for `fit`. "
-            f"Received: TF_CONFIG={text}"
-        )
-    addresses = [*tasks.get("chief", []), *tasks.get("worker", [])]
-    mine = tasks.get(kind, []) if kind in ("chief", "worker") else []
-    return addresses, addresses.index(mine[number]) if 0 <= number < len(mine) else None
-
-
-def _slurm_config():
-    """Slurm's hosts as TF_CONFIG. Of TensorFlow's resolver the addresses alone: it counts GPUs with a tool of
-    NVIDIA's, and fails where there is none or where Slurm has already shared them out."""
-    try:
-        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
-            port_base=SLURM_PORT, gpus_per_node=2**16, gpus_per_task=1, auto_set_gpu=False
-        )
-        addresses = resolver.cluster_spec().as_dict()["worker"]
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"Slurm's variables do not tell who the workers are. TensorFlow says: {error}"
-        ) from error
-    return tf_config(addresses, resolver.get_task_info()[1])
-
-
-def _check_port(address):
-    """TensorFlow's server would share a port in use with whoever has it, and both would wait for ever."""
-    port = int(address.rpartition(":")[2])
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was closed just now is free
-        try:
-            probe.bind(("", port))
-        except OSError as error:
-            raise ValueError(
-                f"Port {port}, which TF_CONFIG gives this worker, is in use ({error.strerror}). End what uses "
-                f"it, or give all workers another one. Received: {address!r}"
-            ) from None
-
-
-@contextlib.contextmanager
-def clear_failures():
-    """Around a training: where another worker is lost, one clear message instead of TensorFlow's trace.
-
-    Raises:
-        WorkerLostError: for TensorFlow's errors of that kind.
-    """
-    try:
-        yield
-    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
-        raise WorkerLostError(
-            f"A worker of the cluster is lost, so training stops here. Start all workers anew, "
-            f"and go on from the last checkpoint. TensorFlow says: {str(error).splitlines()[0][:300]}"
-        ) from error
+    chosen.place = place
+    where = f"{addresses[place]}, worker {place} of {len(addresses)} (MultiWorkerMirroredStrategy)"
+    return chosen, where

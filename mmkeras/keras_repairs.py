@@ -1,7 +1,7 @@
-"""What Keras 3 breaks under tf.distribute, mended for as long as it is broken (keras issue 20585).
+"""What is broken under tf.distribute, mended for as long as it is (keras issue 20585).
 
-Three private places in `keras/src/backend/tensorflow`. Each is tried out first and left alone where it works,
-or where it no longer is as it was in Keras 3.12 to 3.15.
+Private places in `keras/src/backend/tensorflow`. Each is tried out first and left alone where it works, or
+where it no longer is as it was in Keras 3.12 to 3.15.
 
 - `_maybe_symbolic_build` wants a batch's shapes and takes a batch from the dataset for them. With several
   workers it then fails to reduce that batch; with one it works, but the dataset has been through one epoch's
@@ -10,6 +10,8 @@ or where it no longer is as it was in Keras 3.12 to 3.15.
 - `reduce_per_replica` asks several workers for the mean of a number along its axis 0, which it does not have.
 - An optimizer clips each replica's gradients before it adds them up: the more replicas, the longer the steps
   that it lets pass.
+- A convolution of no examples gives back its input, whatever its shape should be, and pooling them ends the
+  process (TensorFlow 2.21 on CPUs). A replica has none where a batch has fewer than there are replicas.
 """
 
 from types import SimpleNamespace
@@ -21,7 +23,7 @@ from keras import tree
 from mmkeras import replicas
 
 try:
-    from keras.src.backend.tensorflow import trainer
+    from keras.src.backend.tensorflow import nn, trainer
     from keras.src.backend.tensorflow.optimizer import TFOptimizer
 except ImportError:  # a Keras whose insides have moved, so nothing that is known here is broken
     trainer = None
@@ -43,6 +45,10 @@ def apply(strategy: tf.distribute.Strategy) -> list[str]:
     if _clips_before_it_adds(strategy):
         _clip_the_sum()
         repaired.append("_clip_gradients")
+    if _cannot_convolve_nothing(strategy):
+        for name in ("conv", "conv_transpose", "max_pool", "average_pool"):
+            setattr(nn, name, _taking_nothing(getattr(nn, name)))
+            repaired.append(name)
     return repaired
 
 
@@ -115,7 +121,12 @@ def _clips_before_it_adds(strategy):
         variable = keras.Variable([0.0], name="clipped")
         optimizer = keras.optimizers.SGD(1.0, global_clipnorm=1.0)
         optimizer.build([variable])
-    strategy.run(tf.function(lambda: optimizer.apply([tf.constant([1.0])], [variable])))
+
+    @tf.function(autograph=False)
+    def step():
+        strategy.run(lambda: optimizer.apply([tf.constant([1.0])], [variable]))
+
+    step()
     known = hasattr(TFOptimizer, "_all_reduce_sum_gradients") and hasattr(TFOptimizer, "_clip_gradients")
     return (
         known and float(keras.ops.convert_to_numpy(variable)[0]) < -1.5
@@ -137,3 +148,32 @@ def _clip_the_sum():
 
     TFOptimizer._clip_gradients = _clip_gradients
     TFOptimizer._all_reduce_sum_gradients = _all_reduce_sum_gradients
+
+
+# --- convolutions and pooling of no examples ---
+
+
+def _cannot_convolve_nothing(strategy):
+    """Of pooling as well, which cannot be tried out: what ends the process would end this one."""
+    if strategy.num_replicas_in_sync == 1:
+        return False
+
+    nothing = tf.zeros((2, 4, 4, 1))[tf.constant(2) :]  # whose number of examples no graph knows
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 4, 4, 1))], autograph=False)
+    def channels(x):
+        shapes = strategy.run(lambda: tf.shape(nn.conv(x, tf.zeros((3, 3, 1, 2)))))
+        return strategy.experimental_local_results(shapes)[0][-1]
+
+    return int(channels(nothing)) != 2
+
+
+def _taking_nothing(original):
+    def of_one_at_least(inputs, *args, **kwargs):
+        if replicas.count() == 1 or inputs.shape[0] is not None:
+            return original(inputs, *args, **kwargs)
+        # which concatenates: TensorFlow joins tf.pad to the convolution, and then forgets to pad the examples
+        padded = replicas.one_at_least(inputs)
+        return original(padded, *args, **kwargs)[: tf.shape(inputs)[0]]
+
+    return of_one_at_least

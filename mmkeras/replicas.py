@@ -35,6 +35,14 @@ def ratio(above, below):
     return (total(above) / ops.maximum(total(below), 1))[None]
 
 
+def one_at_least(value):
+    """A batch, with one example of zeros where this replica has none: some operations cannot do without."""
+    if count() == 1:
+        return value
+    missing = ops.cast(ops.equal(ops.shape(value)[0], 0), "int32")
+    return ops.concatenate([value, ops.zeros((missing, *ops.shape(value)[1:]), value.dtype)])
+
+
 def _context():
     """tf.distribute's replica context; None where a model is only built, and on other backends."""
     if keras.backend.backend() != "tensorflow":

@@ -3,6 +3,7 @@
 Not a test: it prints figures and judges none. Machines differ; the ratios hardly do.
 """
 
+import functools
 import os
 import tempfile
 import time
@@ -11,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mmkeras import distribute
 from mmkeras.captioning import Captioner, build
 from mmkeras.captioning import data as captioning_data
 from mmkeras.spectrogram import LogMel
@@ -125,6 +127,19 @@ def decoding():
     print(f"beam of 4: {beam / greedy:.2f} times greedy")
 
 
+def strategy_of_one_replica():
+    """Both models in turns, so that what else the machine does meets them alike."""
+    data = captioning_data("toy")
+    batches = data.train.take(20).cache()
+    epochs = []
+    for strategy in (distribute.strategy("one_device"), distribute.strategy("mirrored")):
+        with strategy.scope():
+            model = build("toy", vocabulary=data.vocabulary)
+        epochs.append(functools.partial(model.fit, batches, verbose=0))
+    none, one = np.min([[seconds(epoch, 1) for epoch in epochs] for _ in range(6)], axis=0)
+    print(f"captioning, one replica under MirroredStrategy: {one / none:.3f} times the step of no strategy")
+
+
 def cached_features(folder, pictures=128):
     builders.EXAMPLES.update(train=pictures, validation=32, test=32, test_unseen=32)
     data = captioning_data("toy", image_size=224, data_dir=folder)
@@ -145,6 +160,7 @@ if __name__ == "__main__":
     toy_speech()
     log_mel_in_tf_data()
     decoding()
+    strategy_of_one_replica()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MMKERAS_CACHE"] = folder
         cached_features(folder)
