@@ -41,6 +41,7 @@ class TaskData:
     source: str
     image_size: int
     max_length: int
+    batch_size: int
     _splits: dict[str, Split] = dataclasses.field(repr=False)
     _training: Callable[[int | None], tf.data.Dataset] = dataclasses.field(repr=False)
     _options: dict = dataclasses.field(repr=False)
@@ -179,6 +180,7 @@ def _assemble(splits, **options):
         source=options["source"],
         image_size=options["image_size"],
         max_length=options["max_length"],
+        batch_size=options["batch_size"],
         _splits=splits,
         _training=training,
         _options=options,

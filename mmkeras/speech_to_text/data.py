@@ -54,6 +54,7 @@ class TaskData:
     vocabulary: Vocabulary
     source: str
     sample_rate_hz: int
+    batch_size: int
     _training: Callable[[int | None], tf.data.Dataset] = dataclasses.field(repr=False)
 
     def train_from(self, epoch: int) -> tf.data.Dataset:
@@ -160,6 +161,7 @@ def data(
         vocabulary=vocabulary,
         source=str(source),
         sample_rate_hz=sample_rate_hz,
+        batch_size=batch_size,
         _training=training,
     )
 

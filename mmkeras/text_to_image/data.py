@@ -44,9 +44,9 @@ class TaskData:
     source: str
     image_size: int
     max_length: int
+    batch_size: int
     _splits: dict[str, Split] = dataclasses.field(repr=False)
     _training: Callable[[int | None], tf.data.Dataset] = dataclasses.field(repr=False)
-    _batch_size: int = dataclasses.field(repr=False)
 
     def train_from(self, epoch: int) -> tf.data.Dataset:
         """The batches of epoch `epoch` (from 0) and of those that follow it, without end.
@@ -68,7 +68,7 @@ class TaskData:
         dataset = dataset.map(lambda example: (example["image"], example["labels"])).cache()
         if split == "train":
             dataset = dataset.shuffle(self._splits[split].count, seed=0)
-        return dataset.batch(self._batch_size, drop_remainder=split == "train").prefetch(tf.data.AUTOTUNE)
+        return dataset.batch(self.batch_size, drop_remainder=split == "train").prefetch(tf.data.AUTOTUNE)
 
 
 def data(
@@ -153,9 +153,9 @@ def data(
         source=str(source),
         image_size=image_size,
         max_length=max_length,
+        batch_size=batch_size,
         _splits=splits,
         _training=training,
-        _batch_size=batch_size,
     )
 
 
