@@ -3,6 +3,7 @@
 TensorFlow is loaded inside the commands, so that `mmkeras --help` answers at once.
 """
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,8 +77,20 @@ def train(
     unit: Annotated[str | None, typer.Option(help="speech_to_text: word or character.")] = None,
     adversarial: Annotated[bool | None, typer.Option(help="text_to_image: sharp pictures, with noise.")] = None,
     output: Annotated[Path | None, typer.Option(help="Where the model goes, a .keras file.")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Folder for checkpoints, logs and curves; by default beside the output, in .run."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was broken off.")] = False,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="End after so many epochs without a lower validation loss.")
+    ] = None,
+    warmup_steps: Annotated[
+        int | None, typer.Option(min=0, help="Steps over which the learning rate rises.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="auto, float32, mixed_float16, mixed_bfloat16.")] = "auto",
 ) -> None:
-    """Train a task, score it on the test split, and save it."""
+    """Train a task, score it on the test split, and save it. A run that was killed goes on with --resume."""
     with _clear_errors():
         usual, file, own = TASKS[_known(task)]
         output = output or Path(file)
@@ -98,7 +111,15 @@ def train(
             raise ValueError(
                 f"{task} does not take {', '.join('--' + name.replace('_', '-') for name in sorted(foreign))}."
             )
-        answerer, data = _train(task, source, preset, language, epochs or usual, batch_size, **options)
+        how = {
+            "run": run or output.with_suffix(".run"),
+            "resume": resume,
+            "patience": patience,
+            "warmup_steps": warmup_steps,
+        }
+        answerer, data = _train(
+            task, source, preset, language, epochs or usual, batch_size, precision=precision, how=how, **options
+        )
         answerer.save(output)
         typer.echo(f"Saved {output}")
         _score(answerer, data)
@@ -168,13 +189,29 @@ def _painted(folder, number, picture):
     return path
 
 
-def _train(task, source, preset, language, epochs, batch_size=None, *, unit=None, **overrides):
+def _train(
+    task,
+    source,
+    preset,
+    language,
+    epochs,
+    batch_size=None,
+    *,
+    precision="auto",
+    strategy=None,
+    how=None,
+    unit=None,
+    **overrides,
+):
+    """`how`: the options of `training.train`; `strategy`: of tf.distribute, None for one device."""
     import mmkeras
 
     package = getattr(mmkeras, task)  # before Keras, so that TensorFlow starts quietly
     import keras
 
     keras.utils.set_random_seed(0)
+    mmkeras.training.use_precision(precision)
+    made_with = {"preset": preset, "language": language, "options": overrides | {"unit": unit}}
     options: dict[str, Any] = {"unit": unit, "batch_size": batch_size}
     options = {name: value for name, value in options.items() if value is not None}
     if task in ("captioning", "text_to_image"):
@@ -184,11 +221,12 @@ def _train(task, source, preset, language, epochs, batch_size=None, *, unit=None
         sizes = mmkeras.layers.with_overrides(package.model.PRESETS, preset, sizes)
         options["image_size"] = sizes["image_size"]
     data = package.data(source, language=language, **options)
-    model = package.build(preset, vocabulary=data.vocabulary, **overrides)
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        model = package.build(preset, vocabulary=data.vocabulary, **overrides)
     if task == "captioning":
         data.refuse_fallback(model)
         data = data.with_features(model)
-    model.fit(data.train, validation_data=data.validation, epochs=epochs)
+    mmkeras.training.train(model, data, epochs=epochs, made_with=made_with, **(how or {}))
     return mmkeras.saving.answerer(model), data
 
 
@@ -230,3 +268,6 @@ class _clear_errors:  # noqa: N801 (reads as a statement: with _clear_errors(): 
         if isinstance(error, ValueError | OSError):
             typer.echo(f"Error: {error}", err=True)
             raise typer.Exit(2) from error
+        if isinstance(error, KeyboardInterrupt):
+            typer.echo(f"\n{error}" if str(error) else "\nStopped.", err=True)
+            raise typer.Exit(130) from error

@@ -160,6 +160,27 @@ def alignment(aligned: "Alignment", path: str | os.PathLike | None = None) -> Fi
     return _written(figure, path)
 
 
+def curves(history: dict[str, list[float]], path: str | os.PathLike | None = None) -> Figure:
+    """How a training went: one axis a figure of `fit`, training and validation in it, over the epochs.
+
+    Args:
+        history: one value an epoch under each name; those that begin with "val_" are of the validation data.
+        path: where to write the figure as well.
+    """
+    names = [name for name in history if not name.startswith("val_")]
+    figure = Figure(figsize=(4 * max(len(names), 1), 3), layout="constrained")
+    axes = figure.subplots(1, max(len(names), 1), squeeze=False).flat
+    for axis, name in zip(axes, names, strict=False):
+        for key, label in ((name, "training"), (f"val_{name}", "validation")):
+            if key in history:
+                axis.plot(range(1, len(history[key]) + 1), history[key], marker=".", label=label)
+        axis.set_title(name.replace("_", " "), fontsize=11)
+        axis.set_xlabel("epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.legend(fontsize=8)
+    return _written(figure, path)
+
+
 def _written(figure, path):
     if path is not None:
         figure.savefig(path, dpi=120)

@@ -20,8 +20,14 @@ ANSWERERS = {
 }
 
 
-def save(model: "keras.Model", path: str | os.PathLike) -> None:
-    """Writes a model to `path`; a file that is there already is replaced only by a whole one."""
+def save(model: "keras.Model", path: str | os.PathLike, notes: dict[str, str] | None = None) -> None:
+    """Writes a model to `path`; a file that is there already is replaced only by a whole one.
+
+    Args:
+        model: with its optimizer, if it has one.
+        path: ends in .keras.
+        notes: texts that go into the file beside the model, for `note`.
+    """
     path = Path(path)
     if path.suffix != ".keras":
         raise ValueError(f"Expected path to end in .keras. Received: path={str(path)!r}")
@@ -32,7 +38,25 @@ def save(model: "keras.Model", path: str | os.PathLike) -> None:
         if model.optimizer and not model.optimizer.built:  # never trained; Keras would warn at loading
             model.optimizer.build(model.trainable_variables)
         model.save(whole)
+        with zipfile.ZipFile(whole, "a") as archive:
+            for name, text in (notes or {}).items():
+                archive.writestr(name, text)
+        with open(whole, "r+b") as file:
+            os.fsync(file.fileno())  # a new name for what is not yet on the disk would not survive a power cut
         os.replace(whole, path)
+
+
+def note(path: str | os.PathLike, name: str) -> str:
+    """A text that `save` put into the file beside the model.
+
+    Raises:
+        ValueError: the file is not whole, or holds no such text.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(name).decode()
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise ValueError(f"{os.fspath(path)!r} holds no {name!r}: {error}") from None
 
 
 def load(path: str | os.PathLike):

@@ -66,3 +66,17 @@ def photos(tmp_path):
         lines += [f"{i}.jpg,picture number {i}", f"{i}.jpg,this is number {i}"]
     (tmp_path / "captions.csv").write_text("\n".join(lines))
     return tmp_path
+
+
+@pytest.fixture
+def small_data(photos, small_toy):
+    """Small data for each task, made anew."""
+
+    def make(task):
+        package = getattr(mmkeras, task)
+        if task == "speech_to_text":
+            return package.data("toy", batch_size=48, data_dir=small_toy)
+        size = 64 if task == "captioning" else 32
+        return package.data(photos, image_size=size, batch_size=4, validation_share=0, test_share=0)
+
+    return make

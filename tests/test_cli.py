@@ -82,6 +82,9 @@ def test_train_saves_a_model_and_prints_its_scores(trained):
     _, model, done = trained
     assert model.is_file()
     assert "bleu_4" in done.stdout and "Saved" in done.stdout
+    assert {path.name for path in model.with_suffix(".run").iterdir()} == {
+        "run.json", "last.keras", "best.keras", "history.csv", "curves.png", "events",
+    }  # fmt: skip
     assert "warning" not in done.stderr.lower()
     assert not [line for line in done.stderr.splitlines() if "Note:" in line and "Collapse" not in line]
 
@@ -97,6 +100,7 @@ def test_evaluate_scores_and_predict_answers(trained):
 
 def test_bad_input_ends_in_one_line(trained, tmp_path):
     folder, model, _ = trained
+    again = ("train", "captioning", "--source", folder, "--epochs", 1, "--output", model)
     for arguments, named in (
         (("train", "chess"), "Expected TASK to be one of captioning, speech_to_text, text_to_image"),
         (("train", "captioning", "--head", "ctc"), "captioning does not take --head"),
@@ -104,6 +108,7 @@ def test_bad_input_ends_in_one_line(trained, tmp_path):
         (("train", "captioning", "--preset", "huge"), "preset='huge'"),
         (("train", "captioning", "--output", "model.h5"), ".keras"),
         (("evaluate", tmp_path / "nowhere.keras"), "nowhere.keras"),
+        (again, "holds a run already"),
         (("predict", model, folder / "captions.csv"), "captions.csv"),
     ):
         done = mmkeras_command(*arguments, check=False)

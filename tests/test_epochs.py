@@ -6,30 +6,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import mmkeras
 from mmkeras import sources
 from mmkeras.sources import Split, pictures
 
 TASKS = ("captioning", "speech_to_text", "text_to_image")
 
 
-@pytest.fixture
-def make_data(photos, small_toy):
-    """Small data for each task, made anew."""
-
-    def make(task):
-        package = getattr(mmkeras, task)
-        if task == "speech_to_text":
-            return package.data("toy", batch_size=16, data_dir=small_toy)
-        size = 64 if task == "captioning" else 32
-        return package.data(photos, image_size=size, batch_size=2, validation_share=0, test_share=0)
-
-    return make
-
-
 @pytest.fixture(params=TASKS)
-def small(request, make_data):
-    return lambda: make_data(request.param)
+def small(request, small_data):
+    return lambda: small_data(request.param)
 
 
 def arrays(batches):

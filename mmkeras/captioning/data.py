@@ -41,6 +41,7 @@ class TaskData:
     source: str
     image_size: int
     max_length: int
+    batch_size: int
     _splits: dict[str, Split] = dataclasses.field(repr=False)
     _training: Callable[[int | None], tf.data.Dataset] = dataclasses.field(repr=False)
     _options: dict = dataclasses.field(repr=False)
@@ -107,6 +108,8 @@ def data(
     max_size: int = 10_000,
     max_length: int | None = None,
     seed: int = 0,
+    static_shapes: bool = False,
+    service: str | None = None,
     **options,
 ) -> TaskData:
     """Pictures and captions, ready for `model.fit`.
@@ -124,15 +127,22 @@ def data(
         max_length: tokens a caption, `<start>` and `<end>` included; longer ones are cut. None: as
             many as 99 % of the training captions need.
         seed: of the order and of the choice among a picture's captions.
+        static_shapes: every dimension of `train` and `validation` is known, as a TPU wants it: batches are full
+            ones alone, and the validation pictures that fill none are left out. `test` stays as it is.
+        service: `"grpc://host:port"` of a tf.data service, whose workers then make the training batches, see
+            `mmkeras.sources.epochs`. They must reach the dataset's files under the same path.
         options: of the source. Toy world: `objects` (1 or 2), `data_dir`. COCO: `data_dir`.
             Folder: `table` (the table's name), `encoding` (of the table), `validation_share` and
             `test_share` (of the pictures, 0.1 each, where the table has no `split` column).
 
     Raises:
-        ValueError: an argument or the captions table is not as it should be.
+        ValueError: an argument or the captions table is not as it should be, or a folder's pictures are to be
+            read through a service.
         FileNotFoundError: the table names pictures that are not there.
+        OSError: nobody answers at the service's address.
     """
     sources.check_language(language)
+    sources.check_service(service)
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"Expected batch_size to be a positive int. Received: batch_size={batch_size!r}")
     size = image_size or (64 if source == "toy" else 224)
@@ -155,6 +165,8 @@ def data(
         max_length=max_length,
         batch_size=batch_size,
         seed=seed,
+        static_shapes=static_shapes,
+        service=service,
     )
 
 
@@ -179,25 +191,20 @@ def _assemble(splits, **options):
         source=options["source"],
         image_size=options["image_size"],
         max_length=options["max_length"],
+        batch_size=options["batch_size"],
         _splits=splits,
         _training=training,
         _options=options,
     )
 
 
-def _for_fit(split, *, training, vocabulary, image_size, max_length, batch_size, seed, source):
-    paired = pictures.paired(split, training=training, batch_size=batch_size, seed=seed)
-
+def _for_fit(split, *, vocabulary, max_length, image_size, source, **options):
     def tokenize(batch):
         ids = vocabulary.encode_tensor(batch["caption"])
-        ids = ids.to_tensor(PAD, shape=(None, max_length))  # (B, T)
+        ids = ids.to_tensor(PAD, shape=(batch["caption"].shape[0], max_length))  # (B, T)
         return {"image": batch["image"], "tokens": ids[:, :-1]}, ids[:, 1:]
 
-    def batches(start):
-        dataset = paired(start).map(tokenize, num_parallel_calls=tf.data.AUTOTUNE)
-        return dataset.prefetch(tf.data.AUTOTUNE)
-
-    return batches
+    return pictures.paired(split, tokenize, **options)
 
 
 def _features(split, title, grid, weights):

@@ -8,6 +8,8 @@ A brick below the tasks: each module's `read` gives the splits of a source, and 
 
 import os
 import random
+import re
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +39,13 @@ class Split:
 
 
 def epochs(
-    one_epoch: Callable[[tf.Tensor], tf.data.Dataset], steps: int, seed: int, start: int | None = None
+    one_epoch: Callable[[tf.Tensor], tf.data.Dataset],
+    finished: Callable,
+    steps: int,
+    seed: int,
+    *,
+    start: int | None = None,
+    service: str | None = None,
 ) -> tf.data.Dataset:
     """The batches of one epoch after another, each a function of one number that is drawn for it.
 
@@ -46,10 +54,16 @@ def epochs(
 
     Args:
         one_epoch: makes an epoch of batches from its number, () int64.
-        steps: how many batches that is.
+        finished: what becomes of each batch; several are made at once.
+        steps: how many batches an epoch has.
         seed: of the numbers.
         start: None: one epoch, another each time that the dataset is iterated. Otherwise epoch `start`, and
             those that follow it, without end; each has its own number, wherever one starts.
+        service: `"grpc://host:port"` of a tf.data service, whose workers then make the batches. Each works on
+            an epoch of its own, so of several workers the order is that in which they are ready.
+
+    Raises:
+        ValueError: the batches are made by Python code, which cannot go to another machine.
     """
 
     def batches(number):
@@ -57,15 +71,54 @@ def epochs(
         tf.compat.v1.set_random_seed(1)
         return one_epoch(number)
 
-    if start is None:
-        number = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).take(1)
-        return number.flat_map(batches).apply(tf.data.experimental.assert_cardinality(steps))
-
     def number(epoch):
         return tf.random.stateless_uniform((), (tf.cast(seed, tf.int64), epoch), 0, 2**31, tf.int64)
 
-    dataset = tf.data.Dataset.range(start, tf.int64.max).map(number).flat_map(batches)
-    return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+    if start is not None:
+        numbers = tf.data.Dataset.range(start, tf.int64.max).map(number)
+    elif service:  # the workers begin anew with every iteration, and know of none before it
+        now = tf.data.Dataset.range(tf.int64.max).map(lambda _: tf.cast(tf.timestamp() * 1e6, tf.int64))
+        numbers = now.map(number)
+    else:
+        numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).take(1)
+    dataset = numbers.flat_map(batches).map(finished, num_parallel_calls=tf.data.AUTOTUNE)
+    if service:
+        dataset = _from_service(dataset, service)
+        dataset = dataset.take(steps) if start is None else dataset
+    count = steps if start is None else tf.data.INFINITE_CARDINALITY
+    return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE)
+
+
+def _from_service(dataset, service):
+    graph = tf.raw_ops.DatasetToGraphV2(input_dataset=tf.data.experimental.to_variant(dataset))
+    graph = tf.compat.v1.GraphDef.FromString(graph.numpy())
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    if any(node.op in ("PyFunc", "PyFuncStateless", "EagerPyFunc") for node in nodes):
+        raise ValueError(
+            f"Python code has a part in these batches and cannot go to the workers of service={service!r}: it "
+            f"reads the files of a folder, and changes sample rates and speeds. Take a dataset of TensorFlow "
+            f"Datasets, for speech with augment=False, or leave out service."
+        )
+    # An epoch is what is dealt out: the workers are given its index, one after another.
+    return dataset.apply(
+        tf.data.experimental.service.distribute(tf.data.experimental.service.ShardingPolicy.DYNAMIC, service)
+    )
+
+
+def check_service(service: str | None) -> None:
+    """Raises where that is no address of a tf.data service, ValueError, or nobody answers there, OSError."""
+    if service is None:
+        return
+    match = re.fullmatch(r"grpc://(.+):(\d+)", service)
+    if not match:
+        raise ValueError(f"Expected service to be like 'grpc://host:5050'. Received: service={service!r}")
+    try:
+        socket.create_connection((match[1], int(match[2])), timeout=5).close()
+    except OSError as error:
+        raise OSError(
+            f"No tf.data service answers at {service} ({error}). Start a dispatcher and workers there "
+            f"(tf.data.experimental.service), or leave out service."
+        ) from None
 
 
 def check_language(language: str) -> None:

@@ -70,9 +70,16 @@ def words(
 
 
 def paired(
-    split: Split, *, training: bool, batch_size: int, seed: int
+    split: Split,
+    finished: Callable,
+    *,
+    training: bool,
+    batch_size: int,
+    seed: int,
+    static_shapes: bool = False,
+    service: str | None = None,
 ) -> Callable[[int | None], tf.data.Dataset]:
-    """Each picture once, with one of its captions: batches of {"image", "caption"}.
+    """Each picture once, with one of its captions: `finished` batches of {"image", "caption"}.
 
     In training the order and the caption are others each epoch, and where there are enough pictures all
     batches are full, so that a graph is compiled for one shape. Otherwise they are always the same.
@@ -83,7 +90,14 @@ def paired(
     examples = split.examples()
     if split.megabytes <= IN_MEMORY_MB:
         examples = examples.cache()  # outside of the epochs, which share it
-    whole = training and split.count >= batch_size
+    whole = static_shapes or (training and split.count >= batch_size)
+    if static_shapes and not training:
+        batch_size = min(batch_size, split.count)
+    if static_shapes and split.count < batch_size:
+        raise ValueError(
+            f"Expected at least a batch of pictures to train on with static_shapes=True. "
+            f"Received: {split.count} pictures, batch_size={batch_size}"
+        )
 
     def pair(example, number):
         captions = example["captions"]
@@ -97,9 +111,14 @@ def paired(
         draws = tf.data.Dataset.random(seed=number)
         return tf.data.Dataset.zip(dataset, draws).map(pair).batch(batch_size, drop_remainder=whole)
 
-    if not training:
-        return lambda start: one_epoch(seed)
-    return lambda start: sources.epochs(one_epoch, max(split.count // batch_size, 1), seed, start)
+    def batches(start):
+        if training:
+            steps = max(split.count // batch_size, 1)
+            return sources.epochs(one_epoch, finished, steps, seed, start=start, service=service)
+        dataset = one_epoch(seed).map(finished, num_parallel_calls=tf.data.AUTOTUNE)
+        return dataset.prefetch(tf.data.AUTOTUNE)
+
+    return batches
 
 
 # --- the toy world ---

@@ -54,6 +54,7 @@ class TaskData:
     vocabulary: Vocabulary
     source: str
     sample_rate_hz: int
+    batch_size: int
     _training: Callable[[int | None], tf.data.Dataset] = dataclasses.field(repr=False)
 
     def train_from(self, epoch: int) -> tf.data.Dataset:
@@ -78,6 +79,8 @@ def data(
     max_seconds: float = 35.0,
     augment: bool = True,
     seed: int = 0,
+    static_shapes: bool = False,
+    service: str | None = None,
     **options,
 ) -> TaskData:
     """Clips and transcripts, ready for `model.fit`.
@@ -100,6 +103,13 @@ def data(
         max_seconds: longer clips are left out of training and named.
         augment: trains on other speeds and with noise (5 to 40 dB). The model has SpecAugment of its own.
         seed: of the order and of augmentation.
+        static_shapes: every dimension of `train` and `validation` is known, as a TPU wants it: all clips are
+            padded to `max_seconds` (at other speeds to what the slowest takes) and all transcripts to what fits
+            there, so choose that as short as may be; batches are full ones alone, and the validation clips that
+            fill none are left out. `test` stays as it is.
+        service: `"grpc://host:port"` of a tf.data service, whose workers then make the training batches, see
+            `mmkeras.sources.epochs`; it takes `augment=False`. They must reach the dataset's files under the
+            same path, and do not name what they leave out.
         options: of the source. Toy world: `snr_db` (signal-to-noise ratio, 20; None: no noise), `data_dir`.
             LibriSpeech: `train` (which TFDS splits), `data_dir`. LJSpeech, speech_commands: `data_dir`.
             Folder: `table` (its name), `encoding` (of the table), `validation_share` and `test_share` (0.1
@@ -110,9 +120,10 @@ def data(
     Raises:
         ValueError: an argument or the table is not as it should be, or no clip can be read.
         FileNotFoundError: the table names clips that are not there.
-        OSError: the toy world cannot speak, for want of eSpeak NG.
+        OSError: the toy world cannot speak, for want of eSpeak NG; or nobody answers at the service's address.
     """
     sources.check_language(language)
+    sources.check_service(service)
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"Expected batch_size to be a positive int. Received: batch_size={batch_size!r}")
     if unit not in (None, *UNITS):
@@ -143,6 +154,8 @@ def data(
             step=step_ms * sample_rate_hz // 1000,
             most=int(max_seconds * sample_rate_hz),
             seed=seed,
+            static_shapes=static_shapes,
+            service=service,
             **common,
         )
 
@@ -160,6 +173,7 @@ def data(
         vocabulary=vocabulary,
         source=str(source),
         sample_rate_hz=sample_rate_hz,
+        batch_size=batch_size,
         _training=training,
     )
 
@@ -167,8 +181,25 @@ def data(
 # --- from examples to batches ---
 
 
-def _for_fit(split, left_out, *, training, augment, vocabulary, batch_size, sample_rate_hz, step, most, seed):
-    augment = augment and training
+def _for_fit(
+    split,
+    left_out,
+    *,
+    training,
+    augment,
+    vocabulary,
+    batch_size,
+    sample_rate_hz,
+    step,
+    most,
+    seed,
+    static_shapes,
+    service,
+):
+    longest = int(most / min(SPEEDS)) + 1 if augment else most  # of both splits: one graph for both
+    augment, service = augment and training, service if training else None
+    if static_shapes and not training:
+        batch_size = min(batch_size, split.count)
     clips = split.examples()
     if split.megabytes is not None and split.megabytes <= IN_MEMORY_MB:
         clips = clips.cache()  # outside of the epochs, which share it
@@ -178,7 +209,7 @@ def _for_fit(split, left_out, *, training, augment, vocabulary, batch_size, samp
         return {"audio": clip["audio"], "tokens": tokens, "name": clip["name"]}
 
     clips = clips.map(with_tokens, num_parallel_calls=tf.data.AUTOTUNE)
-    clips = clips.filter(_usable(left_out, step, most, sample_rate_hz))
+    clips = clips.filter(_usable(None if service else left_out, step, most, sample_rate_hz))
 
     def measured(clip):
         return {"audio": clip["audio"], "length": tf.size(clip["audio"]), "tokens": clip["tokens"]}
@@ -206,13 +237,19 @@ def _for_fit(split, left_out, *, training, augment, vocabulary, batch_size, samp
             dataset = tf.data.Dataset.zip(dataset, speeds).map(
                 _at_another_speed, num_parallel_calls=tf.data.AUTOTUNE
             )
-        dataset = _bucketed(dataset.map(measured), sample_rate_hz, batch_size)
+        dataset = dataset.map(measured)
+        if static_shapes:
+            shapes = {"audio": [longest], "length": [], "tokens": [most // step + 2]}
+            dataset = dataset.padded_batch(batch_size, shapes, drop_remainder=True)
+        else:
+            dataset = _bucketed(dataset, sample_rate_hz, batch_size)
         noises = tf.data.Dataset.random(seed=number + 1)
         return tf.data.Dataset.zip(dataset.take(steps) if training else dataset, noises)
 
     def batches(start):
-        dataset = sources.epochs(one_epoch, steps, seed, start) if training else one_epoch(seed)
-        return dataset.map(finished, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        if training:
+            return sources.epochs(one_epoch, finished, steps, seed, start=start, service=service)
+        return one_epoch(seed).map(finished, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
     return batches
 
@@ -243,7 +280,7 @@ def _bucketed(dataset, sample_rate_hz, batch_size):
 
 
 def _usable(left_out, step, most, sample_rate_hz):
-    """Whether a clip can be learned from; says so where not."""
+    """Whether a clip can be learned from; where not, `left_out` is told, if there is one."""
 
     def report(name, samples, tokens):
         name = name.decode()
@@ -269,6 +306,8 @@ def _usable(left_out, step, most, sample_rate_hz):
         repeats = tf.reduce_sum(tf.cast(tokens[1:] == tokens[:-1], tf.int32))
         needed = tf.size(tokens) + repeats
         fine = (samples > 0) & (samples <= most) & (needed > 0) & (samples >= needed * step)
+        if left_out is None:
+            return fine
         return tf.cond(
             fine,
             lambda: True,

@@ -44,9 +44,9 @@ class TaskData:
     source: str
     image_size: int
     max_length: int
+    batch_size: int
     _splits: dict[str, Split] = dataclasses.field(repr=False)
     _training: Callable[[int | None], tf.data.Dataset] = dataclasses.field(repr=False)
-    _batch_size: int = dataclasses.field(repr=False)
 
     def train_from(self, epoch: int) -> tf.data.Dataset:
         """The batches of epoch `epoch` (from 0) and of those that follow it, without end.
@@ -68,7 +68,7 @@ class TaskData:
         dataset = dataset.map(lambda example: (example["image"], example["labels"])).cache()
         if split == "train":
             dataset = dataset.shuffle(self._splits[split].count, seed=0)
-        return dataset.batch(self._batch_size, drop_remainder=split == "train").prefetch(tf.data.AUTOTUNE)
+        return dataset.batch(self.batch_size, drop_remainder=split == "train").prefetch(tf.data.AUTOTUNE)
 
 
 def data(
@@ -82,6 +82,8 @@ def data(
     max_size: int = 10_000,
     max_length: int | None = None,
     seed: int = 0,
+    static_shapes: bool = False,
+    service: str | None = None,
     **options,
 ) -> TaskData:
     """Captions and pictures, ready for `model.fit`.
@@ -101,13 +103,19 @@ def data(
         max_length: tokens a caption, `<start>` and `<end>` included; longer ones are cut. None: as many as 99 %
             of the training captions need.
         seed: of the order and of the choice among a picture's captions.
+        static_shapes: every dimension of `train` and `validation` is known, as a TPU wants it: batches are full
+            ones alone, and the validation pictures that fill none are left out. `test` stays as it is.
+        service: `"grpc://host:port"` of a tf.data service, whose workers then make the training batches, see
+            `mmkeras.sources.epochs`. They must reach the dataset's files under the same path.
         options: of the source, as in `mmkeras.captioning.data`.
 
     Raises:
         ValueError: an argument or the captions table is not as it should be, or there is but one picture.
         FileNotFoundError: the table names pictures that are not there.
+        OSError: nobody answers at the service's address.
     """
     sources.check_language(language)
+    sources.check_service(service)
     if not isinstance(batch_size, int) or batch_size < 2:
         raise ValueError(
             f"Expected batch_size to be at least 2: a picture is told from another one's text. "
@@ -135,7 +143,16 @@ def data(
         split = splits[name]
         if split.megabytes > pictures.IN_MEMORY_MB:
             split = _scaled_once(split, f"{source} {name}", image_size)
-        return _for_fit(split, name == "train", vocabulary, max_length, batch_size, seed)
+        return _for_fit(
+            split,
+            vocabulary,
+            max_length,
+            training=name == "train",
+            batch_size=batch_size,
+            seed=seed,
+            static_shapes=static_shapes,
+            service=service,
+        )
 
     def batches(name):
         if name not in splits:
@@ -153,24 +170,19 @@ def data(
         source=str(source),
         image_size=image_size,
         max_length=max_length,
+        batch_size=batch_size,
         _splits=splits,
         _training=training,
-        _batch_size=batch_size,
     )
 
 
-def _for_fit(split, training, vocabulary, max_length, batch_size, seed):
-    paired = pictures.paired(split, training=training, batch_size=batch_size, seed=seed)
-
+def _for_fit(split, vocabulary, max_length, **options):
     def finished(batch):
-        ids = vocabulary.encode_tensor(batch["caption"]).to_tensor(PAD, shape=(None, max_length))  # (B, T)
+        ids = vocabulary.encode_tensor(batch["caption"])
+        ids = ids.to_tensor(PAD, shape=(batch["caption"].shape[0], max_length))  # (B, T)
         return {"tokens": ids}, tf.cast(batch["image"], tf.float32) / 255
 
-    def batches(start):
-        dataset = paired(start).map(finished, num_parallel_calls=tf.data.AUTOTUNE)
-        return dataset.prefetch(tf.data.AUTOTUNE)
-
-    return batches
+    return pictures.paired(split, finished, **options)
 
 
 def _scaled_once(split, title, size):
