@@ -40,8 +40,15 @@ warnings.filterwarnings("ignore", message="Your input ran out of data; interrupt
 logging.getLogger("tensorflow").addFilter(
     lambda record: "triggered tf.function retracing" not in record.getMessage()
 )
-# TFDS warns of its own use of a name that it deprecated
-logging.getLogger("absl").addFilter(lambda record: ".dtype` is deprecated" not in record.getMessage())
+# TFDS warns of its own use of a name that it deprecated, and of a toy world in another size than usual
+logging.getLogger("absl").addFilter(
+    lambda record: (
+        not any(
+            noted in record.getMessage()
+            for noted in (".dtype` is deprecated", "Using custom data configuration")
+        )
+    )
+)
 
 _SUBMODULES = (
     "captioning", "speech_to_text", "text_to_image", "toy",

@@ -136,6 +136,7 @@ class _Graph(keras.Model):
     def __init__(self, encoder, head, beams):
         super().__init__(name="reader")
         self.encoder, self.head, self.beams = encoder, head, beams
+        self.built = True  # as in `writing`: its halves are
 
     def call(self, inputs):
         return decode(self.head(self.encoder(inputs, training=False), training=False), self.beams)

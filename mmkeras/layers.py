@@ -102,7 +102,7 @@ class ImageNetMeans(keras.layers.Layer):
     """RGB 0..255 → BGR with ImageNet's mean taken off: what VGG16's weights were trained on."""
 
     def call(self, picture):
-        return picture[..., ::-1] - ops.convert_to_tensor([103.939, 116.779, 123.68], picture.dtype)
+        return ops.flip(picture, axis=-1) - ops.convert_to_tensor([103.939, 116.779, 123.68], picture.dtype)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -247,6 +247,28 @@ def adam(learning_rate: float, decay_steps: int | None) -> keras.optimizers.Opti
         decay_steps: after which it has fallen to a fiftieth along a cosine; None: it stays.
     """
     return keras.optimizers.Adam(decaying(learning_rate, decay_steps), global_clipnorm=5.0)
+
+
+@keras.saving.register_keras_serializable("mmkeras")
+class AveragedAdam(keras.optimizers.Adam):
+    """Adam that leaves the moving averages of the weights in their place when `fit` ends.
+
+    Keras's own `use_ema` does so too, but on JAX weight and average then are one array: the next prediction
+    gives it away to be written over, and saving or training on finds it deleted (Keras 3.15).
+
+    Args:
+        learning_rate: a number or a schedule.
+        momentum: of the averages.
+        kwargs: Adam's others.
+    """
+
+    def __init__(self, learning_rate=1e-3, momentum: float = 0.99, **kwargs):
+        super().__init__(learning_rate, **{"ema_momentum": momentum, **kwargs, "use_ema": True})
+
+    def finalize_variable_values(self, var_list):
+        super().finalize_variable_values(var_list)
+        for variable in var_list:
+            variable.assign(ops.copy(variable))
 
 
 def decaying(learning_rate: float, decay_steps: int | None):

@@ -85,6 +85,9 @@ class _Graph(keras.Model):
         self.encoder, self.decoder = encoder, decoder
         self.max_length, self.beams, self.length_penalty = max_length, beams, length_penalty
         self.sampling = sampling
+        self.built = (
+            True  # its halves are; Keras on JAX would otherwise run all of it once uncompiled, to build it
+        )
 
     def call(self, inputs):
         noise = inputs.get("noise")

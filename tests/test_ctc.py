@@ -106,7 +106,7 @@ def test_more_padding_changes_nothing():
     assert loss(labels, with_lengths(longer, [8, 5])) == pytest.approx(short, rel=1e-6)
 
 
-def test_a_label_that_does_not_fit_adds_nothing_and_leaves_no_nan():
+def test_a_label_that_does_not_fit_adds_nothing():
     rng = np.random.default_rng(4)
     logits = rng.normal(size=(2, 3, V)).astype("float32")
     labels = [[A, A, A], [B, C, 0]]  # "AAA" needs five steps
@@ -114,11 +114,16 @@ def test_a_label_that_does_not_fit_adds_nothing_and_leaves_no_nan():
     assert loss(labels, with_lengths(logits, [3, 3])) == pytest.approx(alone, rel=1e-6)
     assert loss(labels[:1], with_lengths(logits[:1], [3])) == 0
 
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="the gradient is taken with TensorFlow's tape"
+)
+def test_a_label_that_does_not_fit_leaves_no_nan_in_the_gradient():
     import tensorflow as tf
 
-    variable = tf.Variable(logits)
+    variable = tf.Variable(np.random.default_rng(4).normal(size=(2, 3, V)).astype("float32"))
     with tf.GradientTape() as tape:
-        value = ctc.CTC()(np.array(labels), with_lengths(variable, [3, 3]))
+        value = ctc.CTC()(np.array([[A, A, A], [B, C, 0]]), with_lengths(variable, [3, 3]))
     gradient = tape.gradient(value, variable).numpy()
     assert np.isfinite(gradient).all() and not gradient[0].any() and gradient[1].any()
 

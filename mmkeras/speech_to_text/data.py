@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import keras
 import tensorflow as tf
 from tqdm import tqdm
 
@@ -26,6 +27,9 @@ SHUFFLE_BUFFER = 1024
 # Clips share a batch whose lengths lie between two of these: each 15 % longer than the one before, so that
 # about half of that is padding.
 BUCKETS_SECONDS = tuple(1.15**power for power in range(27))  # 1 s ... 38 s
+# Where a graph is compiled for each shape, as on JAX, batches are padded on to one of few: clips to the next of
+# BUCKETS_SECONDS, tokens to the next of these.
+TOKENS = tuple(2**power for power in range(4, 11))
 # Augmentation: speeds as in Ko et al. 2015 ("Audio augmentation for speech recognition"), white noise at
 # 5 to 40 dB.
 SPEEDS = (0.9, 1.0, 1.1)
@@ -218,8 +222,11 @@ def _for_fit(
         audio = tf.cast(batch["audio"], tf.float32) / 2**15
         if augment:
             audio = _noisy(audio, batch["length"], draw)
-        inputs = {"audio": audio, "length": batch["length"], "tokens": batch["tokens"][:, :-1]}
-        return inputs, batch["tokens"][:, 1:]
+        tokens, targets = batch["tokens"][:, :-1], batch["tokens"][:, 1:]
+        if keras.backend.backend() == "jax":
+            audio = _padded_to_one_of(_edges(sample_rate_hz), audio)
+            tokens, targets = (_padded_to_one_of(TOKENS, ids) for ids in (tokens, targets))
+        return {"audio": audio, "length": batch["length"], "tokens": tokens}, targets
 
     # On and on, so that every batch is full and their number is known; some clips wait for the next epoch.
     steps = max(split.count // batch_size, 1)
@@ -267,7 +274,7 @@ def _for_evaluate(split, *, batch_size, sample_rate_hz):
 
 def _bucketed(dataset, sample_rate_hz, batch_size):
     """Batches of clips of like length, padded with silence and PAD to the longest among them."""
-    edges = [int(sample_rate_hz * seconds) for seconds in BUCKETS_SECONDS]
+    edges = _edges(sample_rate_hz)
     return dataset.bucket_by_sequence_length(
         lambda clip: clip["length"],
         bucket_boundaries=edges,
@@ -277,6 +284,17 @@ def _bucketed(dataset, sample_rate_hz, batch_size):
             for name, spec in dataset.element_spec.items()
         },
     )
+
+
+def _edges(sample_rate_hz):
+    return [int(sample_rate_hz * seconds) for seconds in BUCKETS_SECONDS]
+
+
+def _padded_to_one_of(sizes, batch):
+    """(B, n) with zeros (silence, PAD) behind, up to the next of the sizes; beyond the last it stays."""
+    size = tf.shape(batch)[1]
+    larger = tf.boolean_mask(sizes, tf.constant(sizes) >= size)
+    return tf.pad(batch, [[0, 0], [0, tf.concat([larger, [size]], axis=0)[0] - size]])
 
 
 def _usable(left_out, step, most, sample_rate_hz):

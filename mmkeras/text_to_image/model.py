@@ -89,7 +89,7 @@ def build(
         if compile:
             # The weights' moving averages paint better than the weights, which the two sides drive to and fro.
             rate = layers.decaying(0.75 * sizes["learning_rate"], sizes["decay_steps"])
-            model.compile(keras.optimizers.Adam(rate, beta_1=0.5, beta_2=0.99, use_ema=True, ema_momentum=0.99))
+            model.compile(layers.AveragedAdam(rate, beta_1=0.5, beta_2=0.99, momentum=0.99))
         return model
     decoder = plain_decoder(sizes["units"], sizes["image_size"], sizes["channels"])
     tokens = keras.Input((None,), dtype="int32", name="tokens")

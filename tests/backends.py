@@ -1,0 +1,122 @@
+"""The tasks in small on one of Keras's backends, in a process of its own.
+
+    python tests/backends.py train DATA_DIR FOLDER     ten steps a task → FOLDER/BACKEND/NAME.keras, NAME.npz
+    python tests/backends.py devices DATA_DIR FOLDER   the same on all devices that JAX has → NAME.devices.npz
+    python tests/backends.py answer FOLDER OF ...      answers by models that others saved → NAME.BACKEND.npz
+
+KERAS_BACKEND says which. `test_backends.py` runs them and compares what they wrote.
+"""
+
+import sys
+from pathlib import Path
+
+import mmkeras
+import mmkeras.start
+
+# isort: split
+import keras
+import numpy as np
+
+STEPS = 10
+# No dropout, whose draws differ between backends and whose sharing differs between devices.
+QUIET = {"dropout": 0.0, "word_dropout": 0.0}
+CAPTIONING = {"units": 16, "embedding_dim": 8} | QUIET
+SPEECH = {"units": 16, "embedding_dim": 8, "bands": 16, "encoder_layers": 1, "spec_augment": False} | QUIET
+PAINTING = {"image_size": 16, "units": 16, "embedding_dim": 8, "channels": 16}
+# name → task, of data, of build
+MODELS = {
+    "captioning": ("captioning", {}, CAPTIONING),
+    "attention": ("speech_to_text", {"augment": False}, SPEECH),
+    "ctc": ("speech_to_text", {"augment": False}, SPEECH | {"head": "ctc"}),
+    "text_to_image": ("text_to_image", {"image_size": 16}, PAINTING),
+    "adversarial": (
+        "text_to_image",
+        {"image_size": 16},
+        PAINTING | {"adversarial": True, "condition_dim": 4, "noise_dim": 6},
+    ),
+}
+
+
+class Losses(keras.callbacks.Callback):
+    """The running loss after each step."""
+
+    def on_train_begin(self, logs=None):
+        self.found = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.found.append(float(logs["loss"]))
+
+
+def fit(name, data_dir):
+    """A model after ten steps, and what `fit` told: arrays by name."""
+    keras.utils.set_random_seed(0)
+    task, of_data, sizes = MODELS[name]
+    package = getattr(mmkeras, task)
+    data = package.data("toy", batch_size=8, data_dir=data_dir, **of_data)
+    model = package.build("toy", vocabulary=data.vocabulary, decay_steps=None, **sizes)
+    losses = Losses()
+    history = model.fit(
+        data.train.repeat().take(STEPS), validation_data=data.validation, callbacks=[losses], verbose=0
+    ).history
+    return model, {"losses": losses.found} | history
+
+
+def answers(model):
+    """What a model makes of inputs that are always the same: its raw output, and decoded."""
+    random = np.random.default_rng(1)
+    tokens = random.integers(4, 20, (3, 6)).astype("int32")
+    answerer = mmkeras.saving.answerer(model)
+    if model.name == "captioning":
+        images = random.integers(0, 256, (3, 64, 64, 3), np.uint8)
+        found = {"output": model.predict_on_batch({"image": images, "tokens": tokens})}
+        for name, how in {"greedy": {}, "beam": {"beams": 3}, "sampled": {"temperature": 1.0}}.items():
+            found[name], found[f"{name} score"] = answerer.write(images, max_length=12, **how)
+    elif model.name == "speech_to_text":
+        sounds = [random.normal(size=n).astype("float32") / 10 for n in (16_000, 9_000, 12_000)]
+        inputs = answerer._inputs(sounds)
+        given = inputs | ({"tokens": tokens} if answerer.head == "attention" else {})
+        found = {"output": model.predict_on_batch(given)}
+        how = {"max_length": 12} if answerer.head == "attention" else {}
+        for name, beams in {"greedy": 1, "beam": 3}.items():
+            found[name], found[f"{name} score"] = answerer._read(inputs, beams=beams, **how)
+    else:
+        text = answerer.encoder.predict_on_batch(tokens)
+        noise = random.normal(size=(3, answerer.noise_dim)).astype("float32")
+        found = {"text": text}
+        output = answerer.decoder.predict_on_batch([text, noise] if answerer.noise_dim else text)
+        found["output"] = output[0] if answerer.noise_dim else output
+        found["picture"] = answerer("a small red star", seed=3)
+    return found
+
+
+def train(data_dir, folder):
+    folder = Path(folder) / keras.backend.backend()
+    folder.mkdir()
+    for name in MODELS:
+        model, told = fit(name, data_dir)
+        mmkeras.saving.answerer(model).save(folder / f"{name}.keras")
+        loaded = mmkeras.load(folder / f"{name}.keras").model
+        pairs = zip(model.get_weights(), loaded.get_weights(), strict=True)
+        same = all(np.array_equal(one, other) for one, other in pairs)
+        np.savez(folder / f"{name}.npz", same_weights=same, **told, **answers(model))
+
+
+def devices(data_dir, folder):
+    keras.distribution.set_distribution(keras.distribution.DataParallel())
+    folder = Path(folder) / keras.backend.backend()
+    for name in MODELS:
+        model, told = fit(name, data_dir)
+        spread = min(len(variable.value.devices()) for variable in model.weights)
+        np.savez(folder / f"{name}.devices.npz", spread=spread, **told)
+
+
+def answer(folder, *backends):
+    for backend in backends:
+        for name in MODELS:
+            path = Path(folder) / backend / f"{name}.keras"
+            found = answers(mmkeras.load(path).model)
+            np.savez(path.with_suffix(f".{keras.backend.backend()}.npz"), **found)
+
+
+if __name__ == "__main__":
+    {"train": train, "devices": devices, "answer": answer}[sys.argv[1]](*sys.argv[2:])
