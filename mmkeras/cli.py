@@ -40,7 +40,7 @@ def demo(
     task: Annotated[list[str] | None, typer.Option(help=f"{_NAMES}; all by default.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the toy world.")] = None,
 ) -> None:
-    """Train each task on the toy world and write a page of what it learned (three to six minutes a task)."""
+    """Train each task on the toy world and write a page of what it learned (two to ten minutes a task)."""
     with _clear_errors():
         import mmkeras
 
@@ -50,10 +50,13 @@ def demo(
         for name in tasks:
             typer.echo(f"{name}: training on the toy world")
             usual, file, _ = TASKS[name]
-            answerer, data = _train(name, "toy", "toy", language, epochs or usual)
-            answerer.save(output / file)
-            scores = _score(answerer, data)
-            sections.append(mmkeras.demo.SECTIONS[name](answerer, data, scores))
+            if name == "text_to_image":
+                section = _demo_of_painting(output, language, epochs or usual)
+            else:
+                answerer, data = _train(name, "toy", "toy", language, epochs or usual)
+                answerer.save(output / file)
+                section = mmkeras.demo.SECTIONS[name](answerer, data, _score(answerer, data))
+            sections.append(section)
             typer.echo("")
         path = mmkeras.demo.write(output, sections)
     given = "'a large blue star'" if tasks[0] == "text_to_image" else "FILE"
@@ -89,9 +92,15 @@ def train(
         int | None, typer.Option(min=0, help="Steps over which the learning rate rises.")
     ] = None,
     precision: Annotated[str, typer.Option(help="auto, float32, mixed_float16, mixed_bfloat16.")] = "auto",
+    workers: Annotated[
+        str | None, typer.Option(help="host:port,host:port: train on several machines, this command on each.")
+    ] = None,
+    index: Annotated[int | None, typer.Option(min=0, help="Which of the workers this one is, from 0.")] = None,
 ) -> None:
     """Train a task, score it on the test split, and save it. A run that was killed goes on with --resume."""
     with _clear_errors():
+        import mmkeras
+
         usual, file, own = TASKS[_known(task)]
         output = output or Path(file)
         if output.suffix != ".keras" or not output.parent.is_dir():
@@ -117,12 +126,22 @@ def train(
             "patience": patience,
             "warmup_steps": warmup_steps,
         }
+        strategy = _strategy(workers, index)
         answerer, data = _train(
-            task, source, preset, language, epochs or usual, batch_size, precision=precision, how=how, **options
+            task,
+            source,
+            preset,
+            language,
+            epochs or usual,
+            batch_size,
+            precision=precision,
+            strategy=strategy,
+            how=how,
+            **options,
         )
-        answerer.save(output)
-        typer.echo(f"Saved {output}")
-        _score(answerer, data)
+        if _saved(answerer, output, strategy):
+            typer.echo(f"Saved {output}")
+            _score(mmkeras.load(output) if strategy else answerer, data)
 
 
 @app.command()
@@ -176,6 +195,29 @@ def predict(
                     answerer.explain(given, **how).plot(explain / f"{name}.png")
 
 
+def _demo_of_painting(output, language, epochs):
+    """Both models, read by one judge: what the pixel loss averages, and what the adversarial one paints."""
+    import mmkeras
+
+    painters, scores, judge = {}, {}, None
+    for kind, adversarial in (("pixels alone", False), ("adversarial", True)):
+        typer.echo(f"{kind}:")
+        painter, data = _train("text_to_image", "toy", "toy", language, epochs, adversarial=adversarial)
+        painter.save(output / ("painter.keras" if adversarial else "painter_plain.keras"))
+        judge = judge or _judge(data)
+        found = _score(painter, data, judge=judge)
+        scores |= {f"{kind}, {split}": values for split, values in found.items()}
+        painters[kind] = painter
+    return mmkeras.demo.SECTIONS["text_to_image"](painters, data, scores)
+
+
+def _judge(data):
+    import mmkeras
+
+    typer.echo("judge: training on real pictures")
+    return mmkeras.text_to_image.train_judge(data)
+
+
 def _paints(answerer):
     return answerer.model.name == "text_to_image"
 
@@ -220,14 +262,51 @@ def _train(
         sizes = {name: value for name, value in overrides.items() if name not in ("weights", "adversarial")}
         sizes = mmkeras.layers.with_overrides(package.model.PRESETS, preset, sizes)
         options["image_size"] = sizes["image_size"]
-    data = package.data(source, language=language, **options)
+    with mmkeras.distribute.chief_first(strategy) if strategy else contextlib.nullcontext():
+        data = package.data(source, language=language, **options)
+    if strategy:
+        typer.echo(f"Batch size {mmkeras.distribute.describe_batch(data.batch_size, strategy)}")
     with strategy.scope() if strategy else contextlib.nullcontext():
         model = package.build(preset, vocabulary=data.vocabulary, **overrides)
     if task == "captioning":
         data.refuse_fallback(model)
         data = data.with_features(model)
-    mmkeras.training.train(model, data, epochs=epochs, made_with=made_with, **(how or {}))
+    with mmkeras.distribute.clear_failures() if strategy else contextlib.nullcontext():
+        mmkeras.training.train(model, data, epochs=epochs, made_with=made_with, **(how or {}))
     return mmkeras.saving.answerer(model), data
+
+
+def _strategy(workers, index):
+    """What TensorFlow trains on; None on Keras's other backends, and where there is but one device."""
+    import mmkeras
+
+    distribute = mmkeras.distribute  # before Keras, so that TensorFlow starts quietly
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        if workers is not None:
+            raise ValueError(
+                f"--workers needs Keras's TensorFlow backend. Received: KERAS_BACKEND={keras.backend.backend()}"
+            )
+        return None
+    import tensorflow as tf
+
+    strategy = distribute.strategy(workers=workers, index=index)
+    return strategy if strategy is not tf.distribute.get_strategy() else None
+
+
+def _saved(answerer, output, strategy):
+    """Whether this worker is the one that writes; all of them must take part in reading the weights."""
+    import tempfile
+
+    import mmkeras
+
+    if not strategy or mmkeras.distribute.is_chief(strategy):
+        answerer.save(output)
+        return True
+    with tempfile.TemporaryDirectory() as folder:
+        answerer.save(Path(folder) / output.name)
+    return False
 
 
 def _known(task):
@@ -244,9 +323,8 @@ def _package(answerer):
 
 def _score(answerer, data, **how):
     scores = {}
-    if _paints(answerer) and data.attributes:
-        typer.echo("judge: training on real pictures")
-        how["judge"] = _package(answerer).train_judge(data)
+    if _paints(answerer) and data.attributes and "judge" not in how:
+        how["judge"] = _judge(data)
     for split in ("test", "test_unseen"):
         if getattr(data, split) is not None:
             scores[split] = _package(answerer).evaluate(answerer, getattr(data, split), **how)
