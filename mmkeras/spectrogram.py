@@ -48,7 +48,7 @@ class LogMel(keras.layers.Layer):
     @property
     def longest_seconds(self) -> float:
         """Of the clips seen in training; 0: none yet."""
-        return float(ops.convert_to_numpy(ops.convert_to_tensor(self.longest)))
+        return self.longest.numpy().item()
 
     def call(self, audio, length, training=None):
         length = ops.cast(length, "int32")[:, None]  # (B, 1)

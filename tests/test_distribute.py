@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -371,3 +372,55 @@ def test_when_one_worker_is_killed_the_others_say_so_and_end(pictures, tmp_path)
     for number in (0, 2):
         said = (tmp_path / str(number) / "log").read_text().splitlines()[-1]
         assert "WorkerLostError: Another worker of the cluster is lost, so this one stops" in said
+
+
+# --- the command on several machines ---
+
+
+def train_together(folder, output, *options):
+    """`mmkeras train` as two workers, in processes of their own."""
+    addresses = ",".join(free_addresses(2))
+    command = Path(sysconfig.get_path("scripts")) / "mmkeras"
+    given = ("--source", folder, "--batch-size", 4, "--epochs", 12, "--output", output, "--workers", addresses)
+    return [
+        subprocess.Popen(
+            list(map(str, [command, "train", "captioning", *given, "--index", index, *options])),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_started_again_and_nothing_is_lost(photos, tmp_path):
+    whole, broken = tmp_path / "whole.keras", tmp_path / "broken.keras"
+    for process in train_together(photos, whole):
+        said, error = process.communicate(timeout=300)
+        assert process.returncode == 0, error
+        assert "MultiWorkerMirroredStrategy" in said and "4 a step, 2 on each of 2 replicas" in said
+
+    workers = train_together(photos, broken)
+    try:
+        checkpoint, patience = tmp_path / "broken.run" / "last.keras", time.monotonic() + 300
+        while not checkpoint.is_file() and time.monotonic() < patience:
+            time.sleep(0.05)
+        workers[1].kill()
+        _, error = workers[0].communicate(timeout=120)
+        assert workers[0].returncode != 0 and not broken.is_file()
+        assert "Another worker of the cluster is lost" in error and "Traceback" not in error
+    finally:
+        for process in workers:
+            process.kill()
+    epochs = [
+        len((tmp_path / f"{name}.run" / "history.csv").read_text().splitlines()) - 1
+        for name in ("whole", "broken")
+    ]
+    assert epochs[0] == 12 and 1 <= epochs[1] < 12  # it was broken off in the middle
+
+    for process in train_together(photos, broken, "--resume"):
+        _, error = process.communicate(timeout=300)
+        assert process.returncode == 0, error
+    for one, other in zip(*[mmkeras.load(p).model.get_weights() for p in (whole, broken)], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)

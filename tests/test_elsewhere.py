@@ -1,5 +1,7 @@
 """Pipelines for other machines: static shapes for a TPU, and tf.data service, here over loopback."""
 
+import subprocess
+import sys
 from itertools import islice
 
 import numpy as np
@@ -67,15 +69,23 @@ def test_validation_smaller_than_a_batch_is_one_batch(toy, photos):
 # --- tf.data service ---
 
 
+SERVICE = """
+import mmkeras.start, tensorflow as tf
+servers = tf.data.experimental.service
+dispatcher = servers.DispatchServer()
+address = dispatcher.target.split("://")[1]
+workers = [servers.WorkerServer(servers.WorkerConfig(dispatcher_address=address)) for _ in range(2)]
+print(dispatcher.target, flush=True)
+dispatcher.join()
+"""
+
+
 @pytest.fixture(scope="module")
 def service():
-    servers = tf.data.experimental.service
-    dispatcher = servers.DispatchServer()
-    address = dispatcher.target.split("://")[1]
-    workers = [servers.WorkerServer(servers.WorkerConfig(dispatcher_address=address)) for _ in range(2)]
-    yield dispatcher.target
-    del workers
-    del dispatcher
+    """The address of a dispatcher with two workers, in a process of their own."""
+    with subprocess.Popen([sys.executable, "-c", SERVICE], stdout=subprocess.PIPE, text=True) as process:
+        yield process.stdout.readline().strip()
+        process.kill()
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -67,7 +67,7 @@ def test_what_fits_into_memory_is_read_once():
         )
 
     split = Split(examples, lambda: iter(()), 6, {}, megabytes=1)
-    batches = pictures.paired(split, training=True, batch_size=2, seed=0)
+    batches = pictures.paired(split, lambda batch: batch, training=True, batch_size=2, seed=0)
     epoch = batches(None)
     seen = [sorted(number for batch in epoch for number in batch["image"].numpy()) for _ in range(3)]
     assert seen == [list(range(6))] * 3
@@ -79,7 +79,7 @@ def test_the_number_of_steps_is_known():
     def one_epoch(number):
         return tf.data.Dataset.from_tensors(number).repeat(3)
 
-    assert sources.epochs(one_epoch, 3, seed=0).cardinality() == 3
-    endless = sources.epochs(one_epoch, 3, seed=0, start=0)
+    assert sources.epochs(one_epoch, lambda number: number, 3, seed=0).cardinality() == 3
+    endless = sources.epochs(one_epoch, lambda number: number, 3, seed=0, start=0)
     assert endless.cardinality() == tf.data.INFINITE_CARDINALITY
     assert len({int(number) for number in endless.take(9)}) == 3
