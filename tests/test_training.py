@@ -378,13 +378,32 @@ def test_a_disk_without_room_is_told_before_training(painting, tmp_path):
 
 # --- killed ---
 
+EPOCHS = 40
 
-def _train_to_the_end(run, data_dir, resume):
-    """In a process of its own."""
+
+class Lingers(keras.callbacks.Callback):
+    """Tells when one epoch is done, and waits before the last one: it is killed before its end."""
+
+    def __init__(self, begun):
+        super().__init__()
+        self.begun, self.first = begun, None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.first is None:
+            self.first = epoch
+        else:
+            self.begun.set()
+        if epoch == EPOCHS - 1:
+            time.sleep(600)
+
+
+def _train_to_the_end(run, data_dir, resume, begun=None):
+    """In a process of its own; with `begun` it has to be killed."""
     small_world()
     data = pictures(data_dir)
     model = tiny("text_to_image", data, image_size=16)
-    training.train(model, data, epochs=12, run=run, resume=resume, verbose=0)
+    callbacks = [Lingers(begun)] if begun else []
+    training.train(model, data, epochs=EPOCHS, run=run, resume=resume, callbacks=callbacks, verbose=0)
     saving.save(model, run / "end.keras")
 
 
@@ -393,35 +412,39 @@ def test_killed_ten_times_it_ends_as_an_undisturbed_run(tmp_path):
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["mmkeras.text_to_image", "mmkeras.training", "tensorflow_datasets"])
 
-    def begin(run, resume):
-        child = processes.Process(target=_train_to_the_end, args=(run, tmp_path / "data", resume))
+    def begin(run, resume, begun=None):
+        child = processes.Process(target=_train_to_the_end, args=(run, tmp_path / "data", resume, begun))
         child.start()
         return child
 
-    started = time.monotonic()
-    first = begin(tmp_path / "undisturbed", False)
-    first.join()
-    assert first.exitcode == 0
-    longest = time.monotonic() - started
+    def to_its_end(run, resume):
+        child = begin(run, resume)
+        child.join()
+        assert child.exitcode == 0
+        end = keras.saving.load_model(run / "end.keras")  # without the seeds; those are in the state
+        return [*end.get_weights(), *(variable.numpy() for variable in end.optimizer.variables)], _read_state(
+            run / "last.keras"
+        )
 
-    run, draws, epochs = tmp_path / "killed", random.Random(0), []
+    expected, end = to_its_end(tmp_path / "undisturbed", False)
+    run, draws, epochs, cut = tmp_path / "killed", random.Random(0), [], 0
     for number in range(10):
-        child = begin(run, resume=number > 0)
+        child = begin(run, number > 0, begun := processes.Event())
+        assert begun.wait(120)
         if number % 3 == 2:  # while a checkpoint is being written
-            while child.is_alive() and not list(run.glob(".saving-*/*.keras")):
+            until = time.monotonic() + 60
+            while not list(run.glob(".saving-*/*.keras")) and time.monotonic() < until:
                 time.sleep(0.0005)
         else:
-            child.join(draws.uniform(0.2, 0.9) * longest)
-        assert child.is_alive(), f"kill {number} came too late"
+            child.join(draws.uniform(0, 0.6))
+        assert child.is_alive()
         os.kill(child.pid, signal.SIGKILL)
         child.join()
+        cut += bool(list(run.glob(".saving-*/*.keras")))
         epochs.append(_read_state(run / "last.keras").epoch if (run / "last.keras").exists() else 0)
-    print(f"whole epochs after each kill: {epochs}")
-    assert epochs == sorted(epochs)
-    last = begin(run, resume=True)
-    last.join()
-    assert last.exitcode == 0
-    end, expected = (
-        keras.saving.load_model(folder / "end.keras") for folder in (run, tmp_path / "undisturbed")
-    )
-    assert all(map(np.array_equal, weights(end), weights(expected)))
+    print(f"whole epochs after each kill: {epochs}; {cut} times a checkpoint was cut short")
+    assert epochs == sorted(epochs) and 0 < epochs[-1] < EPOCHS and cut
+    found, state = to_its_end(run, True)
+    assert state == end and state.epoch == EPOCHS and state.seeds
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
