@@ -18,6 +18,7 @@ same weights, numbers and answers, and all workers must call them; an answering 
 import contextlib
 import os
 import re
+import traceback
 from collections.abc import Sequence
 
 from mmkeras import start  # noqa: F401 (first: it keeps TensorFlow's start-up notes off the terminal)
@@ -29,6 +30,15 @@ import tensorflow as tf
 from mmkeras import cluster, keras_repairs
 
 KINDS = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
+
+
+# what TensorFlow raises where another worker is gone
+LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
 
 
 class WorkerLostError(ConnectionError):
@@ -113,7 +123,11 @@ def describe_batch(batch_size: int, strategy: tf.distribute.Strategy) -> str:
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this worker is the first, which writes what all of them would: models, logs."""
-    return getattr(strategy, "place", 0) == 0
+    resolver = strategy.cluster_resolver
+    if not resolver or not resolver.task_type:
+        return True
+    is_first = resolver.task_type == "worker" and resolver.task_id == 0
+    return resolver.task_type == "chief" or (is_first and "chief" not in resolver.cluster_spec().jobs)
 
 
 @contextlib.contextmanager
@@ -125,15 +139,11 @@ def clear_failures():
     Raises:
         WorkerLostError: for the errors that TensorFlow then has.
     """
-    lost = (
-        tf.errors.UnavailableError,
-        tf.errors.AbortedError,
-        tf.errors.CancelledError,
-        tf.errors.DeadlineExceededError,
-    )
     try:
         yield
-    except lost as error:
+    except LOST as error:
+        # the pool of threads that an all-reduce left behind would complain while the interpreter ends
+        traceback.clear_frames(error.__traceback__)
         said = re.search(r"aborted by: (.*)", str(error)) or re.search(r"(.*)", str(error))
         raise WorkerLostError(
             f"Another worker of the cluster is lost, so this one stops. Start all of them anew and go on from "
@@ -237,6 +247,5 @@ def _multi_worker(workers, index, port):
         )
     cluster.check_port(addresses[place])
     chosen = _MultiWorkerMirroredStrategy()
-    chosen.place = place
     where = f"{addresses[place]}, worker {place} of {len(addresses)} (MultiWorkerMirroredStrategy)"
     return chosen, where

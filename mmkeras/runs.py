@@ -24,7 +24,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from mmkeras import plots, saving
+from mmkeras import distribute, plots, saving
 
 # Drawing the curves takes as long as a short epoch of the toy world, so they are not drawn more often than
 # this, and once more at the end.
@@ -123,6 +123,8 @@ class Run:
                 saving.save(model, self.best)
             saving.save(model, self.last, {_STATE: json.dumps(dataclasses.asdict(state))})
             self._report(state)
+        except distribute.LOST:
+            raise
         except (OSError, tf.errors.OpError) as error:
             whole = _read_state(self.last).epoch if self.last.is_file() else 0
             left = f"Its checkpoint after epoch {whole} is whole" if whole else "There is no checkpoint yet"

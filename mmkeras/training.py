@@ -19,7 +19,7 @@ from mmkeras import start  # noqa: F401 (first: it keeps TensorFlow's start-up n
 # isort: split
 import keras
 
-from mmkeras import cache
+from mmkeras import cache, distribute
 from mmkeras.runs import Run, State
 
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
@@ -110,7 +110,9 @@ def train(
     schedule(model.optimizer, epochs * steps, warmup_steps)
     strategy = getattr(model, "distribute_strategy", None)
     with strategy.scope() if strategy else contextlib.nullcontext():
-        kept = run and Run(run, _facts(model, data, steps, made_with or {}), _is_chief(strategy))
+        kept = run and Run(
+            run, _facts(model, data, steps, made_with or {}), strategy is None or distribute.is_chief(strategy)
+        )
         state = kept.begin(model, resume) if kept else State()
     recording = _Recording(kept, state, patience, seed)
     try:
@@ -196,15 +198,6 @@ def _facts(model, data, steps, made_with):
         "model": f"{model.count_params()} parameters ({cache.digest(shapes)})",
         **{f"optimizer's {name}": json.loads(json.dumps(v)) for name, v in config.items() if name != "name"},
     }
-
-
-def _is_chief(strategy):
-    resolver = getattr(strategy, "cluster_resolver", None)
-    if not resolver or not resolver.task_type:
-        return True
-    return resolver.task_type == "chief" or (
-        resolver.task_type == "worker" and resolver.task_id == 0 and "chief" not in resolver.cluster_spec().jobs
-    )
 
 
 def _of_this_hardware():

@@ -181,9 +181,14 @@ def _matching(seen, said, same):
     has it (Zhang et al. 2021, arXiv:2101.04702). A single wrong text a picture would hardly ever differ in the
     shape alone."""
     own = ops.eye(ops.shape(same)[0])
-    cosines = ops.matmul(ops.normalize(seen, axis=-1), ops.transpose(ops.normalize(said, axis=-1)))
+    cosines = ops.matmul(_unit(seen), ops.transpose(_unit(said)))
     chances = ops.log_softmax(10 * cosines - 1e9 * (same - own))
     return -ops.mean(ops.sum(chances * own, axis=-1))
+
+
+def _unit(x):
+    """Of length 1; a vector of zeros has a gradient, too, which `ops.normalize` does not give it on JAX."""
+    return x * ops.rsqrt(ops.sum(ops.square(x), axis=-1, keepdims=True) + 1e-8)
 
 
 def _naming(words, bag):
