@@ -104,7 +104,7 @@ def train(data_dir, folder):
 def devices(data_dir, folder):
     keras.distribution.set_distribution(keras.distribution.DataParallel())
     folder = Path(folder) / keras.backend.backend()
-    for name in MODELS:
+    for name in list(MODELS)[:-1]:  # the adversarial one takes minutes to compile
         model, told = fit(name, data_dir)
         spread = min(len(variable.value.devices()) for variable in model.weights)
         np.savez(folder / f"{name}.devices.npz", spread=spread, **told)
