@@ -21,7 +21,7 @@ BACKENDS = ("tensorflow", "jax", "torch")
 TASKS = ("captioning", "attention", "ctc", "text_to_image", "adversarial")
 # who answers with a model that whom saved
 ACROSS = [("tensorflow", "jax"), ("tensorflow", "torch"), ("jax", "tensorflow"), ("torch", "tensorflow")]
-# JAX sees two CPUs. Compiling takes most of the time, and at optimization level 0 it is wrong: NaN as gradients.
+# JAX sees two CPUs. Compiling takes most of the time, but at optimization level 0 its gradients are NaN.
 XLA = "--xla_force_host_platform_device_count=2 --xla_llvm_disable_expensive_passes=true"
 
 
