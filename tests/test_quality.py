@@ -105,7 +105,7 @@ def test_the_demo_learns_to_paint(datasets, tmp_path):
     """The document's model, whose shapes blur, and the adversarial one; a judge reads what they painted."""
     folder = tmp_path / "demo"
     scores = run_mmkeras(datasets, "demo", "--task", "text_to_image", "--output", folder)
-    assert min(scores["judge_on_real"]) >= 0.99
+    assert scores["judge_on_real"][0] >= 0.99 and scores["judge_on_real"][1] >= 0.95
     check_the_documents_model(scores)
     (blurred, blurred_unseen), (test, unseen) = scores["sharpness"][:2], scores["sharpness"][2:]
     assert 0.8 <= test <= 1.2 and 0.8 <= unseen <= 1.2 and max(blurred, blurred_unseen) < 0.5
