@@ -16,25 +16,9 @@ import mmkeras.start
 # isort: split
 import keras
 import numpy as np
+from tiny import BATCH_SIZE, MODELS
 
 STEPS = 10
-# No dropout, whose draws differ between backends and whose sharing differs between devices.
-QUIET = {"dropout": 0.0, "word_dropout": 0.0}
-CAPTIONING = {"units": 16, "embedding_dim": 8} | QUIET
-SPEECH = {"units": 16, "embedding_dim": 8, "bands": 16, "encoder_layers": 1, "spec_augment": False} | QUIET
-PAINTING = {"image_size": 16, "units": 16, "embedding_dim": 8, "channels": 16}
-# name → task, of data, of build
-MODELS = {
-    "captioning": ("captioning", {}, CAPTIONING),
-    "attention": ("speech_to_text", {"augment": False}, SPEECH),
-    "ctc": ("speech_to_text", {"augment": False}, SPEECH | {"head": "ctc"}),
-    "text_to_image": ("text_to_image", {"image_size": 16}, PAINTING),
-    "adversarial": (
-        "text_to_image",
-        {"image_size": 16},
-        PAINTING | {"adversarial": True, "condition_dim": 4, "noise_dim": 6},
-    ),
-}
 
 
 def names(backend=None):
@@ -58,7 +42,7 @@ def fit(name, data_dir):
     keras.utils.set_random_seed(0)
     task, of_data, sizes = MODELS[name]
     package = getattr(mmkeras, task)
-    data = package.data("toy", batch_size=8, data_dir=data_dir, **of_data)
+    data = package.data("toy", batch_size=BATCH_SIZE, data_dir=data_dir, **of_data)
     model = package.build("toy", vocabulary=data.vocabulary, decay_steps=None, **sizes)
     losses = Losses()
     history = model.fit(

@@ -49,6 +49,8 @@ def worked(tmp_path_factory):
     with ThreadPoolExecutor(2) as pool:  # JAX first, which takes the longest
         trainings = [pool.submit(run, backend, "train", data, folder) for backend in ("jax", *BACKENDS[::2])]
         trainings.append(pool.submit(run, "jax", "devices", data, folder))
+        (folder / "again").mkdir()
+        trainings.append(pool.submit(run, "tensorflow", "train", data, folder / "again"))
         said = [training.result() for training in trainings]
         answers = [
             pool.submit(run, by, "answer", folder, *[of for of, reader in ACROSS if reader == by])
@@ -69,6 +71,13 @@ def test_every_backend_learns_every_task(task, backend, worked):
 @pytest.mark.parametrize(("task", "backend"), sorted(DONE))
 def test_a_file_holds_all_weights(task, backend, worked):
     assert np.load(worked[0] / backend / f"{task}.npz")["same_weights"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_same_seed_gives_the_same_losses_to_the_last_digit(task, worked):
+    one, other = (np.load(folder / "tensorflow" / f"{task}.npz") for folder in (worked[0], worked[0] / "again"))
+    for name in one.files:
+        np.testing.assert_array_equal(one[name], other[name], name)
 
 
 @pytest.mark.parametrize(
@@ -99,4 +108,4 @@ def test_two_devices_learn_as_one_does_on_jax(task, worked):
 
 
 def test_no_backend_says_anything(worked):
-    assert worked[1] == [""] * 7
+    assert worked[1] == [""] * 8

@@ -20,7 +20,7 @@ from mmkeras import cluster, distribute, keras_repairs, layers
 from mmkeras.toy import builders
 
 SCRIPT = Path(__file__).parent / "workers.py"
-TASKS = "captioning,speech_to_text,text_to_image"
+TASKS = "captioning,attention,text_to_image"
 
 
 # --- which strategy ---

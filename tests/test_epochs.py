@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from mmkeras import sources
 from mmkeras.sources import Split, pictures
+from mmkeras.vocabulary import Vocabulary
 
 TASKS = ("captioning", "speech_to_text", "text_to_image")
 
@@ -67,7 +68,9 @@ def test_what_fits_into_memory_is_read_once():
         )
 
     split = Split(examples, lambda: iter(()), 6, {}, megabytes=1)
-    batches = pictures.paired(split, lambda batch: batch, training=True, batch_size=2, seed=0)
+    vocabulary = Vocabulary(("a", "b"))
+    how = {"vocabulary": vocabulary, "max_length": 3, "training": True, "batch_size": 2, "seed": 0}
+    batches = pictures.paired(split, lambda batch: batch, **how)
     epoch = batches(None)
     seen = [sorted(number for batch in epoch for number in batch["image"].numpy()) for _ in range(3)]
     assert seen == [list(range(6))] * 3

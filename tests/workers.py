@@ -22,21 +22,10 @@ from mmkeras import distribute
 import keras
 import numpy as np
 import tensorflow as tf
+import tiny
 
-BATCH_SIZE = 8
-# Without dropout and its kin, since each replica draws masks of its own.
-QUIET = {"dropout": 0.0, "word_dropout": 0.0}
-CAPTIONING = {"units": 8, "embedding_dim": 8} | QUIET
-SPEECH = {"units": 16, "embedding_dim": 8, "bands": 16, "encoder_layers": 1, "spec_augment": False} | QUIET
-PAINTING = {"image_size": 16, "units": 8, "embedding_dim": 8, "channels": 16}
-# name → task, of data, of build
-TRAININGS = {
-    "captioning": ("captioning", {}, CAPTIONING),
-    "speech_to_text": ("speech_to_text", {"augment": False}, SPEECH),
-    "ctc": ("speech_to_text", {"augment": False}, SPEECH | {"head": "ctc"}),
-    "text_to_image": ("text_to_image", {"image_size": 16}, PAINTING),
-    "adam": ("text_to_image", {"image_size": 16}, PAINTING),  # as it is compiled
-}
+# with Adam, as it is compiled, beside the plain descent below
+TRAININGS = tiny.MODELS | {"adam": tiny.MODELS["text_to_image"]}
 
 
 def plain_descent():
@@ -64,7 +53,7 @@ def train(name, data_dir, strategy, epochs, die_after):
     task, of_data, sizes = TRAININGS[name]
     package = getattr(mmkeras, task)
     with distribute.chief_first(strategy):
-        data = package.data("toy", batch_size=BATCH_SIZE, data_dir=data_dir, **of_data)
+        data = package.data("toy", batch_size=tiny.BATCH_SIZE, data_dir=data_dir, **of_data)
     with strategy.scope():
         model = package.build("toy", vocabulary=data.vocabulary, **sizes)
         if name != "adam":
@@ -108,7 +97,7 @@ def main():
     strategy = distribute.strategy(
         options.kind, workers=options.workers, index=options.index, port=options.port
     )
-    print(distribute.describe_batch(BATCH_SIZE, strategy))
+    print(distribute.describe_batch(tiny.BATCH_SIZE, strategy))
     with distribute.clear_failures():
         for name in options.trainings.split(","):
             found = train(name, options.data_dir, strategy, options.epochs, options.die_after)

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from mmkeras import cache, sources
 from mmkeras.sources import Split, pictures
-from mmkeras.vocabulary import PAD, Vocabulary
+from mmkeras.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -173,38 +173,26 @@ def data(
 # --- from examples to batches ---
 
 
-def _assemble(splits, **options):
-    def batches(name):
-        if name not in splits:
-            return None
-        if name.startswith("test"):
-            dataset = splits[name].examples()
-            dataset = dataset.map(lambda example: {k: example[k] for k in ("image", "captions")})
-            return dataset.padded_batch(options["batch_size"]).prefetch(tf.data.AUTOTUNE)
-        return _for_fit(splits[name], training=False, **options)(None)
+def _assemble(splits, *, source, image_size, **options):
+    def finished(batch):
+        tokens = batch["tokens"]
+        return {"image": batch["image"], "tokens": tokens[:, :-1]}, tokens[:, 1:]
 
-    training = _for_fit(splits["train"], training=True, **options)
+    def for_fit(name):
+        return pictures.paired(splits[name], finished, training=name == "train", **options)
+
+    def for_evaluate(split):
+        dataset = split.examples().map(lambda example: {k: example[k] for k in ("image", "captions")})
+        return dataset.padded_batch(options["batch_size"]).prefetch(tf.data.AUTOTUNE)
+
     return TaskData(
-        train=training(None),
-        **{name: batches(name) for name in ("validation", "test", "test_unseen")},
-        vocabulary=options["vocabulary"],
-        source=options["source"],
-        image_size=options["image_size"],
-        max_length=options["max_length"],
-        batch_size=options["batch_size"],
+        **sources.assemble(splits, for_fit, for_evaluate),
+        source=source,
+        image_size=image_size,
+        **{name: options[name] for name in ("vocabulary", "max_length", "batch_size")},
         _splits=splits,
-        _training=training,
-        _options=options,
+        _options=options | {"source": source, "image_size": image_size},
     )
-
-
-def _for_fit(split, *, vocabulary, max_length, image_size, source, **options):
-    def tokenize(batch):
-        ids = vocabulary.encode_tensor(batch["caption"])
-        ids = ids.to_tensor(PAD, shape=(batch["caption"].shape[0], max_length))  # (B, T)
-        return {"image": batch["image"], "tokens": ids[:, :-1]}, ids[:, 1:]
-
-    return pictures.paired(split, tokenize, **options)
 
 
 def _features(split, title, grid, weights):

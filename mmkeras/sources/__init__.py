@@ -105,6 +105,23 @@ def _from_service(dataset, service):
     )
 
 
+def assemble(splits: Mapping[str, Split], for_fit: Callable, for_evaluate: Callable) -> dict:
+    """The datasets of a task, by the fields of its `TaskData`; a split that the source lacks is None.
+
+    Args:
+        splits: of the source, by name.
+        for_fit: from a split's name to a function of `start`, see `epochs`.
+        for_evaluate: from a split to its batches.
+    """
+    training = for_fit("train")
+    return {
+        "train": training(None),
+        "validation": for_fit("validation")(None) if "validation" in splits else None,
+        **{name: for_evaluate(splits[name]) if name in splits else None for name in ("test", "test_unseen")},
+        "_training": training,
+    }
+
+
 def check_service(service: str | None) -> None:
     """Raises where that is no address of a tf.data service, ValueError, or nobody answers there, OSError."""
     if service is None:

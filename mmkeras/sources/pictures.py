@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from mmkeras import cache, images, sources, tables
 from mmkeras.sources import Split
-from mmkeras.vocabulary import Vocabulary
+from mmkeras.vocabulary import PAD, Vocabulary
 
 # A training set this small is kept decoded in memory; a larger one is read again each epoch, and
 # shuffled within a buffer of this size.
@@ -73,13 +73,16 @@ def paired(
     split: Split,
     finished: Callable,
     *,
+    vocabulary: Vocabulary,
+    max_length: int,
     training: bool,
     batch_size: int,
     seed: int,
     static_shapes: bool = False,
     service: str | None = None,
 ) -> Callable[[int | None], tf.data.Dataset]:
-    """Each picture once, with one of its captions: `finished` batches of {"image", "caption"}.
+    """Each picture once, with one of its captions: `finished` batches of {"image", "tokens"}, tokens
+    (B, max_length) int32.
 
     In training the order and the caption are others each epoch, and where there are enough pictures all
     batches are full, so that a graph is compiled for one shape. Otherwise they are always the same.
@@ -111,11 +114,16 @@ def paired(
         draws = tf.data.Dataset.random(seed=number)
         return tf.data.Dataset.zip(dataset, draws).map(pair).batch(batch_size, drop_remainder=whole)
 
+    def tokenized(batch):
+        ids = vocabulary.encode_tensor(batch["caption"])
+        tokens = ids.to_tensor(PAD, shape=(batch["caption"].shape[0], max_length))
+        return finished({"image": batch["image"], "tokens": tokens})
+
     def batches(start):
         if training:
             steps = max(split.count // batch_size, 1)
-            return sources.epochs(one_epoch, finished, steps, seed, start=start, service=service)
-        dataset = one_epoch(seed).map(finished, num_parallel_calls=tf.data.AUTOTUNE)
+            return sources.epochs(one_epoch, tokenized, steps, seed, start=start, service=service)
+        dataset = one_epoch(seed).map(tokenized, num_parallel_calls=tf.data.AUTOTUNE)
         return dataset.prefetch(tf.data.AUTOTUNE)
 
     return batches

@@ -163,22 +163,12 @@ def data(
             **common,
         )
 
-    def batches(name):
-        if name not in splits:
-            return None
-        if name.startswith("test"):
-            return _for_evaluate(splits[name], **common)
-        return for_fit(name)(None)
-
-    training = for_fit("train")
     return TaskData(
-        train=training(None),
-        **{name: batches(name) for name in ("validation", "test", "test_unseen")},
+        **sources.assemble(splits, for_fit, lambda split: _for_evaluate(split, **common)),
         vocabulary=vocabulary,
         source=str(source),
         sample_rate_hz=sample_rate_hz,
         batch_size=batch_size,
-        _training=training,
     )
 
 

@@ -17,7 +17,7 @@ import tensorflow as tf
 from mmkeras import cache, sources
 from mmkeras.sources import Split, pictures
 from mmkeras.text_to_image.model import check_image_size
-from mmkeras.vocabulary import PAD, Vocabulary
+from mmkeras.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -139,14 +139,18 @@ def data(
         max_length=max_length,
     )
 
+    def finished(batch):
+        return {"tokens": batch["tokens"]}, tf.cast(batch["image"], tf.float32) / 255
+
     def for_fit(name):
         split = splits[name]
         if split.megabytes > pictures.IN_MEMORY_MB:
             split = _scaled_once(split, f"{source} {name}", image_size)
-        return _for_fit(
+        return pictures.paired(
             split,
-            vocabulary,
-            max_length,
+            finished,
+            vocabulary=vocabulary,
+            max_length=max_length,
             training=name == "train",
             batch_size=batch_size,
             seed=seed,
@@ -154,17 +158,11 @@ def data(
             service=service,
         )
 
-    def batches(name):
-        if name not in splits:
-            return None
-        if name.startswith("test"):
-            return splits[name].examples().padded_batch(batch_size).prefetch(tf.data.AUTOTUNE)
-        return for_fit(name)(None)
+    def for_evaluate(split):
+        return split.examples().padded_batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
-    training = for_fit("train")
     return TaskData(
-        train=training(None),
-        **{name: batches(name) for name in ("validation", "test", "test_unseen")},
+        **sources.assemble(splits, for_fit, for_evaluate),
         vocabulary=vocabulary,
         attributes=splits["train"].attributes,
         source=str(source),
@@ -172,17 +170,7 @@ def data(
         max_length=max_length,
         batch_size=batch_size,
         _splits=splits,
-        _training=training,
     )
-
-
-def _for_fit(split, vocabulary, max_length, **options):
-    def finished(batch):
-        ids = vocabulary.encode_tensor(batch["caption"])
-        ids = ids.to_tensor(PAD, shape=(batch["caption"].shape[0], max_length))  # (B, T)
-        return {"tokens": ids}, tf.cast(batch["image"], tf.float32) / 255
-
-    return pictures.paired(split, finished, **options)
 
 
 def _scaled_once(split, title, size):
