@@ -1,9 +1,12 @@
 """The command line and the package as a user meets them: in processes of their own."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
 import sysconfig
+import time
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +118,30 @@ def test_bad_input_ends_in_one_line(trained, tmp_path):
         assert done.returncode == 2
         assert done.stderr.startswith("Error: ") and named in done.stderr
         assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+
+
+def test_ctrl_c_says_how_to_go_on(trained, tmp_path):
+    folder, _, _ = trained
+    model = tmp_path / "stopped.keras"
+    command = [MMKERAS, "train", "captioning", "--source", folder, "--epochs", 10_000, "--output", model]
+    process = subprocess.Popen(
+        list(map(str, command)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # what runs in the background may be deaf to it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        while not (tmp_path / "stopped.run" / "last.keras").is_file() and process.poll() is None:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and "Traceback" not in error
+    assert re.search(r"Stopped in epoch \d+ of 10000\. .*--resume.* goes on", error)
+    assert not model.is_file()
 
 
 def test_speech_to_text_from_a_folder_of_clips(tmp_path):
