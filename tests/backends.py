@@ -21,9 +21,8 @@ from tiny import BATCH_SIZE, MODELS
 STEPS = 10
 
 
-def names(backend=None):
-    """What a backend does here; on JAX compiling the adversarial model takes minutes."""
-    backend = backend or keras.backend.backend()
+def names(backend):
+    """What a backend learns here; on JAX compiling the adversarial model's training takes minutes."""
     return [name for name in MODELS if (backend, name) != ("jax", "adversarial")]
 
 
@@ -85,7 +84,7 @@ def answers(model):
 def train(data_dir, folder):
     folder = Path(folder) / keras.backend.backend()
     folder.mkdir()
-    for name in names():
+    for name in names(keras.backend.backend()):
         model, told = fit(name, data_dir)
         mmkeras.saving.answerer(model).save(folder / f"{name}.keras")
         loaded = mmkeras.load(folder / f"{name}.keras").model
@@ -97,7 +96,7 @@ def train(data_dir, folder):
 def devices(data_dir, folder):
     keras.distribution.set_distribution(keras.distribution.DataParallel())
     folder = Path(folder) / keras.backend.backend()
-    for name in names():
+    for name in names(keras.backend.backend()):
         model, told = fit(name, data_dir)
         spread = min(len(variable.value.devices()) for variable in model.weights)
         np.savez(folder / f"{name}.devices.npz", spread=spread, **told)
@@ -105,7 +104,7 @@ def devices(data_dir, folder):
 
 def answer(folder, *backends):
     for backend in backends:
-        for name in set(names(backend)) & set(names()):
+        for name in names(backend):
             path = Path(folder) / backend / f"{name}.keras"
             found = answers(mmkeras.load(path).model)
             np.savez(path.with_suffix(f".{keras.backend.backend()}.npz"), **found)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.backends
 
 BACKENDS = ("tensorflow", "jax", "torch")
 TASKS = ("captioning", "attention", "ctc", "text_to_image", "adversarial")
-# On JAX compiling the adversarial model takes minutes, see backends.py.
+# On JAX compiling the adversarial model takes minutes, so there it only answers, see backends.py.
 DONE = {(task, backend) for task in TASKS for backend in BACKENDS} - {("adversarial", "jax")}
 # who answers with a model that whom saved
 ACROSS = [("tensorflow", "jax"), ("tensorflow", "torch"), ("jax", "tensorflow"), ("torch", "tensorflow")]
@@ -82,7 +82,7 @@ def test_the_same_seed_gives_the_same_losses_to_the_last_digit(task, worked):
 
 @pytest.mark.parametrize(
     ("task", "of", "by"),
-    [(task, *pair) for task in TASKS for pair in ACROSS if {(task, x) for x in pair} <= DONE],
+    [(task, *pair) for task in TASKS for pair in ACROSS if (task, pair[0]) in DONE],
 )
 def test_what_one_backend_saved_answers_alike_on_another(task, of, by, worked):
     expected = np.load(worked[0] / of / f"{task}.npz")

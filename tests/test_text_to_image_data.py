@@ -129,3 +129,17 @@ def test_bad_arguments_are_named(tmp_path, photos):
     (photos / "captions.csv").write_text("image,caption\n0.jpg,alone")
     with pytest.raises(ValueError, match="at least 2 pictures"):
         painting_data(photos, image_size=16, validation_share=0, test_share=0)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "error"),
+    [
+        ("max_length", -1, ValueError),
+        ("max_length", 0, ValueError),
+        ("max_length", "long", ValueError),
+        ("vocabulary", 20, TypeError),
+    ],
+)
+def test_bad_lengths_and_vocabularies_are_named(option, value, error, photos):
+    with pytest.raises(error, match=f"Received: {option}={value!r}"):
+        mmkeras.text_to_image.data(photos, image_size=32, batch_size=2, **{option: value})

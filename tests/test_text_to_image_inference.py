@@ -6,6 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 import mmkeras
@@ -47,12 +48,17 @@ def test_bad_prompts_are_refused(painter):
     for prompt in (7, ["a red star", 7], None):
         with pytest.raises(TypeError, match="to be a text"):
             painter(prompt)
+    for paint in (painter.grid, painter.explain, lambda prompt: painter.walk(prompt, "a red star")):
+        with pytest.raises(TypeError, match="to be a text"):
+            paint(7)
     with pytest.raises(ValueError, match="seed=-1"):
         painter("a red star", seed=-1)
     with pytest.raises(ValueError, match="has no noise"):
         painter("a red star", samples=3)
     with pytest.raises(ValueError, match="samples=0"):
         painter("a red star", samples=0)
+    with pytest.raises(ValueError, match="samples=True"):
+        painter("a red star", samples=True)
 
 
 def test_a_prompt_longer_than_training_saw_is_painted(painter):
@@ -131,6 +137,14 @@ def test_evaluate_compares_with_real_pictures(painter, tiny_pictures):
     without_labels = tiny_pictures.test.map(lambda batch: {k: batch[k] for k in ("image", "captions")})
     with pytest.raises(ValueError, match="with labels"):
         evaluate(painter, without_labels, judge)
+
+
+def test_a_caption_of_strange_words_alone_is_scored_like_the_others(painter, tiny_pictures):
+    batch = next(iter(tiny_pictures.test))
+    captions = [["zebra"] * batch["captions"].shape[1], *batch["captions"].numpy()[1:].tolist()]
+    strange = tf.data.Dataset.from_tensors(batch | {"captions": tf.constant(captions)})
+    with pytest.warns(UserWarning, match="never saw 'zebra'"):
+        assert set(evaluate(painter, strange)) == {"sharpness", "variety"}
 
 
 def test_a_collapse_is_named(tiny_pictures):

@@ -121,6 +121,26 @@ def test_each_side_gets_its_own_gradient_alone(tiny_pictures):
     assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(decoder, other_decoder, strict=True) if a is not None)
 
 
+def test_a_real_picture_with_a_wrong_text_counts_as_false_but_not_with_the_same_text(tiny_pictures):
+    model = build("toy", vocabulary=tiny_pictures.vocabulary, adversarial=True, **NOISY)
+    discriminator = model.discriminator
+    discriminator.set_weights([0 * w for w in discriminator.get_weights()])  # it says 0 to everything
+    inputs, real = next(iter(tiny_pictures.train))
+    tokens = inputs["tokens"]
+
+    def loss(tokens):
+        model.followed["discriminator_loss"].reset_state()
+        inputs = {"tokens": tokens}
+        model.compute_loss(inputs, real, model(inputs, training=True), training=True)
+        return float(model.followed["discriminator_loss"].result())
+
+    distinct = np.unique(tokens, axis=0)
+    assert len(distinct) > 1
+    half = np.stack([distinct[0], distinct[1]] * 8)  # each beside another
+    assert loss(half) == 2.0  # real, real with a wrong text, painted: 1 + 0.5 + 0.5
+    assert loss(np.stack([distinct[0]] * 16)) == 1.5
+
+
 def test_a_mode_collapse_is_named_while_it_trains(tiny_pictures):
     model = build("toy", vocabulary=tiny_pictures.vocabulary, adversarial=True, **NOISY, learning_rate=0.0)
     model.compile(model.optimizer, run_eagerly=True)

@@ -44,6 +44,11 @@ def test_different_scenes_are_never_said_alike():
         assert len(set(said)) == len(said)
 
 
+def test_a_place_leaves_room_to_lie_in():
+    """What a pixel loss averages over; without it there would be nothing for the adversarial model to do."""
+    assert render.JITTER >= 0.04
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -50,6 +50,13 @@ def words(
 ) -> tuple[Vocabulary, int]:
     """The vocabulary of a split's captions, and how many tokens 99 % of them do not exceed; what is given of
     the two is kept. `min_count` None: 1, for COCO 5."""
+    if max_length is not None and (not isinstance(max_length, int) or max_length < 3):
+        raise ValueError(
+            f"Expected max_length to be an int of at least 3, <start> and <end> included. "
+            f"Received: max_length={max_length!r}"
+        )
+    if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
+        raise TypeError(f"Expected a Vocabulary, or None. Received: vocabulary={vocabulary!r}")
     if vocabulary is not None and max_length is not None:
         return vocabulary, max_length
     splitter, lengths = Vocabulary((), unit), Counter()

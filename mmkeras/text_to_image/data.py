@@ -65,7 +65,9 @@ class TaskData:
             having = ", ".join(self._splits) if self.attributes else "no labels"
             raise ValueError(f"The source {self.source!r} has {having}. Received: split={split!r}")
         dataset = self._splits[split].examples()
-        dataset = dataset.map(lambda example: (example["image"], example["labels"])).cache()
+        dataset = dataset.map(lambda example: (example["image"], example["labels"]))
+        if self._splits[split].megabytes <= pictures.IN_MEMORY_MB:
+            dataset = dataset.cache()
         if split == "train":
             dataset = dataset.shuffle(self._splits[split].count, seed=0)
         return dataset.batch(self.batch_size, drop_remainder=split == "train").prefetch(tf.data.AUTOTUNE)

@@ -70,7 +70,7 @@ class Painter:
         if samples is None:
             pictures = list(self.paint(text, self._noise(1, seed)))
         else:
-            if not isinstance(samples, int) or samples < 1:
+            if isinstance(samples, bool) or not isinstance(samples, int | np.integer) or samples < 1:
                 raise ValueError(f"Expected samples to be a positive int. Received: samples={samples!r}")
             if samples > 1 and not self.noise_dim:
                 raise ValueError(
@@ -117,7 +117,8 @@ class Painter:
         """
         from mmkeras import plots
 
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        many = not isinstance(prompts, str) and isinstance(prompts, Sequence)
+        prompts = list(prompts) if many else [prompts]
         rows = self(prompts, samples=samples if self.noise_dim else 1, seed=seed)
         return plots.grid(prompts, rows, path)
 
@@ -179,8 +180,8 @@ class Painter:
             [np.random.default_rng([seed, j]).standard_normal(self.noise_dim) for j in range(samples)]
         )
 
-    def _texts(self, prompts):
-        return self._encoded(self._tokens(prompts))
+    def _texts(self, prompts, refuse=True):
+        return self._encoded(self._tokens(prompts, refuse))
 
     def _encoded(self, tokens):
         return np.concatenate(
@@ -190,8 +191,8 @@ class Painter:
             ]
         )
 
-    def _tokens(self, prompts):
-        """(N, T) int32, padded."""
+    def _tokens(self, prompts, refuse=True):
+        """(N, T) int32, padded. `refuse`: raises where training saw none of a prompt's words."""
         if not prompts:
             raise ValueError("Expected at least one prompt. Received: an empty list")
         rows, unknown = [], {}
@@ -203,7 +204,7 @@ class Painter:
                 raise ValueError(f"Expected a prompt with at least one word. Received: {prompt!r}")
             ids = self.vocabulary.encode(prompt)
             strange = [word for word, i in zip(words, ids[1:-1], strict=True) if i == UNKNOWN]
-            if len(strange) == len(words):
+            if refuse and len(strange) == len(words):
                 raise ValueError(
                     f"Training saw none of the words of {prompt!r}, so the picture would tell nothing. It saw "
                     f"{', '.join(map(repr, self.vocabulary.words[4:14]))} ..."
@@ -251,7 +252,7 @@ def evaluate(
         captions = [[text.decode() for text in texts if text] for texts in batch["captions"].numpy()]
         first = number * len(captions)
         prompts = [texts[(first + i) % len(texts)] for i, texts in enumerate(captions)]
-        text = painter._texts(prompts)
+        text = painter._texts(prompts, refuse=False)  # one strange caption is no reason to score nothing
         random = np.random.default_rng([seed, number])
         painted.append(painter.paint(text, random.standard_normal((len(text), painter.noise_dim))))
         if painter.noise_dim:

@@ -61,8 +61,7 @@ def build(
     Args:
         preset: `"document"` (an LSTM of 256, 64 pixels) or `"toy"` (learns the toy world in minutes).
         vocabulary: the words or characters, a `Vocabulary`, or only its size.
-        adversarial: a sharp model instead of one that averages, with noise (experimental: it learns the toy
-            world's shapes more slowly than the rest).
+        adversarial: a sharp model instead of one that averages, with noise, see `Adversarial`.
         compile: with Adam, and the binary cross-entropy of the pixels or the adversarial losses; False leaves
             it to the caller.
         overrides: of the preset: `image_size` (a power of two from 16 to 256), `units`, `embedding_dim`,
