@@ -66,7 +66,10 @@ def read(sound: Any, target_rate_hz: int, sample_rate_hz: int | None = None) -> 
         raise ValueError(f"Expected finite samples. Received: {name} holds NaN or infinity, first at {first}")
     if samples.ndim == 2:
         samples = samples.mean(axis=1)
-    return resample(samples, rate, target_rate_hz)
+    samples = resample(samples, rate, target_rate_hz)
+    if not len(samples):
+        raise ValueError(f"{name} is too short: nothing is left of it at {target_rate_hz} samples a second.")
+    return samples
 
 
 def resample(samples: np.ndarray, from_hz: float, to_hz: float) -> np.ndarray:

@@ -138,3 +138,9 @@ def test_recorded_words_are_read():
     for path in glob.glob("/usr/share/sounds/alsa/*.wav"):
         samples = audio.read(path, 16_000)
         assert len(samples) > 8_000 and 0 < np.abs(samples).max() <= 1
+
+
+def test_a_clip_too_short_for_the_other_rate_is_named(tmp_path):
+    soundfile.write(tmp_path / "click.wav", np.ones(1, "float32") / 2, 48_000)
+    with pytest.raises(ValueError, match="click.wav is too short"):
+        audio.read(tmp_path / "click.wav", 16_000)
