@@ -271,8 +271,7 @@ def assert_same(trainings, expected, found, atol):
         one, other = np.load(expected / f"{name}.npz"), np.load(found / f"{name}.npz")
         assert one.files == other.files and len(one["losses"]) >= 10
         for what in one.files:
-            limit = 10 * atol if what == "answers" else atol  # logits add up what many weights differ by
-            np.testing.assert_allclose(other[what], one[what], rtol=0, atol=limit, err_msg=f"{name}: {what}")
+            np.testing.assert_allclose(other[what], one[what], rtol=0, atol=atol, err_msg=f"{name}: {what}")
 
 
 def assert_workers_learn_what_one_does(trainings, data_dir, one, folder, options):
