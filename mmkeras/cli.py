@@ -280,15 +280,7 @@ def _strategy(workers, index):
     """What TensorFlow trains on; None on Keras's other backends, and where there is but one device."""
     import mmkeras
 
-    distribute = mmkeras.distribute  # before Keras, so that TensorFlow starts quietly
-    import keras
-
-    if keras.backend.backend() != "tensorflow":
-        if workers is not None:
-            raise ValueError(
-                f"--workers needs Keras's TensorFlow backend. Received: KERAS_BACKEND={keras.backend.backend()}"
-            )
-        return None
+    distribute = mmkeras.distribute  # before TensorFlow, so that it starts quietly
     import tensorflow as tf
 
     strategy = distribute.strategy(workers=workers, index=index)

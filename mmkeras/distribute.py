@@ -60,7 +60,7 @@ def strategy(
         kind: `"auto"`: several workers if TF_CONFIG, Slurm or `workers` name them, else a TPU, else all GPUs,
             else the CPU. Or one of these alone: `"one_device"` (one GPU, else the CPU; no strategy at all),
             `"mirrored"` (all GPUs of this machine, else its logical CPUs), `"multi_worker"`, `"tpu"` (which
-            nobody has tried).
+            nobody has tried). On Keras's other backends it is none of them: the strategy does nothing there.
         workers: host:port of every worker, `"host:port,host:port"` or a list, where no cluster manager says it.
         index: this worker's place among them, from 0.
         port: of a machine's first worker under Slurm, which gives out no ports; the next ones follow it. Where
@@ -68,16 +68,22 @@ def strategy(
 
     Raises:
         ValueError: a kind that nobody knows or that needs devices that are not there; a TF_CONFIG that is no
-            JSON, lacks this worker, or whose port for it is in use; Keras runs on another backend.
+            JSON, lacks this worker, or whose port for it is in use; several workers or devices where Keras runs
+            on another backend.
     """
     if kind not in KINDS:
         known = ", ".join(map(repr, KINDS))
         raise ValueError(f"Expected kind to be one of {known}. Received: kind={kind!r}")
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            f"tf.distribute needs Keras's TensorFlow backend. Received: KERAS_BACKEND="
-            f"{keras.backend.backend()}. On JAX several devices go through keras.distribution."
+    if (backend := keras.backend.backend()) != "tensorflow":
+        if kind not in ("auto", "one_device") or workers is not None:
+            raise ValueError(
+                f"tf.distribute needs Keras's TensorFlow backend. Received: KERAS_BACKEND={backend}, "
+                f"kind={kind!r}, workers={workers!r}. On JAX several devices go through keras.distribution."
+            )
+        print(
+            f"Training on what {backend} has, since tf.distribute is for Keras's TensorFlow backend", flush=True
         )
+        return tf.distribute.get_strategy()  # whose scope does nothing
     if kind == "auto":
         kind, why = _what_there_is(workers)
     else:

@@ -73,6 +73,22 @@ def test_a_file_holds_all_weights(task, backend, worked):
     assert np.load(worked[0] / backend / f"{task}.npz")["same_weights"]
 
 
+@pytest.mark.parametrize("backend", BACKENDS[1:])
+def test_where_tensorflow_only_feeds_the_notebooks_lines_still_run(backend):
+    code = (
+        "import mmkeras\n"
+        "with mmkeras.distribute.strategy().scope(): mmkeras.captioning.build('toy')\n"
+        "try: mmkeras.distribute.strategy('mirrored')\n"
+        "except ValueError as error: print(error)"
+    )
+    environment = os.environ | {"KERAS_BACKEND": backend}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    chosen, refused = done.stdout.splitlines()
+    assert chosen == f"Training on what {backend} has, since tf.distribute is for Keras's TensorFlow backend"
+    assert f"KERAS_BACKEND={backend}, kind='mirrored'" in refused
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_the_same_seed_gives_the_same_losses_to_the_last_digit(task, worked):
     one, other = (np.load(folder / "tensorflow" / f"{task}.npz") for folder in (worked[0], worked[0] / "again"))
