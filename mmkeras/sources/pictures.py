@@ -76,6 +76,18 @@ def words(
             return vocabulary or counted, max_length or length
 
 
+def kept(split: Split) -> tf.data.Dataset:
+    """A split's examples, read once where they fit into memory."""
+    examples = split.examples()
+    return examples.cache() if split.megabytes <= IN_MEMORY_MB else examples
+
+
+def shuffled(dataset: tf.data.Dataset, split: Split, seed: int | tf.Tensor) -> tf.data.Dataset:
+    """Within a buffer of as many of the split's pictures as fit into memory."""
+    share = min(1, IN_MEMORY_MB / split.megabytes)
+    return dataset.shuffle(max(int(split.count * share), 1), seed=seed)
+
+
 def paired(
     split: Split,
     finished: Callable,
@@ -97,9 +109,7 @@ def paired(
     Returns:
         A function of `start`, see `sources.epochs`; without training it is ignored.
     """
-    examples = split.examples()
-    if split.megabytes <= IN_MEMORY_MB:
-        examples = examples.cache()  # outside of the epochs, which share it
+    examples = kept(split)  # outside of the epochs, which share it
     whole = static_shapes or (training and split.count >= batch_size)
     if static_shapes and not training:
         batch_size = min(batch_size, split.count)
@@ -114,10 +124,7 @@ def paired(
         return {"image": example["image"], "caption": captions[number % tf.shape(captions, tf.int64)[0]]}
 
     def one_epoch(number):
-        dataset = examples
-        if training:
-            share = min(1, IN_MEMORY_MB / split.megabytes)
-            dataset = dataset.shuffle(max(int(split.count * share), 1), seed=number)
+        dataset = shuffled(examples, split, number) if training else examples
         draws = tf.data.Dataset.random(seed=number)
         return tf.data.Dataset.zip(dataset, draws).map(pair).batch(batch_size, drop_remainder=whole)
 

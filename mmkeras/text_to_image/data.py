@@ -64,12 +64,10 @@ class TaskData:
         if split not in self._splits or not self.attributes:
             having = ", ".join(self._splits) if self.attributes else "no labels"
             raise ValueError(f"The source {self.source!r} has {having}. Received: split={split!r}")
-        dataset = self._splits[split].examples()
+        dataset = pictures.kept(self._splits[split])
         dataset = dataset.map(lambda example: (example["image"], example["labels"]))
-        if self._splits[split].megabytes <= pictures.IN_MEMORY_MB:
-            dataset = dataset.cache()
         if split == "train":
-            dataset = dataset.shuffle(self._splits[split].count, seed=0)
+            dataset = pictures.shuffled(dataset, self._splits[split], seed=0)
         return dataset.batch(self.batch_size, drop_remainder=split == "train").prefetch(tf.data.AUTOTUNE)
 
 
