@@ -133,7 +133,8 @@ def test_ctrl_c_says_how_to_go_on(trained, tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        while not (tmp_path / "stopped.run" / "last.keras").is_file() and process.poll() is None:
+        checkpoint, patience = tmp_path / "stopped.run" / "last.keras", time.monotonic() + 120
+        while not checkpoint.is_file() and time.monotonic() < patience:
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
