@@ -3,7 +3,6 @@
 TensorFlow is loaded inside the commands, so that `mmkeras --help` answers at once.
 """
 
-import contextlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,10 +102,6 @@ def train(
 
         usual, file, own = TASKS[_known(task)]
         output = output or Path(file)
-        if output.suffix != ".keras" or not output.parent.is_dir():
-            raise ValueError(
-                f"Expected --output to be a .keras file in a folder that exists. Received: {output}"
-            )
         given = {
             "image_size": image_size,
             "weights": weights,
@@ -126,22 +121,26 @@ def train(
             "patience": patience,
             "warmup_steps": warmup_steps,
         }
-        strategy = _strategy(workers, index)
-        answerer, data = _train(
-            task,
-            source,
-            preset,
-            language,
-            epochs or usual,
-            batch_size,
-            precision=precision,
-            strategy=strategy,
-            how=how,
-            **options,
-        )
-        if _saved(answerer, output, strategy):
+        mmkeras.saving.check_path(output)
+        strategy = mmkeras.distribute.strategy(workers=workers, index=index)
+        mmkeras.distribute.share_on_jax()
+        with mmkeras.distribute.clear_failures():
+            answerer, data = _train(
+                task,
+                source,
+                preset,
+                language,
+                epochs or usual,
+                batch_size,
+                precision=precision,
+                strategy=strategy,
+                how=how,
+                **options,
+            )
+            is_ours = _saved(answerer, output, strategy)
+        if is_ours:
             typer.echo(f"Saved {output}")
-            _score(mmkeras.load(output) if strategy else answerer, data)
+            _score(mmkeras.load(output), data)
 
 
 @app.command()
@@ -245,46 +244,36 @@ def _train(
     unit=None,
     **overrides,
 ):
-    """`how`: the options of `training.train`; `strategy`: of tf.distribute, None for one device."""
+    """`how`: the options of `training.train`; `strategy`: from `distribute.strategy`, None for one device."""
     import mmkeras
 
     package = getattr(mmkeras, task)  # before Keras, so that TensorFlow starts quietly
+    distribute = mmkeras.distribute
     import keras
+    import tensorflow as tf
 
-    keras.utils.set_random_seed(0)
+    strategy = strategy or tf.distribute.get_strategy()
     mmkeras.training.use_precision(precision)
     made_with = {"preset": preset, "language": language, "options": overrides | {"unit": unit}}
     options: dict[str, Any] = {"unit": unit, "batch_size": batch_size}
     options = {name: value for name, value in options.items() if value is not None}
+    options["static_shapes"] = distribute.wants_static_shapes(strategy)
     if task in ("captioning", "text_to_image"):
         if overrides.get("weights") == "none":
             overrides["weights"] = None
         sizes = {name: value for name, value in overrides.items() if name not in ("weights", "adversarial")}
         sizes = mmkeras.layers.with_overrides(package.model.PRESETS, preset, sizes)
         options["image_size"] = sizes["image_size"]
-    with mmkeras.distribute.chief_first(strategy) if strategy else contextlib.nullcontext():
+    with distribute.chief_first(strategy):
         data = package.data(source, language=language, **options)
-    if strategy:
-        typer.echo(f"Batch size {mmkeras.distribute.describe_batch(data.batch_size, strategy)}")
-    with strategy.scope() if strategy else contextlib.nullcontext():
+    keras.utils.set_random_seed(0)  # now, since data that are made for the first time draw numbers
+    with strategy.scope():
         model = package.build(preset, vocabulary=data.vocabulary, **overrides)
     if task == "captioning":
         data.refuse_fallback(model)
         data = data.with_features(model)
-    with mmkeras.distribute.clear_failures() if strategy else contextlib.nullcontext():
-        mmkeras.training.train(model, data, epochs=epochs, made_with=made_with, **(how or {}))
+    mmkeras.training.train(model, data, epochs=epochs, made_with=made_with, **(how or {}))
     return mmkeras.saving.answerer(model), data
-
-
-def _strategy(workers, index):
-    """What TensorFlow trains on; None on Keras's other backends, and where there is but one device."""
-    import mmkeras
-
-    distribute = mmkeras.distribute  # before TensorFlow, so that it starts quietly
-    import tensorflow as tf
-
-    strategy = distribute.strategy(workers=workers, index=index)
-    return strategy if strategy is not tf.distribute.get_strategy() else None
 
 
 def _saved(answerer, output, strategy):
@@ -293,7 +282,7 @@ def _saved(answerer, output, strategy):
 
     import mmkeras
 
-    if not strategy or mmkeras.distribute.is_chief(strategy):
+    if mmkeras.distribute.is_chief(strategy):
         answerer.save(output)
         return True
     with tempfile.TemporaryDirectory() as folder:

@@ -26,11 +26,11 @@ def tf_config(workers: str | Sequence[str], index: int) -> str:
     return json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
 
 
-def members(text: str) -> tuple[list[str], int | None]:
-    """The addresses that a TF_CONFIG names, and the place of this worker among them; None: it is not there.
+def members(text: str) -> tuple[list[str], int]:
+    """The addresses that a TF_CONFIG names, and the place of this worker among them; without a cluster ([], 0).
 
     Raises:
-        ValueError: it is no JSON, or not of the form that TensorFlow knows.
+        ValueError: it is no JSON, not of the form that TensorFlow knows, or this worker is not in its cluster.
     """
     try:
         config = json.loads(text)
@@ -49,7 +49,12 @@ def members(text: str) -> tuple[list[str], int | None]:
         )
     check_addresses(addresses)
     alike = tasks.get(kind, []) if kind in ("chief", "worker") else []
-    return addresses, addresses.index(alike[number]) if 0 <= number < len(alike) else None
+    if addresses and not 0 <= number < len(alike):
+        raise ValueError(
+            f"Expected TF_CONFIG to hold a cluster and, as its task, one of its workers. Received: "
+            f"TF_CONFIG={text}"
+        )
+    return addresses, addresses.index(alike[number]) if addresses else 0
 
 
 def slurm_config(port: int) -> str:

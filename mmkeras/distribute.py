@@ -60,7 +60,8 @@ def strategy(
         kind: `"auto"`: several workers if TF_CONFIG, Slurm or `workers` name them, else a TPU, else all GPUs,
             else the CPU. Or one of these alone: `"one_device"` (one GPU, else the CPU; no strategy at all),
             `"mirrored"` (all GPUs of this machine, else its logical CPUs), `"multi_worker"`, `"tpu"` (which
-            nobody has tried). On Keras's other backends it is none of them: the strategy does nothing there.
+            nobody has tried). On Keras's other backends it is none of them: the strategy does nothing there;
+            see `share_on_jax`.
         workers: host:port of every worker, `"host:port,host:port"` or a list, where no cluster manager says it.
         index: this worker's place among them, from 0.
         port: of a machine's first worker under Slurm, which gives out no ports; the next ones follow it. Where
@@ -104,6 +105,18 @@ def strategy(
     return chosen
 
 
+def share_on_jax() -> None:
+    """Where Keras runs on JAX with several devices, models built from now on share each batch among them.
+
+    `keras.distribution.DataParallel` does it, for the whole process. It needs batches that all devices get the
+    same number of examples of, so `data(..., static_shapes=True)`.
+    """
+    devices = keras.distribution.list_devices() if keras.backend.backend() == "jax" else []
+    if len(devices) > 1:
+        keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
+        print(f"Sharing batches among {', '.join(devices)} (keras.distribution.DataParallel)", flush=True)
+
+
 def describe_batch(batch_size: int, strategy: tf.distribute.Strategy) -> str:
     """How a batch is shared, in words: "32 a step, 16 on each of 2 replicas".
 
@@ -112,9 +125,15 @@ def describe_batch(batch_size: int, strategy: tf.distribute.Strategy) -> str:
         strategy: from `strategy`.
 
     Raises:
-        ValueError: there are more replicas than examples in a batch.
+        ValueError: there are more replicas than examples in a batch, or JAX cannot share it evenly.
     """
-    replicas = strategy.num_replicas_in_sync
+    shared = keras.distribution.distribution()
+    replicas = shared.num_model_replicas if shared else strategy.num_replicas_in_sync
+    if shared and batch_size % replicas:
+        raise ValueError(
+            f"Expected batch_size to be a multiple of the number of JAX's devices, {replicas}. Received: "
+            f"batch_size={batch_size}"
+        )
     if batch_size < replicas:
         raise ValueError(
             f"Expected batch_size, which all devices share, to be at least the number of replicas, {replicas}. "
@@ -157,6 +176,15 @@ def clear_failures():
         ) from None
 
 
+def check_same(strategy: tf.distribute.Strategy, number: int, what: str) -> None:
+    """Raises ValueError, on all workers, where they do not hold the same number; `what` says which it is."""
+    numbers = [number]
+    if isinstance(strategy, _MultiWorkerMirroredStrategy):
+        numbers = strategy.gather(tf.constant([number]), axis=0).numpy().tolist()
+    if len(set(numbers)) > 1:
+        raise ValueError(f"Expected all workers to have the same {what}. Received, in their order: {numbers}")
+
+
 @contextlib.contextmanager
 def chief_first(strategy: tf.distribute.Strategy):
     """Around what prepares data: the first worker does it alone, then the others, who find it done.
@@ -168,6 +196,11 @@ def chief_first(strategy: tf.distribute.Strategy):
     yield
     if is_chief(strategy):
         _meet(strategy)
+
+
+def wants_static_shapes(strategy: tf.distribute.Strategy) -> bool:
+    """Whether batches must be full ones: on a TPU, and where Keras shares them among JAX's devices."""
+    return isinstance(strategy, tf.distribute.TPUStrategy) or keras.distribution.distribution() is not None
 
 
 def _meet(strategy):
@@ -240,16 +273,11 @@ def _multi_worker(workers, index, port):
         os.environ["TF_CONFIG"] = cluster.tf_config(workers, index)
     elif "TF_CONFIG" not in os.environ and "SLURM_STEP_NUM_TASKS" in os.environ:
         os.environ["TF_CONFIG"] = cluster.slurm_config(port)
-    elif "TF_CONFIG" not in os.environ:
+    addresses, place = cluster.members(os.environ.get("TF_CONFIG", "{}"))
+    if not addresses:
         raise ValueError(
             "Expected TF_CONFIG, Slurm's variables, or workers and index to say who the workers are. Received: "
             "none of them"
-        )
-    addresses, place = cluster.members(os.environ["TF_CONFIG"])
-    if place is None:
-        raise ValueError(
-            f"Expected TF_CONFIG to hold a cluster and, as its task, one of its workers. Received: "
-            f"TF_CONFIG={os.environ['TF_CONFIG']}"
         )
     cluster.check_port(addresses[place])
     chosen = _MultiWorkerMirroredStrategy()

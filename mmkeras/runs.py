@@ -87,8 +87,13 @@ class Run:
             OSError: the folder cannot be written to, or has no room for the checkpoints.
         """
         facts = self.folder / "run.json"
+        if resume and self.last.is_file() and not facts.is_file():
+            raise ValueError(
+                f"{self.folder} holds a checkpoint, {self.last.name}, but no {facts.name}, which says what the "
+                f"run was made with. Put it back, or begin another run in another folder (--run)."
+            )
         if resume and facts.is_file():
-            self._compare(json.loads(facts.read_text()))
+            self._compare(_read_facts(facts))
             state = self._restore(model) if self.last.is_file() else State()
         elif self.is_chief and (facts.is_file() or self.last.is_file()):
             raise FileExistsError(
@@ -136,7 +141,7 @@ class Run:
     def close(self, state: State) -> None:
         """At the run's end, whatever ends it."""
         if self._events:
-            with contextlib.suppress(OSError):  # a full disk has been told of already
+            with contextlib.suppress(OSError, tf.errors.OpError):  # a full disk has been told of already
                 self._events.close()
                 self._draw(state)
 
@@ -213,6 +218,16 @@ class Run:
             for name, values in state.history.items():
                 tf.summary.write(name, tf.constant(values[epoch], tf.float32), step=epoch + 1, metadata=kind)
         self._events.flush()
+
+
+def _read_facts(path):
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path} does not say what the run was made with ({error}). Put it back as it was, or begin "
+            f"another run in another folder (--run)."
+        ) from error
 
 
 def _read_state(path):

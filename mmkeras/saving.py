@@ -29,10 +29,7 @@ def save(model: "keras.Model", path: str | os.PathLike, notes: dict[str, str] | 
         notes: texts that go into the file beside the model, for `note`.
     """
     path = Path(path)
-    if path.suffix != ".keras":
-        raise ValueError(f"Expected path to end in .keras. Received: path={str(path)!r}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to save {path.name} in.")
+    check_path(path)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
         whole = Path(folder) / path.name
         if model.optimizer and not model.optimizer.built:  # never trained; Keras would warn at loading
@@ -44,6 +41,19 @@ def save(model: "keras.Model", path: str | os.PathLike, notes: dict[str, str] | 
         with open(whole, "r+b") as file:
             os.fsync(file.fileno())  # a new name for what is not yet on the disk would not survive a power cut
         os.replace(whole, path)
+
+
+def check_path(path: str | os.PathLike) -> None:
+    """Raises where a model cannot be saved there: ValueError for its name, OSError for its folder."""
+    path = Path(path)
+    if path.suffix != ".keras":
+        raise ValueError(f"Expected path to end in .keras. Received: path={str(path)!r}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to save {path.name} in.")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise OSError(f"The folder of {str(path)!r} cannot be written to: {error.strerror}.") from error
 
 
 def note(path: str | os.PathLike, name: str) -> str:

@@ -9,7 +9,6 @@ the same machine: `mmkeras.runs` keeps model, optimizer and random state after e
 follows from its number (`mmkeras.sources.epochs`).
 """
 
-import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from mmkeras import start  # noqa: F401 (first: it keeps TensorFlow's start-up n
 
 # isort: split
 import keras
+import tensorflow as tf
 
 from mmkeras import cache, distribute
 from mmkeras.runs import Run, State
@@ -88,7 +88,8 @@ def train(
         The history of all epochs, those before a `resume` included.
 
     Raises:
-        ValueError: an argument is not as it should be, or the run was made with something else.
+        ValueError: an argument is not as it should be, a batch is smaller than the replicas, or the run was
+            made with something else or is not the same for all workers.
         FileExistsError: the folder holds a run, and `resume` was not given.
         OSError: the folder cannot be written to, or the disk is full; the last whole checkpoint stays.
         KeyboardInterrupt: Ctrl-C; its message says how to go on.
@@ -108,12 +109,17 @@ def train(
         )
     steps = int(data.train.cardinality())
     schedule(model.optimizer, epochs * steps, warmup_steps)
-    strategy = getattr(model, "distribute_strategy", None)
-    with strategy.scope() if strategy else contextlib.nullcontext():
-        kept = run and Run(
-            run, _facts(model, data, steps, made_with or {}), strategy is None or distribute.is_chief(strategy)
-        )
+    # which Keras has with its TensorFlow backend alone; the default one does nothing
+    strategy = getattr(model, "distribute_strategy", None) or tf.distribute.get_strategy()
+    shares = distribute.describe_batch(data.batch_size, strategy)
+    if "replicas" in shares and verbose:
+        print(f"Batch size {shares}", flush=True)
+    with strategy.scope():
+        kept = run and Run(run, _facts(model, data, steps, made_with or {}), distribute.is_chief(strategy))
         state = kept.begin(model, resume) if kept else State()
+    distribute.check_same(
+        strategy, state.epoch, f"run in {run} (a folder that they share), by its epochs so far"
+    )
     recording = _Recording(kept, state, patience, seed)
     try:
         if state.epoch < epochs and not state.is_over:
@@ -202,8 +208,6 @@ def _facts(model, data, steps, made_with):
 
 def _of_this_hardware():
     if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
         if tf.config.list_logical_devices("TPU"):
             return "mixed_bfloat16"
         gpus = tf.config.list_physical_devices("GPU")

@@ -7,6 +7,7 @@
 KERAS_BACKEND says which. `test_backends.py` runs them and compares what they wrote.
 """
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -81,9 +82,41 @@ def answers(model):
     return found
 
 
+class Stop(keras.callbacks.Callback):
+    """Ctrl-C after the first step of the second epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.is_second = epoch == 1
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.is_second:
+            raise KeyboardInterrupt
+
+
+def resume(data_dir, folder):
+    """Weights after two epochs of the recipe: undisturbed, and broken off in the second and gone on with."""
+    task, of_data, sizes = MODELS["text_to_image"]
+
+    def trained(run, **how):
+        keras.utils.set_random_seed(0)
+        package = getattr(mmkeras, task)
+        data = package.data("toy", batch_size=BATCH_SIZE, data_dir=data_dir, **of_data)
+        model = package.build("toy", vocabulary=data.vocabulary, **sizes)
+        mmkeras.training.train(model, data, epochs=2, run=folder / run, verbose=0, **how)
+        return [*model.get_weights(), *map(keras.ops.convert_to_numpy, model.optimizer.variables)]
+
+    expected = trained("undisturbed")
+    with contextlib.suppress(KeyboardInterrupt):
+        trained("broken", callbacks=[Stop()])
+        raise AssertionError("it was to be broken off")
+    found = trained("broken", resume=True)
+    return {"same": all(np.array_equal(one, other) for one, other in zip(expected, found, strict=True))}
+
+
 def train(data_dir, folder):
     folder = Path(folder) / keras.backend.backend()
     folder.mkdir()
+    np.savez(folder / "resume.npz", **resume(data_dir, folder))
     for name in names(keras.backend.backend()):
         model, told = fit(name, data_dir)
         mmkeras.saving.answerer(model).save(folder / f"{name}.keras")

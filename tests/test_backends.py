@@ -89,6 +89,11 @@ def test_where_tensorflow_only_feeds_the_notebooks_lines_still_run(backend):
     assert f"KERAS_BACKEND={backend}, kind='mirrored'" in refused
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_run_gone_on_with_ends_as_an_undisturbed_one(backend, worked):
+    assert np.load(worked[0] / backend / "resume.npz")["same"]
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_the_same_seed_gives_the_same_losses_to_the_last_digit(task, worked):
     one, other = (np.load(folder / "tensorflow" / f"{task}.npz") for folder in (worked[0], worked[0] / "again"))

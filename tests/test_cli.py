@@ -15,6 +15,7 @@ import soundfile
 from PIL import Image
 
 import mmkeras
+from mmkeras import cli
 
 MMKERAS = Path(sysconfig.get_path("scripts")) / "mmkeras"
 
@@ -111,6 +112,7 @@ def test_bad_input_ends_in_one_line(trained, tmp_path):
         (("train", "captioning", "--preset", "huge"), "preset='huge'"),
         (("train", "captioning", "--output", "model.h5"), ".keras"),
         (("evaluate", tmp_path / "nowhere.keras"), "nowhere.keras"),
+        (("train", "captioning", "--output", "/proc/model.keras"), "cannot be written to"),
         (again, "holds a run already"),
         (("predict", model, folder / "captions.csv"), "captions.csv"),
     ):
@@ -175,6 +177,18 @@ def test_text_to_image_from_a_folder(trained, tmp_path):
     paths = [line.split("\t")[1] for line in done.stdout.splitlines()]
     assert [Image.open(path).size for path in paths] == [(16, 16)] * 2
     assert (tmp_path / "why" / "1.png").is_file()
+
+
+def test_the_first_training_learns_what_the_second_does(monkeypatch):
+    """The first of them makes the toy world, which draws random numbers; this size is new."""
+    counts = {"train": 20, "validation": 4, "test": 4, "test_unseen": 4}
+    monkeypatch.setattr(mmkeras.toy.builders, "EXAMPLES", counts)
+    first, second = (
+        cli._train("text_to_image", "toy", "toy", "en", 1, 4, image_size=16, how={"verbose": 0})[0].model
+        for _ in range(2)
+    )
+    for one, other in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Several devices and several workers learn what one device learns. The trainings are in workers.py."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -70,6 +71,7 @@ def test_bad_arguments_are_named(alone, arguments, message):
             "one of its work",
         ),
         ('{"cluster": {"worker": ["a", "b:2"]}, "task": {"type": "worker", "index": 0}}', "Received: 'a'"),
+        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}', "one of its workers"),
         ('{"cluster": {"worker": ["a:1"], "ps": ["b:2"]}, "task": {"type": "worker", "index": 0}}', "servers"),
     ],
 )
@@ -98,6 +100,10 @@ def test_the_chief_of_a_tf_config_comes_first():
 def test_a_cluster_of_one_is_one_device(alone, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", cluster.tf_config("a:1", 0))
     assert distribute.strategy() is tf.distribute.get_strategy()
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    assert distribute.strategy() is tf.distribute.get_strategy()
+    with pytest.raises(ValueError, match="none of them"):
+        distribute.strategy("multi_worker")
 
 
 def slurm(place, tasks, nodes, tasks_a_node):
@@ -200,6 +206,7 @@ SOUND = {"audio": tf.TensorSpec((2, 8000)), "length": tf.TensorSpec((2,), tf.int
         ("speech_to_text", {"bands": 16}, SOUND | {"tokens": TEXT}),
         ("speech_to_text", {"bands": 16, "head": "ctc"}, SOUND),
         ("text_to_image", {"image_size": 16}, {"tokens": TEXT}),
+        ("text_to_image", {"image_size": 16, "adversarial": True}, {"tokens": TEXT}),
     ],
 )
 def test_no_graph_holds_a_string(task, sizes, inputs):
@@ -348,6 +355,18 @@ def test_three_tasks_of_slurm_learn_each_task_as_one_does(one_device_and_two, sm
 
 
 @pytest.mark.slow
+def test_what_was_learned_on_two_devices_answers_and_is_saved_as_on_one(small_world, tmp_path):
+    """Each task by the recipe under MirroredStrategy; `mirrored.py` compares."""
+    script = SCRIPT.with_name("mirrored.py")
+    environment = os.environ | {"PYTHONPATH": str(SCRIPT.parent.parent)}
+    command = list(map(str, [sys.executable, script, small_world, tmp_path]))
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Warning" not in done.stderr
+    assert done.stdout.count("Batch size 8 a step, 4 on each of 2 replicas") == 3  # tasks
+
+
+@pytest.mark.slow
 def test_when_one_worker_is_killed_the_others_say_so_and_end(pictures, tmp_path):
     addresses = ",".join(free_addresses(3))
     processes = [
@@ -377,20 +396,37 @@ def test_when_one_worker_is_killed_the_others_say_so_and_end(pictures, tmp_path)
 # --- the command on several machines ---
 
 
-def train_together(folder, output, *options):
+def train_together(folder, output, *options, of_second=()):
     """`mmkeras train` as two workers, in processes of their own."""
     addresses = ",".join(free_addresses(2))
     command = Path(sysconfig.get_path("scripts")) / "mmkeras"
     given = ("--source", folder, "--batch-size", 4, "--epochs", 12, "--output", output, "--workers", addresses)
     return [
         subprocess.Popen(
-            list(map(str, [command, "train", "captioning", *given, "--index", index, *options])),
+            list(map(str, [command, "train", "captioning", *given, "--index", index, *options, *more])),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for index in range(2)
+        for index, more in enumerate([(), of_second])
     ]
+
+
+@pytest.mark.slow
+def test_where_the_chief_cannot_go_on_the_others_say_so_and_end(photos, tmp_path):
+    whole = tmp_path / "whole"
+    shutil.copytree(photos, whole, ignore=shutil.ignore_patterns("whole"))
+    (photos / "captions.csv").write_text("nothing,of,this\n1,2,3\n")
+    chief, other = train_together(photos, tmp_path / "model.keras", of_second=("--source", whole))
+    try:
+        _, error = chief.communicate(timeout=300)
+        assert chief.returncode == 2 and "captions.csv" in error and error.startswith("Error: ")
+        _, error = other.communicate(timeout=120)
+        assert other.returncode == 2 and error.startswith("Error: Another worker of the cluster is lost")
+        assert "Traceback" not in error
+    finally:
+        for process in (chief, other):
+            process.kill()
 
 
 @pytest.mark.slow

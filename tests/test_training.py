@@ -265,6 +265,26 @@ def test_without_an_accelerator_precision_is_full():
         training.use_precision("double")
 
 
+@pytest.mark.parametrize(
+    ("tpus", "gpus", "expected"),
+    [
+        (["TPU:0"], [], "mixed_bfloat16"),
+        ([], [(8, 0), (9, 0)], "mixed_bfloat16"),
+        ([], [(8, 0), (7, 5)], "mixed_float16"),
+        ([], [(6, 1)], "float32"),
+        ([], [None], "float32"),
+    ],
+)
+def test_precision_goes_by_the_oldest_accelerator(tpus, gpus, expected, monkeypatch):
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: tpus if kind == "TPU" else [])
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus if kind == "GPU" else [])
+    monkeypatch.setattr(
+        tf.config.experimental, "get_device_details", lambda gpu: {"compute_capability": gpu} if gpu else {}
+    )
+    assert training.use_precision() == expected
+    training.use_precision("float32")
+
+
 # --- what cannot go on ---
 
 
@@ -328,6 +348,18 @@ def test_a_damaged_checkpoint_is_told(kept):
     (run / "last.keras").write_bytes((run / "last.keras").read_bytes()[:1000])
     with pytest.raises(ValueError, match="last.keras is not a whole checkpoint"):
         training.train(make(), data, epochs=2, run=run, resume=True, made_with={"preset": "toy"})
+
+
+def test_a_run_that_does_not_say_what_it_was_made_with_is_told(kept):
+    data, make, run = kept
+    how = {"epochs": 2, "run": run, "resume": True, "made_with": {"preset": "toy"}, "verbose": 0}
+    for spoiled in ("", "[1]", "nothing"):
+        (run / "run.json").write_text(spoiled)
+        with pytest.raises(ValueError, match="run.json does not say what the run was made with"):
+            training.train(make(), data, **how)
+    (run / "run.json").unlink()
+    with pytest.raises(ValueError, match="holds a checkpoint, last.keras, but no run.json"):
+        training.train(make(), data, **how)
 
 
 @pytest.mark.parametrize(
