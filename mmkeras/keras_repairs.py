@@ -1,7 +1,8 @@
 """What is broken under tf.distribute, mended for as long as it is (keras issue 20585).
 
-Private places in `keras/src/backend/tensorflow`. Each is tried out first and left alone where it works, or
-where it no longer is as it was in Keras 3.12 to 3.15.
+Private places in `keras/src/backend/tensorflow`, as they are in Keras 3.12 to 3.15. Each is tried out first, so
+a later Keras 3 that works, or that has moved them, is left alone. Of Keras 4 nothing is known and nothing is
+touched.
 
 - `_maybe_symbolic_build` wants a batch's shapes and takes a batch from the dataset for them. With several
   workers it then fails to reduce that batch; with one it works, but the dataset has been through one epoch's
@@ -32,7 +33,7 @@ except ImportError:  # a Keras whose insides have moved, so nothing that is know
 def apply(strategy: tf.distribute.Strategy) -> list[str]:
     """Mends what is broken under that strategy, once in a process; returns the names of what it replaced."""
     repaired: list[str] = []
-    if trainer is None:
+    if trainer is None or not keras.__version__.startswith("3."):
         return repaired
     if _takes_a_batch(strategy):
         trainer.TensorFlowTrainer._maybe_symbolic_build = _built_from_specification(
@@ -93,6 +94,8 @@ def _one_replica(spec):
 
 
 def _cannot_reduce_a_number(strategy):
+    if not hasattr(trainer, "_collective_all_reduce_multi_worker"):
+        return False
     try:
         trainer.reduce_per_replica(tf.constant(1.0), strategy, reduction="mean")
     except ValueError:

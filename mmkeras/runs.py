@@ -70,11 +70,12 @@ class Run:
     Args:
         folder: made if it is not there.
         made_with: facts by name, JSON-able; they must be the same when the run goes on.
-        is_chief: whether this process writes.
+        strategy: of tf.distribute.
     """
 
-    def __init__(self, folder: str | os.PathLike, made_with: dict, is_chief: bool = True):
-        self.folder, self.made_with, self.is_chief = Path(folder), made_with, is_chief
+    def __init__(self, folder: str | os.PathLike, made_with: dict, strategy: tf.distribute.Strategy):
+        self.folder, self.made_with, self.strategy = Path(folder), made_with, strategy
+        self.is_chief = distribute.is_chief(strategy)
         self.last, self.best = self.folder / "last.keras", self.folder / "best.keras"
         self._events, self._drawn = None, 0.0
 
@@ -82,7 +83,8 @@ class Run:
         """Checks the folder; with `resume` the model becomes what it was after the run's last whole epoch.
 
         Raises:
-            ValueError: the run there was made with something else, or its checkpoint is not whole.
+            ValueError: the run there was made with something else, its checkpoint is not whole, or it is not
+                the same for all workers.
             FileExistsError: the folder holds a run, and nobody said to go on with it.
             OSError: the folder cannot be written to, or has no room for the checkpoints.
         """
@@ -92,16 +94,20 @@ class Run:
                 f"{self.folder} holds a checkpoint, {self.last.name}, but no {facts.name}, which says what the "
                 f"run was made with. Put it back, or begin another run in another folder (--run)."
             )
+        if not model.optimizer.built:  # by all workers at one time: they share its variables' first values
+            model.optimizer.build(model.trainable_variables)
         if resume and facts.is_file():
             self._compare(_read_facts(facts))
-            state = self._restore(model) if self.last.is_file() else State()
         elif self.is_chief and (facts.is_file() or self.last.is_file()):
             raise FileExistsError(
                 f"{self.folder} holds a run already. Go on with it (--resume, in Python resume=True), or name "
                 f"another folder (--run)."
             )
-        else:
-            state = State()
+        state = self._last_state() if resume and self.last.is_file() else State()
+        what = f"number of epochs in the run's folder, {self.folder}, which they must share"
+        distribute.check_same(self.strategy, state.epoch, what)
+        if state.epoch:
+            self._restore(model, state)
         if self.is_chief:
             self._check_room(model)
             for left in self.folder.glob(".saving-*"):  # by a run that was killed while it saved
@@ -154,17 +160,22 @@ class Run:
                     f"the run was made with, or another folder (--run)."
                 )
 
-    def _restore(self, model):
-        try:
-            state = _read_state(self.last)
-            if not model.optimizer.built:
-                model.optimizer.build(model.trainable_variables)
+    def _last_state(self):
+        with self._told_if_not_whole():
+            return _read_state(self.last)
+
+    def _restore(self, model, state):
+        with self._told_if_not_whole():
             model.load_weights(self.last)
-        except (ValueError, KeyError, OSError) as error:
-            raise ValueError(f"{self.last} is not a whole checkpoint: {error}") from error
         for variable, seed in zip(_seeds(model), state.seeds, strict=True):
             variable.assign(seed)
-        return state
+
+    @contextlib.contextmanager
+    def _told_if_not_whole(self):
+        try:
+            yield
+        except (ValueError, KeyError, OSError) as error:
+            raise ValueError(f"{self.last} is not a whole checkpoint: {error}") from error
 
     def _check_room(self, model):
         try:
@@ -172,7 +183,6 @@ class Run:
             tempfile.TemporaryFile(dir=self.folder).close()
         except OSError as error:
             raise OSError(f"The run's folder {self.folder} cannot be written to: {error.strerror}.") from error
-        model.optimizer.build(model.trainable_variables)
         variables = [*model.variables, *model.optimizer.variables]
         size = sum(4 * math.prod(variable.shape) for variable in variables)  # bytes, float32
         there = sum(path.stat().st_size for path in (self.last, self.best) if path.is_file())

@@ -115,11 +115,8 @@ def train(
     if "replicas" in shares and verbose:
         print(f"Batch size {shares}", flush=True)
     with strategy.scope():
-        kept = run and Run(run, _facts(model, data, steps, made_with or {}), distribute.is_chief(strategy))
+        kept = run and Run(run, _facts(model, data, steps, made_with or {}), strategy)
         state = kept.begin(model, resume) if kept else State()
-    distribute.check_same(
-        strategy, state.epoch, f"run in {run} (a folder that they share), by its epochs so far"
-    )
     recording = _Recording(kept, state, patience, seed)
     try:
         if state.epoch < epochs and not state.is_over:

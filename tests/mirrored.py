@@ -29,7 +29,7 @@ def told(answerer, test):
     random = np.random.default_rng(1)
     package = getattr(mmkeras, answerer.model.name)
     if answerer.model.name == "captioning":
-        said = answerer(random.integers(0, 256, (3, 64, 64, 3), np.uint8), beams=2)
+        said = answerer(list(random.integers(0, 256, (3, 64, 64, 3), np.uint8)), beams=2)
     elif answerer.model.name == "speech_to_text":
         sounds = [random.normal(size=n) / 10 for n in (16_000, 9_000, 12_000)]
         said = answerer(sounds, sample_rate_hz=16_000)
