@@ -68,16 +68,6 @@ def test_labels_are_said_in_words(source, said):
     assert any(text.startswith(said) for text in captions)
 
 
-def test_labels_without_names_are_refused():
-    with pytest.raises(ValueError, match="The labels of 'numbers' have no names"):
-        pictures.label_names("numbers", ["0", "1", "2"])
-    assert pictures.label_names("mnist", ["0", "1"])[3] == "three"
-
-
-def test_an_article_goes_with_its_word():
-    assert pictures.phrasings("airplane", ("a photo of {a}",)) == ["a photo of an airplane"]
-
-
 def test_coco_turned_round():
     with tfds.testing.mock_data(num_examples=12):
         data = painting_data("coco_captions", batch_size=4, min_count=1)

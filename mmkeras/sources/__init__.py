@@ -1,9 +1,10 @@
 """Where data come from: the toy world, TensorFlow Datasets, a user's own folder.
 
 - `pictures.py`  pictures with captions
+- `labels.py`    labels put into words, where pictures have no captions
 - `speech.py`    clips with transcripts
 
-A brick below the tasks: each module's `read` gives the splits of a source, and all of them go through `choose`.
+Bricks below the tasks: `pictures.read` and `speech.read` give the splits of a source, both through `choose`.
 """
 
 import os
