@@ -64,8 +64,7 @@ class Painter:
             ValueError: a prompt is empty or has no word that training saw, `seed` is negative, or `samples` are
                 asked of a model without noise.
         """
-        many = not isinstance(prompts, str) and isinstance(prompts, Sequence)
-        several = list(prompts) if many else [prompts]
+        several, many = _listed(prompts)
         text = self._texts(several)  # (N, U)
         if samples is None:
             pictures = list(self.paint(text, self._noise(1, seed)))
@@ -101,7 +100,7 @@ class Painter:
 
     def grid(
         self,
-        prompts: Sequence[str],
+        prompts: str | Sequence[str],
         *,
         samples: int = 4,
         seed: int = 0,
@@ -110,15 +109,14 @@ class Painter:
         """A row a prompt, a column a sample (one alone without noise). Returns a matplotlib Figure.
 
         Args:
-            prompts: a list of texts.
+            prompts: a text or a list of texts.
             samples: pictures a prompt.
             seed: of the noise; a column shares it.
             path: where to write the figure as well.
         """
         from mmkeras import plots
 
-        many = not isinstance(prompts, str) and isinstance(prompts, Sequence)
-        prompts = list(prompts) if many else [prompts]
+        prompts, _ = _listed(prompts)
         rows = self(prompts, samples=samples if self.noise_dim else 1, seed=seed)
         return plots.grid(prompts, rows, path)
 
@@ -221,6 +219,12 @@ class Painter:
         for row, ids in zip(tokens, rows, strict=True):
             row[: len(ids)] = ids
         return tokens
+
+
+def _listed(prompts):
+    """The prompts as a list, and whether they came as one."""
+    many = isinstance(prompts, Sequence) and not isinstance(prompts, str)
+    return (list(prompts) if many else [prompts]), many
 
 
 def evaluate(
