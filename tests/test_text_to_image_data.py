@@ -102,8 +102,9 @@ def test_what_does_not_fit_into_memory_is_scaled_once(photos, tmp_path, monkeypa
 
 
 def test_pictures_smaller_than_the_size_asked_are_enlarged_and_named(photos):
-    with pytest.warns(UserWarning, match="8 of 8 pictures are smaller than 64 pixels"):
+    with pytest.warns(UserWarning, match="8 of 8 pictures are smaller than 64 pixels") as caught:
         data = painting_data(photos, batch_size=4)
+    assert caught[0].filename == __file__
     assert next(iter(data.train))[1].shape == (4, 64, 64, 3)
 
 

@@ -32,6 +32,14 @@ def test_one_in_one_out_a_list_in_a_list_out(painter):
     assert painter(PROMPTS, samples=1)[1].shape == (1, 16, 16, 3)
 
 
+@pytest.mark.parametrize("entry", ["__call__", "grid", "explain", "walk"])
+def test_strange_words_are_named_at_the_line_that_said_them(painter, entry):
+    prompts = ["a red xylophone", PROMPTS[0]][: 2 if entry == "walk" else 1]
+    with pytest.warns(UserWarning, match="never saw 'xylophone'") as caught:
+        getattr(painter, entry)(*prompts)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
 def test_strange_words_are_named_and_only_strange_ones_refused(painter):
     with pytest.warns(UserWarning, match="never saw 'xylophone'"):
         painter("a red xylophone")
@@ -143,8 +151,9 @@ def test_a_caption_of_strange_words_alone_is_scored_like_the_others(painter, tin
     batch = next(iter(tiny_pictures.test))
     captions = [["zebra"] * batch["captions"].shape[1], *batch["captions"].numpy()[1:].tolist()]
     strange = tf.data.Dataset.from_tensors(batch | {"captions": tf.constant(captions)})
-    with pytest.warns(UserWarning, match="never saw 'zebra'"):
+    with pytest.warns(UserWarning, match="never saw 'zebra'") as caught:
         assert set(evaluate(painter, strange)) == {"sharpness", "variety"}
+    assert caught[0].filename == __file__
 
 
 def test_a_collapse_is_named(tiny_pictures):

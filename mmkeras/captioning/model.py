@@ -9,12 +9,11 @@ a word at a time.
 """
 
 import os
-import warnings
 from collections.abc import Sequence
 
 import keras
 
-from mmkeras import layers
+from mmkeras import caller, layers
 from mmkeras.vocabulary import Vocabulary
 
 TASK = "captioning"
@@ -161,11 +160,10 @@ def _load_vgg16_weights(application, weights):
                     f"ImageNet's weights for VGG16 are neither cached nor to be fetched. Connect to a network "
                     f"once, or name a file with weights='vgg16....h5'. Keras says: {error}"
                 ) from error
-            warnings.warn(
+            caller.warn(
                 "ImageNet's weights for VGG16 are neither cached nor to be fetched, so the encoder starts from "
                 "random weights: good for a look, not for training on photographs. Connect to a network once, "
-                "name a file with weights='vgg16....h5', or say weights=None to do without them.",
-                stacklevel=5,
+                "name a file with weights='vgg16....h5', or say weights=None to do without them."
             )
             return True
         application.set_weights(imagenet.get_weights())

@@ -5,7 +5,6 @@ labels {"labels": {attribute: int}} beside them.
 """
 
 import os
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from pathlib import Path
 import tensorflow as tf
 from tqdm import tqdm
 
-from mmkeras import cache, images, sources, tables
+from mmkeras import cache, caller, images, sources, tables
 from mmkeras.sources import Split
 from mmkeras.sources.labels import PHRASINGS, label_names, phrasings
 from mmkeras.vocabulary import PAD, Vocabulary
@@ -290,10 +289,9 @@ def _folder(
         sides = list(pool.map(images.check, paths))
     small = [path.name for path, shape in zip(paths, sides, strict=True) if min(shape) < size]
     if crop and small:
-        warnings.warn(
+        caller.warn(
             f"{len(small)} of {len(paths)} pictures are smaller than {size} pixels and are enlarged, "
-            f"{small[0]} the first.",
-            stacklevel=5,
+            f"{small[0]} the first."
         )
     return {
         name: _folder_split([(paths[i], rows[i].texts) for i in numbers], size, crop)

@@ -11,7 +11,6 @@ evaluate(painter, data.test, judge)                      # {'color': ..., 'all':
 
 import math
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import tensorflow as tf
 from PIL import Image
 from tqdm import tqdm
 
-from mmkeras import metrics, saving
+from mmkeras import caller, metrics, saving
 from mmkeras.explain import Influence
 from mmkeras.text_to_image.judge import Judge
 from mmkeras.text_to_image.model import TASK
@@ -210,10 +209,9 @@ class Painter:
             unknown |= dict.fromkeys(strange)
             rows.append(ids)
         if unknown:
-            warnings.warn(
+            caller.warn(
                 f"Training never saw {', '.join(map(repr, list(unknown)[:8]))}; what is painted does not heed "
-                f"{'it' if len(unknown) == 1 else 'them'}.",
-                stacklevel=4,
+                f"{'it' if len(unknown) == 1 else 'them'}."
             )
         tokens = np.full((len(rows), max(map(len, rows))), PAD, "int32")
         for row, ids in zip(tokens, rows, strict=True):
@@ -294,14 +292,12 @@ def _apart(pictures, others):
 def _name_collapse(scores):
     """Below a hundredth of what it should be there is no variety to speak of."""
     if scores["variety"] < 0.01:
-        warnings.warn(
+        caller.warn(
             "Collapse: all prompts get the same picture. The model has not learned to heed the text yet; train "
-            "it longer, or lower the learning rate.",
-            stacklevel=3,
+            "it longer, or lower the learning rate."
         )
     elif scores.get("seed_variety", 1) < 0.01:
-        warnings.warn(
+        caller.warn(
             "Mode collapse: a prompt gets the same picture whatever the seed. Train it longer, or lower the "
-            "learning rate.",
-            stacklevel=3,
+            "learning rate."
         )
