@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import keras
 
-from mmkeras import caller, layers
+from mmkeras import caller, checks, layers
 from mmkeras.vocabulary import Vocabulary
 
 TASK = "captioning"
@@ -86,6 +86,9 @@ def build(
         OSError: `weights="imagenet"` where they cannot be had, or a weights file that is not there.
     """
     sizes = layers.with_overrides(PRESETS, preset, overrides)
+    checks.ints(1, **{name: sizes[name] for name in ("units", "embedding_dim")})
+    checks.numbers(0, **{name: sizes[name] for name in ("dropout", "word_dropout", "label_smoothing")})
+    layers.check_schedule(sizes["learning_rate"], sizes["decay_steps"])
     vocabulary = Vocabulary.of(vocabulary)
 
     encoder = image_encoder(sizes["encoder"], sizes["image_size"], sizes["units"], weights, sizes["fine_tune"])

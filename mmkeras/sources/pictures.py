@@ -13,10 +13,10 @@ from pathlib import Path
 import tensorflow as tf
 from tqdm import tqdm
 
-from mmkeras import cache, caller, images, sources, tables
+from mmkeras import cache, caller, checks, images, sources, tables
 from mmkeras.sources import Split
 from mmkeras.sources.labels import PHRASINGS, label_names, phrasings
-from mmkeras.vocabulary import PAD, Vocabulary
+from mmkeras.vocabulary import PAD, SPECIAL, Vocabulary
 
 # A training set this small is kept decoded in memory; a larger one is read again each epoch, and
 # shuffled within a buffer of this size.
@@ -50,6 +50,10 @@ def words(
 ) -> tuple[Vocabulary, int]:
     """The vocabulary of a split's captions, and how many tokens 99 % of them do not exceed; what is given of
     the two is kept. `min_count` None: 1, for COCO 5."""
+    if min_count is None:
+        min_count = 5 if source == "coco_captions" else 1
+    checks.ints(1, min_count=min_count)
+    checks.ints(len(SPECIAL) + 1, max_size=max_size)
     if max_length is not None and (not isinstance(max_length, int) or max_length < 3):
         raise ValueError(
             f"Expected max_length to be an int of at least 3, <start> and <end> included. "
@@ -67,7 +71,6 @@ def words(
                 lengths[len(splitter.encode(text))] += 1
                 yield text
 
-    min_count = min_count or (5 if source == "coco_captions" else 1)
     counted = Vocabulary.count(noting_lengths(), unit, min_count=min_count, max_size=max_size)
     covered = 0
     for length in sorted(lengths):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import tensorflow as tf
 
-from mmkeras import cache, sources
+from mmkeras import cache, checks, sources
 from mmkeras.sources import Split, pictures
 from mmkeras.text_to_image.model import check_image_size
 from mmkeras.vocabulary import Vocabulary
@@ -121,6 +121,7 @@ def data(
             f"Expected batch_size to be at least 2: a picture is told from another one's text. "
             f"Received: batch_size={batch_size!r}"
         )
+    checks.ints(0, seed=seed)
     check_image_size(image_size)
     splits = pictures.read(source, language, image_size, crop=True, **options)
     if (count := splits["train"].count) < 2:

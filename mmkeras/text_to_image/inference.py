@@ -21,7 +21,7 @@ import tensorflow as tf
 from PIL import Image
 from tqdm import tqdm
 
-from mmkeras import caller, metrics, saving
+from mmkeras import caller, checks, metrics, saving
 from mmkeras.explain import Influence
 from mmkeras.text_to_image.judge import Judge
 from mmkeras.text_to_image.model import TASK
@@ -68,8 +68,7 @@ class Painter:
         if samples is None:
             pictures = list(self.paint(text, self._noise(1, seed)))
         else:
-            if isinstance(samples, bool) or not isinstance(samples, int | np.integer) or samples < 1:
-                raise ValueError(f"Expected samples to be a positive int. Received: samples={samples!r}")
+            checks.ints(1, samples=samples)
             if samples > 1 and not self.noise_dim:
                 raise ValueError(
                     f"This model has no noise, so every sample would be the same picture; build one with "
@@ -130,8 +129,7 @@ class Painter:
             seed: of the noise, which stays the same on the way.
             path: where to write it, as a strip (.png) or moving (.gif).
         """
-        if not isinstance(steps, int) or steps < 2:
-            raise ValueError(f"Expected steps to be an int of at least 2. Received: steps={steps!r}")
+        checks.ints(2, steps=steps)
         if path is not None and Path(path).suffix not in (".png", ".gif"):
             raise ValueError(f"Expected path to end in .png or .gif. Received: path={str(path)!r}")
         first, last = self._texts([start, end])
@@ -171,8 +169,7 @@ class Painter:
 
     def _noise(self, samples, seed):
         """(samples, noise_dim): sample number j is the same however many there are."""
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-            raise ValueError(f"Expected seed to be an int of at least 0. Received: seed={seed!r}")
+        checks.ints(0, seed=seed)
         return np.stack(
             [np.random.default_rng([seed, j]).standard_normal(self.noise_dim) for j in range(samples)]
         )

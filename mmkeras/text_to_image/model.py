@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from mmkeras import layers
+from mmkeras import checks, layers
 from mmkeras.text_to_image.adversarial import Adversarial
 from mmkeras.text_to_image.blocks import grown
 from mmkeras.text_to_image.networks import discriminator, matcher, recogniser, two_stage_decoder
@@ -73,6 +73,9 @@ def build(
     """
     sizes = layers.with_overrides(PRESETS, preset, overrides)
     check_image_size(sizes["image_size"])
+    counts = ("units", "embedding_dim", "channels", "condition_dim", "noise_dim")
+    checks.ints(1, **{name: sizes[name] for name in counts})
+    layers.check_schedule(sizes["learning_rate"], sizes["decay_steps"])
     vocabulary = Vocabulary.of(vocabulary)
 
     encoder = text_encoder(vocabulary, sizes["embedding_dim"], sizes["units"])
