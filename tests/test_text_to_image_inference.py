@@ -134,6 +134,8 @@ def test_the_judge_learns_from_real_pictures_and_comes_back_from_its_file(tiny_p
 def test_evaluate_compares_with_real_pictures(painter, tiny_pictures):
     judge = train_judge(tiny_pictures, epochs=1, verbose=0)
     scores = evaluate(painter, tiny_pictures.test, judge)
+    seen = judge(painter(PROMPTS))  # text → picture → class
+    assert len(seen) == 2 and all(one[name] in judge.attributes[name] for one in seen for name in one)
     assert set(scores) == {
         "size", "color", "shape", "place", "all", "judge_on_real", "frechet_distance", "sharpness", "variety",
     }  # fmt: skip

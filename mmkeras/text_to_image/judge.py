@@ -1,9 +1,8 @@
 """Text to image (chapters 3.4 and 5.3): the judge, a classifier that reads pictures.
 
-    judge = train_judge(data)             # from real pictures alone
-    judge("painted.png")                  # {'color': 'red', 'place': 'center', 'shape': 'circle', ...}
-
-With a `Painter` before it, it is the document's modality translation: text → picture → class.
+judge = train_judge(data)             # from real pictures alone
+judge("painted.png")                  # {'color': 'red', 'place': 'center', 'shape': 'circle', ...}
+judge(painter("a small red circle"))  # the document's modality translation: text → picture → class
 """
 
 import os
