@@ -109,12 +109,12 @@ def plain_decoder(units: int, image_size: int, channels: int) -> keras.Model:
     return keras.Model(text, grown(text, image_size, channels, "image"), name="decoder")
 
 
-def text_encoder(vocabulary: Vocabulary, embedding_dim: int, units: int, name: str = "encoder") -> keras.Model:
+def text_encoder(vocabulary: Vocabulary, embedding_dim: int, units: int) -> keras.Model:
     """Token ids (B, T) int32 → text (B, units): an LSTM's last output, of the real tokens alone."""
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     x = layers.TokenEmbedding(vocabulary, embedding_dim, name="embedding")(tokens)  # (B, T, E)
     text = keras.layers.LSTM(units, name="lstm")(x, mask=ops.not_equal(tokens, PAD))  # (B, U)
-    return keras.Model(tokens, text, name=name)
+    return keras.Model(tokens, text, name="encoder")
 
 
 def check_image_size(image_size: int) -> None:
