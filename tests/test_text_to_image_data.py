@@ -1,5 +1,7 @@
 """Text to image's pipelines: the toy world, labels said in words, COCO turned round, a folder."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -50,6 +52,9 @@ def test_two_things_have_labels_each(tmp_path):
     second = {"color 2": true.things[1].color, "shape 2": true.things[1].shape, "relation": true.relation}
     for name, value in second.items():
         assert data.attributes[name][batch["labels"][name].numpy()[0]] == value
+    small = dataclasses.replace(data, batch_size=64)  # a judge learns from fewer pictures than a batch, too
+    assert [len(image) for image, _ in data.labelled()] == [16, 16]
+    assert [len(image) for image, _ in small.labelled()] == [40]
 
 
 @pytest.mark.parametrize(

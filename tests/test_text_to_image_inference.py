@@ -11,6 +11,7 @@ from PIL import Image
 
 import mmkeras
 from mmkeras.text_to_image import Judge, Painter, build, evaluate, train_judge
+from mmkeras.text_to_image.judge import build_judge
 
 TINY = {"image_size": 16, "units": 16, "embedding_dim": 8, "channels": 16}
 PROMPTS = ["a small red circle at the top left", "a large blue star in the center"]
@@ -65,8 +66,9 @@ def test_bad_prompts_are_refused(painter):
         painter("a red star", samples=3)
     with pytest.raises(ValueError, match="samples=0"):
         painter("a red star", samples=0)
-    with pytest.raises(ValueError, match="samples=True"):
-        painter("a red star", samples=True)
+    for paint in (painter, painter.grid):
+        with pytest.raises(ValueError, match="samples=True"):
+            paint("a red star", samples=True)
 
 
 def test_a_prompt_longer_than_training_saw_is_painted(painter):
@@ -129,6 +131,10 @@ def test_the_judge_learns_from_real_pictures_and_comes_back_from_its_file(tiny_p
     picture = batch["image"].numpy()[0]
     assert again(picture) == judge([picture])[0]
     assert set(again(picture)) == {"size", "color", "shape", "place"}
+    with pytest.raises(ValueError, match="an empty list"):
+        judge([])
+    with pytest.raises(ValueError, match="epochs=0"):
+        train_judge(tiny_pictures, epochs=0)
 
 
 def test_evaluate_compares_with_real_pictures(painter, tiny_pictures):
@@ -144,6 +150,10 @@ def test_evaluate_compares_with_real_pictures(painter, tiny_pictures):
     assert set(evaluate(painter, tiny_pictures.test)) == {"sharpness", "variety"}
     with pytest.raises(ValueError, match="dataset=None"):
         evaluate(painter, None)
+    with pytest.raises(ValueError, match="seed=-1"):
+        evaluate(painter, tiny_pictures.test, seed=-1)
+    with pytest.raises(ValueError, match="pictures of 16 pixels.* Received: judge.image_size=32"):
+        evaluate(painter, tiny_pictures.test, Judge(build_judge(judge.attributes, 32)))
     without_labels = tiny_pictures.test.map(lambda batch: {k: batch[k] for k in ("image", "captions")})
     with pytest.raises(ValueError, match="with labels"):
         evaluate(painter, without_labels, judge)

@@ -46,7 +46,7 @@ class Painter:
         self.vocabulary = self.encoder.get_layer("embedding").vocabulary
         self.image_size = self.decoder.get_layer("image").output.shape[1]
         inputs = {tensor.name: tensor.shape[-1] for tensor in self.decoder.inputs}
-        self.noise_dim = inputs.get("noise", 0)
+        self.noise_dim = inputs.get("noise", 0)  # what augments the text included
 
     def __call__(
         self, prompts: str | Sequence[str], *, samples: int | None = None, seed: int = 0
@@ -111,9 +111,13 @@ class Painter:
             samples: pictures a prompt.
             seed: of the noise; a column shares it.
             path: where to write the figure as well.
+
+        Raises:
+            TypeError, ValueError: as for a call, though a model without noise takes any `samples`.
         """
         from mmkeras import plots
 
+        checks.ints(1, samples=samples)
         prompts, _ = _listed(prompts)
         rows = self(prompts, samples=samples if self.noise_dim else 1, seed=seed)
         return plots.grid(prompts, rows, path)
@@ -121,13 +125,17 @@ class Painter:
     def walk(
         self, start: str, end: str, *, steps: int = 8, seed: int = 0, path: str | os.PathLike | None = None
     ) -> np.ndarray:
-        """From one prompt to another in equal steps through what the encoder makes of them: (steps, S, S, 3).
+        """From one prompt to another in equal steps through what the encoder makes of them: (steps, S, S, 3)
+        uint8.
 
         Args:
             start, end: the prompts.
             steps: pictures, at least 2.
             seed: of the noise, which stays the same on the way.
             path: where to write it, as a strip (.png) or moving (.gif).
+
+        Raises:
+            TypeError, ValueError: as for a call, or `steps` or the end of `path` is another.
         """
         checks.ints(2, steps=steps)
         if path is not None and Path(path).suffix not in (".png", ".gif"):
@@ -148,6 +156,9 @@ class Painter:
         Args:
             prompt: one text.
             seed: of the noise, the same for all of them.
+
+        Raises:
+            TypeError, ValueError: as for a call.
         """
         tokens = self._tokens([prompt])[0]
         words = self.vocabulary.split(prompt)
@@ -242,9 +253,19 @@ def evaluate(
         two of the pictures are apart on average, relative to real ones; with noise `seed_variety`, how far two
         pictures of one prompt are apart, relative to two of different prompts.
         A collapse (one picture for all prompts, or for all seeds) is named in a warning.
+
+    Raises:
+        ValueError: there is no dataset, `seed` is negative, or the judge has no labels to compare with or reads
+            pictures of another size.
     """
     if dataset is None:
         raise ValueError("Expected a dataset of pictures and captions. Received: dataset=None")
+    checks.ints(0, seed=seed)
+    if judge is not None and judge.image_size != painter.image_size:
+        raise ValueError(
+            f"Expected a judge of pictures of {painter.image_size} pixels, as the painter paints them; train "
+            f"one on data of that image_size. Received: judge.image_size={judge.image_size}"
+        )
     real, painted, again, labels = [], [], [], []
     for number, batch in enumerate(tqdm(dataset, "pictures", delay=2, leave=False)):
         images = batch["image"].numpy()
