@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from mmkeras import replicas
+from mmkeras import checks, replicas
 from mmkeras.vocabulary import PAD, Vocabulary
 
 
@@ -269,6 +269,13 @@ class AveragedAdam(keras.optimizers.Adam):
         super().finalize_variable_values(var_list)
         for variable in var_list:
             variable.assign(ops.copy(variable))
+
+
+def check_schedule(learning_rate: float, decay_steps: int | None) -> None:
+    """Raises ValueError where `decaying` could not make a learning rate of these."""
+    checks.numbers(0, learning_rate=learning_rate)
+    if decay_steps is not None:
+        checks.ints(1, decay_steps=decay_steps)
 
 
 def decaying(learning_rate: float, decay_steps: int | None):

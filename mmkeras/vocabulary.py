@@ -44,16 +44,19 @@ class Vocabulary:
     @classmethod
     def of(cls, vocabulary: "Vocabulary | int | Sequence[str]") -> "Vocabulary":
         """A vocabulary from what `build(vocabulary=...)` takes: one, its size, or the words themselves."""
-        if isinstance(vocabulary, Vocabulary):
-            return vocabulary
         if isinstance(vocabulary, int):
-            if vocabulary <= len(SPECIAL):
-                raise ValueError(
-                    f"Expected vocabulary to be a size above {len(SPECIAL)} (the special tokens), a list "
-                    f"of words, or a Vocabulary. Received: vocabulary={vocabulary}"
-                )
-            return cls(f"<{i}>" for i in range(len(SPECIAL), vocabulary))
-        return cls(vocabulary)
+            words = [f"<{i}>" for i in range(len(SPECIAL), vocabulary)]
+        elif isinstance(vocabulary, Vocabulary):
+            words = vocabulary.words[len(SPECIAL) :]
+        else:
+            are_words = isinstance(vocabulary, Iterable) and not isinstance(vocabulary, str)
+            words = list(vocabulary) if are_words else []
+        if not words or not all(isinstance(word, str) for word in words):
+            raise ValueError(
+                f"Expected vocabulary to be a size above {len(SPECIAL)} (the special tokens), a list "
+                f"of words, or a Vocabulary with words in it. Received: vocabulary={vocabulary!r}"
+            )
+        return vocabulary if isinstance(vocabulary, Vocabulary) else cls(words)
 
     @classmethod
     def count(

@@ -28,7 +28,7 @@ def unreachable(tmp_path_factory):
 def test_build_without_argument_and_network(unreachable):
     with pytest.warns(UserWarning, match="ImageNet") as warned:
         model = build()
-    assert len(warned) == 1
+    assert [warning.filename for warning in warned] == [__file__]
     assert type(model).__name__ == "Functional" and model.compiled
     assert model.output_shape == (None, None, 10_000)
     grid = model.get_layer("encoder").get_layer("grid")

@@ -1,5 +1,7 @@
 """Text to image's pipelines: the toy world, labels said in words, COCO turned round, a folder."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -50,6 +52,9 @@ def test_two_things_have_labels_each(tmp_path):
     second = {"color 2": true.things[1].color, "shape 2": true.things[1].shape, "relation": true.relation}
     for name, value in second.items():
         assert data.attributes[name][batch["labels"][name].numpy()[0]] == value
+    small = dataclasses.replace(data, batch_size=64)  # a judge learns from fewer pictures than a batch, too
+    assert [len(image) for image, _ in data.labelled()] == [16, 16]
+    assert [len(image) for image, _ in small.labelled()] == [40]
 
 
 @pytest.mark.parametrize(
@@ -66,16 +71,6 @@ def test_labels_are_said_in_words(source, said):
     name = data.attributes["label"][batch["labels"]["label"].numpy()[0]]
     assert len(set(captions)) == 5 and all(name in text for text in captions)
     assert any(text.startswith(said) for text in captions)
-
-
-def test_labels_without_names_are_refused():
-    with pytest.raises(ValueError, match="The labels of 'numbers' have no names"):
-        pictures.label_names("numbers", ["0", "1", "2"])
-    assert pictures.label_names("mnist", ["0", "1"])[3] == "three"
-
-
-def test_an_article_goes_with_its_word():
-    assert pictures.phrasings("airplane", ("a photo of {a}",)) == ["a photo of an airplane"]
 
 
 def test_coco_turned_round():
@@ -112,8 +107,9 @@ def test_what_does_not_fit_into_memory_is_scaled_once(photos, tmp_path, monkeypa
 
 
 def test_pictures_smaller_than_the_size_asked_are_enlarged_and_named(photos):
-    with pytest.warns(UserWarning, match="8 of 8 pictures are smaller than 64 pixels"):
+    with pytest.warns(UserWarning, match="8 of 8 pictures are smaller than 64 pixels") as caught:
         data = painting_data(photos, batch_size=4)
+    assert caught[0].filename == __file__
     assert next(iter(data.train))[1].shape == (4, 64, 64, 3)
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 import mmkeras
 from mmkeras.text_to_image import Judge, Painter, build, evaluate, train_judge
+from mmkeras.text_to_image.judge import build_judge
 
 TINY = {"image_size": 16, "units": 16, "embedding_dim": 8, "channels": 16}
 PROMPTS = ["a small red circle at the top left", "a large blue star in the center"]
@@ -30,6 +31,14 @@ def test_one_in_one_out_a_list_in_a_list_out(painter):
     assert isinstance(many, list) and len(many) == 2
     np.testing.assert_allclose(one.astype(int), many[0], atol=1)
     assert painter(PROMPTS, samples=1)[1].shape == (1, 16, 16, 3)
+
+
+@pytest.mark.parametrize("entry", ["__call__", "grid", "explain", "walk"])
+def test_strange_words_are_named_at_the_line_that_said_them(painter, entry):
+    prompts = ["a red xylophone", PROMPTS[0]][: 2 if entry == "walk" else 1]
+    with pytest.warns(UserWarning, match="never saw 'xylophone'") as caught:
+        getattr(painter, entry)(*prompts)
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 def test_strange_words_are_named_and_only_strange_ones_refused(painter):
@@ -57,8 +66,9 @@ def test_bad_prompts_are_refused(painter):
         painter("a red star", samples=3)
     with pytest.raises(ValueError, match="samples=0"):
         painter("a red star", samples=0)
-    with pytest.raises(ValueError, match="samples=True"):
-        painter("a red star", samples=True)
+    for paint in (painter, painter.grid):
+        with pytest.raises(ValueError, match="samples=True"):
+            paint("a red star", samples=True)
 
 
 def test_a_prompt_longer_than_training_saw_is_painted(painter):
@@ -121,11 +131,17 @@ def test_the_judge_learns_from_real_pictures_and_comes_back_from_its_file(tiny_p
     picture = batch["image"].numpy()[0]
     assert again(picture) == judge([picture])[0]
     assert set(again(picture)) == {"size", "color", "shape", "place"}
+    with pytest.raises(ValueError, match="an empty list"):
+        judge([])
+    with pytest.raises(ValueError, match="epochs=0"):
+        train_judge(tiny_pictures, epochs=0)
 
 
 def test_evaluate_compares_with_real_pictures(painter, tiny_pictures):
     judge = train_judge(tiny_pictures, epochs=1, verbose=0)
     scores = evaluate(painter, tiny_pictures.test, judge)
+    seen = judge(painter(PROMPTS))  # text → picture → class
+    assert len(seen) == 2 and all(one[name] in judge.attributes[name] for one in seen for name in one)
     assert set(scores) == {
         "size", "color", "shape", "place", "all", "judge_on_real", "frechet_distance", "sharpness", "variety",
     }  # fmt: skip
@@ -134,6 +150,10 @@ def test_evaluate_compares_with_real_pictures(painter, tiny_pictures):
     assert set(evaluate(painter, tiny_pictures.test)) == {"sharpness", "variety"}
     with pytest.raises(ValueError, match="dataset=None"):
         evaluate(painter, None)
+    with pytest.raises(ValueError, match="seed=-1"):
+        evaluate(painter, tiny_pictures.test, seed=-1)
+    with pytest.raises(ValueError, match="pictures of 16 pixels.* Received: judge.image_size=32"):
+        evaluate(painter, tiny_pictures.test, Judge(build_judge(judge.attributes, 32)))
     without_labels = tiny_pictures.test.map(lambda batch: {k: batch[k] for k in ("image", "captions")})
     with pytest.raises(ValueError, match="with labels"):
         evaluate(painter, without_labels, judge)
@@ -143,8 +163,9 @@ def test_a_caption_of_strange_words_alone_is_scored_like_the_others(painter, tin
     batch = next(iter(tiny_pictures.test))
     captions = [["zebra"] * batch["captions"].shape[1], *batch["captions"].numpy()[1:].tolist()]
     strange = tf.data.Dataset.from_tensors(batch | {"captions": tf.constant(captions)})
-    with pytest.warns(UserWarning, match="never saw 'zebra'"):
+    with pytest.warns(UserWarning, match="never saw 'zebra'") as caught:
         assert set(evaluate(painter, strange)) == {"sharpness", "variety"}
+    assert caught[0].filename == __file__
 
 
 def test_a_collapse_is_named(tiny_pictures):

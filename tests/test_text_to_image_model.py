@@ -146,8 +146,10 @@ def test_a_mode_collapse_is_named_while_it_trains(tiny_pictures):
     model.compile(model.optimizer, run_eagerly=True)
     image = model.decoder.get_layer("image")
     image.set_weights([0 * w for w in image.get_weights()])  # grey, whatever it is told
-    with pytest.warns(UserWarning, match="Mode collapse: in epoch 1 .* vary 0.00 times as much"):
+    with pytest.warns(UserWarning, match="Mode collapse: in epoch 1 .* vary 0.00 times as much") as caught:
         model.fit(tiny_pictures.train.take(2), verbose=0)
+    named = [warning.filename for warning in caught if "Mode collapse" in str(warning.message)]
+    assert named == [__file__]
 
 
 def test_the_adversarial_model_comes_back_from_its_file(adversarial_run, tmp_path):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import keras
 import tensorflow as tf
 
-from mmkeras import cache, sources
+from mmkeras import cache, checks, sources
 from mmkeras.sources import Split, pictures
 from mmkeras.vocabulary import Vocabulary
 
@@ -143,10 +143,11 @@ def data(
     """
     sources.check_language(language)
     sources.check_service(service)
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"Expected batch_size to be a positive int. Received: batch_size={batch_size!r}")
-    size = image_size or (64 if source == "toy" else 224)
-    splits = pictures.read(source, language, size, **options)
+    if image_size is None:
+        image_size = 64 if source == "toy" else 224
+    checks.ints(1, batch_size=batch_size, image_size=image_size)
+    checks.ints(0, seed=seed)
+    splits = pictures.read(source, language, image_size, **options)
     unit = "word" if language == "en" else "character"
     vocabulary, max_length = pictures.words(
         source,
@@ -161,7 +162,7 @@ def data(
         splits,
         vocabulary=vocabulary,
         source=str(source),
-        image_size=size,
+        image_size=image_size,
         max_length=max_length,
         batch_size=batch_size,
         seed=seed,

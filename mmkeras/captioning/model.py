@@ -9,12 +9,11 @@ a word at a time.
 """
 
 import os
-import warnings
 from collections.abc import Sequence
 
 import keras
 
-from mmkeras import layers
+from mmkeras import caller, checks, layers
 from mmkeras.vocabulary import Vocabulary
 
 TASK = "captioning"
@@ -87,6 +86,9 @@ def build(
         OSError: `weights="imagenet"` where they cannot be had, or a weights file that is not there.
     """
     sizes = layers.with_overrides(PRESETS, preset, overrides)
+    checks.ints(1, **{name: sizes[name] for name in ("units", "embedding_dim")})
+    checks.numbers(0, **{name: sizes[name] for name in ("dropout", "word_dropout", "label_smoothing")})
+    layers.check_schedule(sizes["learning_rate"], sizes["decay_steps"])
     vocabulary = Vocabulary.of(vocabulary)
 
     encoder = image_encoder(sizes["encoder"], sizes["image_size"], sizes["units"], weights, sizes["fine_tune"])
@@ -161,11 +163,10 @@ def _load_vgg16_weights(application, weights):
                     f"ImageNet's weights for VGG16 are neither cached nor to be fetched. Connect to a network "
                     f"once, or name a file with weights='vgg16....h5'. Keras says: {error}"
                 ) from error
-            warnings.warn(
+            caller.warn(
                 "ImageNet's weights for VGG16 are neither cached nor to be fetched, so the encoder starts from "
                 "random weights: good for a look, not for training on photographs. Connect to a network once, "
-                "name a file with weights='vgg16....h5', or say weights=None to do without them.",
-                stacklevel=5,
+                "name a file with weights='vgg16....h5', or say weights=None to do without them."
             )
             return True
         application.set_weights(imagenet.get_weights())

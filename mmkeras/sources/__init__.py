@@ -1,9 +1,10 @@
 """Where data come from: the toy world, TensorFlow Datasets, a user's own folder.
 
 - `pictures.py`  pictures with captions
+- `labels.py`    labels put into words, where pictures have no captions
 - `speech.py`    clips with transcripts
 
-A brick below the tasks: each module's `read` gives the splits of a source, and all of them go through `choose`.
+Bricks below the tasks: `pictures.read` and `speech.read` give the splits of a source, both through `choose`.
 """
 
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from mmkeras import cache, tables
+from mmkeras import cache, checks, tables
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def check_service(service: str | None) -> None:
     """Raises where that is no address of a tf.data service, ValueError, or nobody answers there, OSError."""
     if service is None:
         return
-    match = re.fullmatch(r"grpc://(.+):(\d+)", service)
+    match = isinstance(service, str) and re.fullmatch(r"grpc://(.+):(\d+)", service)
     if not match:
         raise ValueError(f"Expected service to be like 'grpc://host:5050'. Received: service={service!r}")
     try:
@@ -154,10 +155,10 @@ def choose(source: str | os.PathLike, known: Mapping[str, Callable], folder: Cal
         args, options: what these functions take.
     """
     is_folder = not (isinstance(source, str) and source in known)
-    if is_folder and not Path(source).is_dir():
+    if is_folder and not (isinstance(source, str | os.PathLike) and Path(source).is_dir()):
         names = ", ".join(map(repr, known))
         raise ValueError(
-            f"Expected source to be one of {names}, or a folder that exists. Received: source={str(source)!r}"
+            f"Expected source to be one of {names}, or a folder that exists. Received: source={source!r}"
         )
     try:
         return (folder if is_folder else known[source])(source, *args, **options)
@@ -173,9 +174,10 @@ def divide(rows: list[tables.Row], validation_share: float, test_share: float) -
     The order within a split is shuffled: tables often go by subject or speaker, and a large folder is later
     shuffled within a buffer only.
     """
-    if min(validation_share, test_share) < 0 or validation_share + test_share >= 1:
+    checks.numbers(0, validation_share=validation_share, test_share=test_share)
+    if validation_share + test_share >= 1:
         raise ValueError(
-            f"Expected validation_share and test_share to be at least 0 and less than 1 together. "
+            f"Expected validation_share and test_share to be less than 1 together. "
             f"Received: validation_share={validation_share}, test_share={test_share}"
         )
     named = any(row.split for row in rows)

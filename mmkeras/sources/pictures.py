@@ -5,7 +5,6 @@ labels {"labels": {attribute: int}} beside them.
 """
 
 import os
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +13,10 @@ from pathlib import Path
 import tensorflow as tf
 from tqdm import tqdm
 
-from mmkeras import cache, images, sources, tables
+from mmkeras import cache, caller, checks, images, sources, tables
 from mmkeras.sources import Split
-from mmkeras.vocabulary import PAD, Vocabulary
+from mmkeras.sources.labels import PHRASINGS, label_names, phrasings
+from mmkeras.vocabulary import PAD, SPECIAL, Vocabulary
 
 # A training set this small is kept decoded in memory; a larger one is read again each epoch, and
 # shuffled within a buffer of this size.
@@ -50,6 +50,10 @@ def words(
 ) -> tuple[Vocabulary, int]:
     """The vocabulary of a split's captions, and how many tokens 99 % of them do not exceed; what is given of
     the two is kept. `min_count` None: 1, for COCO 5."""
+    if min_count is None:
+        min_count = 5 if source == "coco_captions" else 1
+    checks.ints(1, min_count=min_count)
+    checks.ints(len(SPECIAL) + 1, max_size=max_size)
     if max_length is not None and (not isinstance(max_length, int) or max_length < 3):
         raise ValueError(
             f"Expected max_length to be an int of at least 3, <start> and <end> included. "
@@ -67,7 +71,6 @@ def words(
                 lengths[len(splitter.encode(text))] += 1
                 yield text
 
-    min_count = min_count or (5 if source == "coco_captions" else 1)
     counted = Vocabulary.count(noting_lengths(), unit, min_count=min_count, max_size=max_size)
     covered = 0
     for length in sorted(lengths):
@@ -194,31 +197,6 @@ def _coco(source, language, size, crop, *, data_dir=None):
     return {split_name: split(name) for split_name, name in names.items()}
 
 
-# Several phrasings, so that a model learns words and not one sentence.
-_PHRASINGS = {
-    "oxford_flowers102": (
-        "a photo of {a}",
-        "a flower, {a}",
-        "this is {a}",
-        "{a} in bloom",
-        "the flower is {a}",
-    ),
-    "mnist": (
-        "a handwritten {name}",
-        "the digit {name}",
-        "{a} in handwriting",
-        "this is {a}",
-        "a {name} by hand",
-    ),
-    "cifar10": ("a photo of {a}", "a picture of {a}", "this is {a}", "{a} in a photo", "a small photo of {a}"),
-}
-# Of labels that are numbers, or whose names TFDS knows only once their files are there.
-_LABELS = {
-    "mnist": ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
-    "cifar10": (
-        "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-    ),
-}  # fmt: skip
 # where a dataset has no validation split, the end of its training split serves
 _LABELLED_SPLITS = {"validation": "train[90%:]", "train": "train[:90%]", "test": "test"}
 
@@ -228,7 +206,7 @@ def _labelled(source, language, size, crop, *, data_dir=None):
     _english_only(source, language)
     builder = _prepared(source, data_dir)
     names = label_names(source, builder.info.features["label"].names)
-    captions = tf.constant([phrasings(name, _PHRASINGS[source]) for name in names])  # (labels, phrasings)
+    captions = tf.constant([phrasings(name, PHRASINGS[source]) for name in names])  # (labels, phrasings)
     splits = {"train": "train", "validation": "validation", "test": "test"}
     if "validation" not in builder.info.splits:
         splits = _LABELLED_SPLITS
@@ -246,28 +224,6 @@ def _labelled(source, language, size, crop, *, data_dir=None):
         )
 
     return {split_name: split(name) for split_name, name in splits.items()}
-
-
-def label_names(source: str, names: list[str]) -> tuple[str, ...]:
-    """The names of a dataset's labels, in words.
-
-    Raises:
-        ValueError: the labels are numbers, of which nothing can be said.
-    """
-    if source in _LABELS:
-        return _LABELS[source]
-    if all(name.isdigit() for name in names):
-        raise ValueError(
-            f"The labels of {source!r} have no names ({', '.join(names[:3])} ...), so there is nothing to say "
-            f"of its pictures. Write their captions in a table and give its folder as the source."
-        )
-    return tuple(name.replace("_", " ") for name in names)
-
-
-def phrasings(name: str, patterns: tuple[str, ...]) -> list[str]:
-    """'rose' → ['a photo of a rose', 'this is a rose', ...]"""
-    a = f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
-    return [pattern.format(name=name, a=a) for pattern in patterns]
 
 
 def _english_only(source, language):
@@ -336,10 +292,9 @@ def _folder(
         sides = list(pool.map(images.check, paths))
     small = [path.name for path, shape in zip(paths, sides, strict=True) if min(shape) < size]
     if crop and small:
-        warnings.warn(
+        caller.warn(
             f"{len(small)} of {len(paths)} pictures are smaller than {size} pixels and are enlarged, "
-            f"{small[0]} the first.",
-            stacklevel=5,
+            f"{small[0]} the first."
         )
     return {
         name: _folder_split([(paths[i], rows[i].texts) for i in numbers], size, crop)
@@ -368,4 +323,4 @@ def _folder_split(pairs, size, crop):
     return Split(examples, lambda: (texts for _, texts in pairs), len(pairs), made_from, megabytes)
 
 
-SOURCES = {"toy": _toy, "coco_captions": _coco, **dict.fromkeys(_PHRASINGS, _labelled)}
+SOURCES = {"toy": _toy, "coco_captions": _coco, **dict.fromkeys(PHRASINGS, _labelled)}

@@ -13,12 +13,10 @@ The other half is painted from random noise. A discriminator tells both from rea
 words it reads off the painted ones.
 """
 
-import warnings
-
 import keras
 from keras import ops
 
-from mmkeras import replicas
+from mmkeras import caller, replicas
 from mmkeras.vocabulary import SPECIAL
 
 # Of the painter's losses, beside the adversarial one: the sketch's and the picture's pixels (means over pixels
@@ -157,11 +155,10 @@ _PARTS = ("encoder", "decoder", "discriminator", "matcher", "recogniser")
 class _NameCollapse(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if (logs or {}).get("variety", 1) < COLLAPSED:
-            warnings.warn(
+            caller.warn(
                 f"Mode collapse: in epoch {epoch + 1} the painted pictures vary {logs['variety']:.2f} times as "
                 f"much as the real ones. If it does not pass, start again with a lower learning_rate or a "
-                f"larger batch_size.",
-                stacklevel=2,
+                f"larger batch_size."
             )
 
 

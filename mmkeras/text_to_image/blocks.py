@@ -19,10 +19,12 @@ def grown(vector, image_size: int, channels: int, name: str):
 
 
 def doubled(x, channels: int):
+    """(B, H, W, C) → (B, 2H, 2W, channels)"""
     return normalised(keras.layers.Conv2DTranspose(channels, 4, strides=2, padding="same", use_bias=False)(x))
 
 
 def picture(x, name: str):
+    """(B, H, W, C) → picture (B, 2H, 2W, 3) in 0..1"""
     # float32 also under mixed precision: the cross-entropy of a sigmoid needs it
     return keras.layers.Conv2DTranspose(
         3, 4, strides=2, padding="same", activation="sigmoid", dtype="float32", name=name

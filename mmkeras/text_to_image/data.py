@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import tensorflow as tf
 
-from mmkeras import cache, sources
+from mmkeras import cache, checks, sources
 from mmkeras.sources import Split, pictures
 from mmkeras.text_to_image.model import check_image_size
 from mmkeras.vocabulary import Vocabulary
@@ -56,7 +56,8 @@ class TaskData:
         return self._training(epoch)
 
     def labelled(self, split: str = "train") -> tf.data.Dataset:
-        """Real pictures with their labels, for a judge: batches of (image uint8, {attribute: int64}).
+        """Real pictures with their labels, for a judge: batches of (image, {attribute: (B,) int64}), image
+        (B, size, size, 3) uint8. In training all are full where there are enough pictures, as those of `train`.
 
         Raises:
             ValueError: the source has no labels, or not that split.
@@ -64,11 +65,12 @@ class TaskData:
         if split not in self._splits or not self.attributes:
             having = ", ".join(self._splits) if self.attributes else "no labels"
             raise ValueError(f"The source {self.source!r} has {having}. Received: split={split!r}")
-        dataset = pictures.kept(self._splits[split])
-        dataset = dataset.map(lambda example: (example["image"], example["labels"]))
+        examples = self._splits[split]
+        dataset = pictures.kept(examples).map(lambda example: (example["image"], example["labels"]))
         if split == "train":
-            dataset = pictures.shuffled(dataset, self._splits[split], seed=0)
-        return dataset.batch(self.batch_size, drop_remainder=split == "train").prefetch(tf.data.AUTOTUNE)
+            dataset = pictures.shuffled(dataset, examples, seed=0)
+        whole = split == "train" and examples.count >= self.batch_size
+        return dataset.batch(self.batch_size, drop_remainder=whole).prefetch(tf.data.AUTOTUNE)
 
 
 def data(
@@ -121,6 +123,7 @@ def data(
             f"Expected batch_size to be at least 2: a picture is told from another one's text. "
             f"Received: batch_size={batch_size!r}"
         )
+    checks.ints(0, seed=seed)
     check_image_size(image_size)
     splits = pictures.read(source, language, image_size, crop=True, **options)
     if (count := splits["train"].count) < 2:

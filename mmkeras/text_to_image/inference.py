@@ -11,7 +11,6 @@ evaluate(painter, data.test, judge)                      # {'color': ..., 'all':
 
 import math
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import tensorflow as tf
 from PIL import Image
 from tqdm import tqdm
 
-from mmkeras import metrics, saving
+from mmkeras import caller, checks, metrics, saving
 from mmkeras.explain import Influence
 from mmkeras.text_to_image.judge import Judge
 from mmkeras.text_to_image.model import TASK
@@ -47,7 +46,7 @@ class Painter:
         self.vocabulary = self.encoder.get_layer("embedding").vocabulary
         self.image_size = self.decoder.get_layer("image").output.shape[1]
         inputs = {tensor.name: tensor.shape[-1] for tensor in self.decoder.inputs}
-        self.noise_dim = inputs.get("noise", 0)
+        self.noise_dim = inputs.get("noise", 0)  # what augments the text included
 
     def __call__(
         self, prompts: str | Sequence[str], *, samples: int | None = None, seed: int = 0
@@ -64,14 +63,12 @@ class Painter:
             ValueError: a prompt is empty or has no word that training saw, `seed` is negative, or `samples` are
                 asked of a model without noise.
         """
-        many = not isinstance(prompts, str) and isinstance(prompts, Sequence)
-        several = list(prompts) if many else [prompts]
+        several, many = _listed(prompts)
         text = self._texts(several)  # (N, U)
         if samples is None:
             pictures = list(self.paint(text, self._noise(1, seed)))
         else:
-            if isinstance(samples, bool) or not isinstance(samples, int | np.integer) or samples < 1:
-                raise ValueError(f"Expected samples to be a positive int. Received: samples={samples!r}")
+            checks.ints(1, samples=samples)
             if samples > 1 and not self.noise_dim:
                 raise ValueError(
                     f"This model has no noise, so every sample would be the same picture; build one with "
@@ -101,7 +98,7 @@ class Painter:
 
     def grid(
         self,
-        prompts: Sequence[str],
+        prompts: str | Sequence[str],
         *,
         samples: int = 4,
         seed: int = 0,
@@ -110,31 +107,37 @@ class Painter:
         """A row a prompt, a column a sample (one alone without noise). Returns a matplotlib Figure.
 
         Args:
-            prompts: a list of texts.
+            prompts: a text or a list of texts.
             samples: pictures a prompt.
             seed: of the noise; a column shares it.
             path: where to write the figure as well.
+
+        Raises:
+            TypeError, ValueError: as for a call, though a model without noise takes any `samples`.
         """
         from mmkeras import plots
 
-        many = not isinstance(prompts, str) and isinstance(prompts, Sequence)
-        prompts = list(prompts) if many else [prompts]
+        checks.ints(1, samples=samples)
+        prompts, _ = _listed(prompts)
         rows = self(prompts, samples=samples if self.noise_dim else 1, seed=seed)
         return plots.grid(prompts, rows, path)
 
     def walk(
         self, start: str, end: str, *, steps: int = 8, seed: int = 0, path: str | os.PathLike | None = None
     ) -> np.ndarray:
-        """From one prompt to another in equal steps through what the encoder makes of them: (steps, S, S, 3).
+        """From one prompt to another in equal steps through what the encoder makes of them: (steps, S, S, 3)
+        uint8.
 
         Args:
             start, end: the prompts.
             steps: pictures, at least 2.
             seed: of the noise, which stays the same on the way.
             path: where to write it, as a strip (.png) or moving (.gif).
+
+        Raises:
+            TypeError, ValueError: as for a call, or `steps` or the end of `path` is another.
         """
-        if not isinstance(steps, int) or steps < 2:
-            raise ValueError(f"Expected steps to be an int of at least 2. Received: steps={steps!r}")
+        checks.ints(2, steps=steps)
         if path is not None and Path(path).suffix not in (".png", ".gif"):
             raise ValueError(f"Expected path to end in .png or .gif. Received: path={str(path)!r}")
         first, last = self._texts([start, end])
@@ -153,6 +156,9 @@ class Painter:
         Args:
             prompt: one text.
             seed: of the noise, the same for all of them.
+
+        Raises:
+            TypeError, ValueError: as for a call.
         """
         tokens = self._tokens([prompt])[0]
         words = self.vocabulary.split(prompt)
@@ -174,8 +180,7 @@ class Painter:
 
     def _noise(self, samples, seed):
         """(samples, noise_dim): sample number j is the same however many there are."""
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-            raise ValueError(f"Expected seed to be an int of at least 0. Received: seed={seed!r}")
+        checks.ints(0, seed=seed)
         return np.stack(
             [np.random.default_rng([seed, j]).standard_normal(self.noise_dim) for j in range(samples)]
         )
@@ -212,15 +217,20 @@ class Painter:
             unknown |= dict.fromkeys(strange)
             rows.append(ids)
         if unknown:
-            warnings.warn(
+            caller.warn(
                 f"Training never saw {', '.join(map(repr, list(unknown)[:8]))}; what is painted does not heed "
-                f"{'it' if len(unknown) == 1 else 'them'}.",
-                stacklevel=4,
+                f"{'it' if len(unknown) == 1 else 'them'}."
             )
         tokens = np.full((len(rows), max(map(len, rows))), PAD, "int32")
         for row, ids in zip(tokens, rows, strict=True):
             row[: len(ids)] = ids
         return tokens
+
+
+def _listed(prompts):
+    """The prompts as a list, and whether they came as one."""
+    many = isinstance(prompts, Sequence) and not isinstance(prompts, str)
+    return (list(prompts) if many else [prompts]), many
 
 
 def evaluate(
@@ -243,9 +253,19 @@ def evaluate(
         two of the pictures are apart on average, relative to real ones; with noise `seed_variety`, how far two
         pictures of one prompt are apart, relative to two of different prompts.
         A collapse (one picture for all prompts, or for all seeds) is named in a warning.
+
+    Raises:
+        ValueError: there is no dataset, `seed` is negative, or the judge has no labels to compare with or reads
+            pictures of another size.
     """
     if dataset is None:
         raise ValueError("Expected a dataset of pictures and captions. Received: dataset=None")
+    checks.ints(0, seed=seed)
+    if judge is not None and judge.image_size != painter.image_size:
+        raise ValueError(
+            f"Expected a judge of pictures of {painter.image_size} pixels, as the painter paints them; train "
+            f"one on data of that image_size. Received: judge.image_size={judge.image_size}"
+        )
     real, painted, again, labels = [], [], [], []
     for number, batch in enumerate(tqdm(dataset, "pictures", delay=2, leave=False)):
         images = batch["image"].numpy()
@@ -290,14 +310,12 @@ def _apart(pictures, others):
 def _name_collapse(scores):
     """Below a hundredth of what it should be there is no variety to speak of."""
     if scores["variety"] < 0.01:
-        warnings.warn(
+        caller.warn(
             "Collapse: all prompts get the same picture. The model has not learned to heed the text yet; train "
-            "it longer, or lower the learning rate.",
-            stacklevel=3,
+            "it longer, or lower the learning rate."
         )
     elif scores.get("seed_variety", 1) < 0.01:
-        warnings.warn(
+        caller.warn(
             "Mode collapse: a prompt gets the same picture whatever the seed. Train it longer, or lower the "
-            "learning rate.",
-            stacklevel=3,
+            "learning rate."
         )

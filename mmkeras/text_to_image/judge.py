@@ -1,9 +1,8 @@
 """Text to image (chapters 3.4 and 5.3): the judge, a classifier that reads pictures.
 
-    judge = train_judge(data)             # from real pictures alone
-    judge("painted.png")                  # {'color': 'red', 'place': 'center', 'shape': 'circle', ...}
-
-With a `Painter` before it, it is the document's modality translation: text → picture → class.
+judge = train_judge(data)             # from real pictures alone
+judge("painted.png")                  # {'color': 'red', 'place': 'center', 'shape': 'circle', ...}
+judge(painter("a small red circle"))  # the document's modality translation: text → picture → class
 """
 
 import os
@@ -13,8 +12,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mmkeras import images, layers, saving
+from mmkeras import checks, images, layers, saving
 from mmkeras.text_to_image.blocks import what_and_where
+from mmkeras.text_to_image.data import TaskData
 
 NAME = "judge"
 BATCH_SIZE = 32
@@ -38,14 +38,18 @@ class Judge:
         """The class of each attribute, or a list of such dictionaries for a list of pictures.
 
         Args:
-            pictures: a path, a PIL image, an array (see `mmkeras.images.read`), or a list of these.
+            pictures: a path, a PIL image, an array (see `mmkeras.images.read`), or a list of these; the square
+                in the middle is read.
+
+        Raises:
+            FileNotFoundError, ValueError: a picture is missing or cannot be read, or the list is empty.
         """
         many = isinstance(pictures, list | tuple)
-        several = [
-            images.resize(images.crop(images.read(p)), self.image_size)
-            for p in (pictures if many else [pictures])
-        ]
-        classes, _ = self.read(np.stack(several))
+        several = list(pictures) if many else [pictures]
+        if not several:
+            raise ValueError("Expected at least one picture. Received: an empty list")
+        batch = np.stack([images.resize(images.crop(images.read(p)), self.image_size) for p in several])
+        classes, _ = self.read(batch)
         said = [
             {name: self.attributes[name][classes[name][i]] for name in self.attributes}
             for i in range(len(several))
@@ -95,7 +99,7 @@ def build_judge(
     return model
 
 
-def train_judge(data, *, epochs: int = 5, verbose: int | str = "auto") -> Judge:
+def train_judge(data: TaskData, *, epochs: int = 5, verbose: int | str = "auto") -> Judge:
     """A judge of a source's pictures, trained on the real ones of its training split alone.
 
     Args:
@@ -104,9 +108,9 @@ def train_judge(data, *, epochs: int = 5, verbose: int | str = "auto") -> Judge:
         verbose: as in `fit`.
 
     Raises:
-        ValueError: the source has no labels.
+        ValueError: the source has no labels, or `epochs` is no positive int.
     """
-
+    checks.ints(1, epochs=epochs)
     size = data.image_size
 
     def prepared(batch, draw):
@@ -122,6 +126,6 @@ def train_judge(data, *, epochs: int = 5, verbose: int | str = "auto") -> Judge:
 
     draws = tf.data.Dataset.random(seed=0, rerandomize_each_iteration=True)
     train = tf.data.Dataset.zip(data.labelled(), draws).map(prepared, num_parallel_calls=tf.data.AUTOTUNE)
-    model = build_judge(data.attributes, data.image_size, steps=epochs * int(train.cardinality()))
+    model = build_judge(data.attributes, size, steps=epochs * int(train.cardinality()))
     model.fit(train, epochs=epochs, verbose=verbose)
     return Judge(model)

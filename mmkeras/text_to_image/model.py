@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from mmkeras import layers
+from mmkeras import checks, layers
 from mmkeras.text_to_image.adversarial import Adversarial
 from mmkeras.text_to_image.blocks import grown
 from mmkeras.text_to_image.networks import discriminator, matcher, recogniser, two_stage_decoder
@@ -73,6 +73,9 @@ def build(
     """
     sizes = layers.with_overrides(PRESETS, preset, overrides)
     check_image_size(sizes["image_size"])
+    counts = ("units", "embedding_dim", "channels", "condition_dim", "noise_dim")
+    checks.ints(1, **{name: sizes[name] for name in counts})
+    layers.check_schedule(sizes["learning_rate"], sizes["decay_steps"])
     vocabulary = Vocabulary.of(vocabulary)
 
     encoder = text_encoder(vocabulary, sizes["embedding_dim"], sizes["units"])
@@ -106,12 +109,12 @@ def plain_decoder(units: int, image_size: int, channels: int) -> keras.Model:
     return keras.Model(text, grown(text, image_size, channels, "image"), name="decoder")
 
 
-def text_encoder(vocabulary: Vocabulary, embedding_dim: int, units: int, name: str = "encoder") -> keras.Model:
+def text_encoder(vocabulary: Vocabulary, embedding_dim: int, units: int) -> keras.Model:
     """Token ids (B, T) int32 → text (B, units): an LSTM's last output, of the real tokens alone."""
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     x = layers.TokenEmbedding(vocabulary, embedding_dim, name="embedding")(tokens)  # (B, T, E)
     text = keras.layers.LSTM(units, name="lstm")(x, mask=ops.not_equal(tokens, PAD))  # (B, U)
-    return keras.Model(tokens, text, name=name)
+    return keras.Model(tokens, text, name="encoder")
 
 
 def check_image_size(image_size: int) -> None:

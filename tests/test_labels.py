@@ -1,0 +1,15 @@
+"""Labels put into words."""
+
+import pytest
+
+from mmkeras.sources.labels import label_names, phrasings
+
+
+def test_labels_without_names_are_refused():
+    with pytest.raises(ValueError, match="The labels of 'numbers' have no names"):
+        label_names("numbers", ["0", "1", "2"])
+    assert label_names("mnist", ["0", "1"])[3] == "three"
+
+
+def test_an_article_goes_with_its_word():
+    assert phrasings("airplane", ("a photo of {a}",)) == ["a photo of an airplane"]
