@@ -234,7 +234,7 @@ def test_no_graph_holds_a_string(task, sizes, inputs):
 
 
 def written(folder, *datasets):
-    counts = {"train": 36, "validation": 20, "test": 4, "test_unseen": 4}
+    counts = {"train": 20, "validation": 20, "test": 4, "test_unseen": 4}  # ten steps in two epochs
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(builders, "EXAMPLES", counts)
         for dataset, *options in datasets:
