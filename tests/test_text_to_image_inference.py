@@ -155,8 +155,10 @@ def test_evaluate_compares_with_real_pictures(painter, tiny_pictures):
     with pytest.raises(ValueError, match="pictures of 16 pixels.* Received: judge.image_size=32"):
         evaluate(painter, tiny_pictures.test, Judge(build_judge(judge.attributes, 32)))
     without_labels = tiny_pictures.test.map(lambda batch: {k: batch[k] for k in ("image", "captions")})
-    with pytest.raises(ValueError, match="with labels"):
+    with pytest.raises(ValueError, match="lacks color, place, shape, size"):
         evaluate(painter, without_labels, judge)
+    with pytest.raises(ValueError, match="one without any"):
+        evaluate(painter, tiny_pictures.test.take(0))
 
 
 def test_a_caption_of_strange_words_alone_is_scored_like_the_others(painter, tiny_pictures):

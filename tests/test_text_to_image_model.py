@@ -147,7 +147,7 @@ def test_a_mode_collapse_is_named_while_it_trains(tiny_pictures):
     image = model.decoder.get_layer("image")
     image.set_weights([0 * w for w in image.get_weights()])  # grey, whatever it is told
     with pytest.warns(UserWarning, match="Mode collapse: in epoch 1 .* vary 0.00 times as much") as caught:
-        model.fit(tiny_pictures.train.take(2), verbose=0)
+        model.fit(tiny_pictures.train.take(2), verbose=0, callbacks=keras.callbacks.TerminateOnNaN())
     named = [warning.filename for warning in caught if "Mode collapse" in str(warning.message)]
     assert named == [__file__]
 

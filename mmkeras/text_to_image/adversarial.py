@@ -72,11 +72,11 @@ class Adversarial(keras.Model):
         noise = self._normal((ops.shape(text)[0], self.condition_dim + self.noise_dim))
         return self.decoder([text, noise], training=False)
 
-    def fit(self, *args, callbacks=None, **kwargs):
+    def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs):
         """Keras's own; it also names a mode collapse at the end of the epoch that shows one."""
         if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [*(callbacks or []), _NameCollapse()]
-        return super().fit(*args, callbacks=callbacks, **kwargs)
+            callbacks = [*keras.tree.flatten(callbacks or []), _NameCollapse()]
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         tokens, real = x["tokens"], ops.convert_to_tensor(y)

@@ -279,9 +279,14 @@ def evaluate(
             again.append(painter.paint(text, random.standard_normal((len(text), painter.noise_dim))))
         real.append(images)
         if judge is not None:
-            if "labels" not in batch:
-                raise ValueError("A judge needs a dataset with labels, and this one has none; leave judge out.")
+            if lacking := judge.attributes.keys() - batch.get("labels", {}).keys():
+                raise ValueError(
+                    f"Expected a dataset with the labels that the judge reads; it lacks "
+                    f"{', '.join(sorted(lacking))}. Train a judge on data of this source, or leave judge out."
+                )
             labels.append({name: batch["labels"][name].numpy() for name in judge.attributes})
+    if not real:
+        raise ValueError("Expected a dataset of pictures and captions. Received: one without any")
     real, painted = np.concatenate(real), np.concatenate(painted)
     scores: dict[str, float] = {}
     if judge is not None:
