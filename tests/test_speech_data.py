@@ -144,6 +144,15 @@ def test_what_cannot_be_used_is_left_out_named_and_counted(recordings):
     assert lengths <= {round(16_000 * (1 + i / 10)) for i in (0, 6, 7, 8, 9)}
 
 
+@pytest.mark.parametrize(("samples", "fits"), [(12 * 640, False), (12 * 640 + 1, True)])
+@pytest.mark.filterwarnings("ignore:.*is left out")
+def test_a_step_that_is_begun_counts_as_in_the_model(recordings, samples, fits):
+    soundfile.write(recordings / "wavs" / "A-4.wav", noise(samples / 16_000), 16_000)  # 13 tokens
+    found = data(recordings, batch_size=1, augment=False, validation_share=0, test_share=0)
+    lengths = {int(n) for inputs, _ in found.train for n in inputs["length"]}
+    assert (samples in lengths) == fits
+
+
 def test_silence_is_learned_from_without_nan(recordings):
     for path in (recordings / "wavs").glob("*.wav"):
         soundfile.write(path, np.zeros(32_000), 16_000)

@@ -300,7 +300,7 @@ def _usable(left_out, step, most, sample_rate_hz):
         if tokens == 0:
             left_out(name, f"{name} has an empty transcript.")
             return False
-        if samples < tokens * step:
+        if -(-samples // step) < tokens:
             left_out(
                 name,
                 f"{name} lasts {samples / sample_rate_hz:.2f} s, and {tokens} tokens do not fit into its "
@@ -313,7 +313,8 @@ def _usable(left_out, step, most, sample_rate_hz):
         samples, tokens = tf.size(clip["audio"]), clip["tokens"][1:-1]
         repeats = tf.reduce_sum(tf.cast(tokens[1:] == tokens[:-1], tf.int32))
         needed = tf.size(tokens) + repeats
-        fine = (samples > 0) & (samples <= most) & (needed > 0) & (samples >= needed * step)
+        steps = -(-samples // step)  # as the model has them: the last one may be begun only
+        fine = (samples > 0) & (samples <= most) & (needed > 0) & (steps >= needed)
         if left_out is None:
             return fine
         return tf.cond(
