@@ -53,8 +53,8 @@ def read(sound: Any, target_rate_hz: int, sample_rate_hz: int | None = None) -> 
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it cannot be read, is cut short, lasts 0 seconds, or holds NaN; an array of another kind or
-            without a rate.
+        ValueError: it cannot be read, lasts 0 seconds, or holds NaN; an array of another kind or without a
+            rate. Of a file that was cut short, flac's decoder alone complains; of another, what is there is read.
     """
     if isinstance(sound, str | os.PathLike):
         check(sound)

@@ -97,6 +97,18 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, write, message):
     assert "clip.wav" in str(caught.value)
 
 
+def test_of_a_file_cut_short_flac_alone_complains(tmp_path):
+    for name in ("clip.wav", "clip.ogg", "clip.flac"):
+        path = tmp_path / name
+        soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 64_000), 16_000)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        if name == "clip.flac":
+            with pytest.raises(ValueError, match="clip.flac is damaged and cannot be read to its end"):
+                audio.read(path, 16_000)
+        else:
+            assert 8_000 < len(audio.read(path, 16_000)) < 48_000
+
+
 @pytest.mark.parametrize(
     ("array", "rate", "message"),
     [
