@@ -143,6 +143,34 @@ def test_a_clip_without_any_pause_is_cut_all_the_same():
     assert pieces[-1][1] == 160_000 and all(0 < stop - start <= 48_000 for start, stop in pieces)
 
 
+def amid_quiet(noise):
+    """A tone of a second that swells and fades, half a second of quiet on either side, noise under all of it."""
+    swelling = tone(seconds=1) * np.hanning(16_000) ** 0.5
+    clip = np.pad(swelling, 8_000) + noise * np.random.default_rng(0).standard_normal(32_000)
+    return clip.astype(np.float32)
+
+
+@pytest.mark.parametrize("noise", [0, 1e-4, 1e-2])
+def test_quiet_before_and_behind_is_found(noise):
+    start, stop = audio.trim(amid_quiet(noise), 16_000)
+    assert 0.45 < start / 16_000 < 0.55 and 1.45 < stop / 16_000 < 1.55
+
+
+@pytest.mark.parametrize(
+    "clip",
+    [
+        amid_quiet(0.2),  # its ends are lost in the noise
+        tone(),
+        np.zeros(16_000, np.float32),
+        np.random.default_rng(0).uniform(-0.5, 0.5, 16_000).astype(np.float32),
+        np.ones(1, np.float32),
+    ],
+    ids=["loud noise", "tone", "silence", "noise alone", "one sample"],
+)
+def test_where_no_quiet_can_be_told_a_clip_stays_whole(clip):
+    assert audio.trim(clip, 16_000) == (0, len(clip))
+
+
 @pytest.mark.skipif(
     not glob.glob("/usr/share/sounds/alsa/*.wav"), reason="Debian's alsa-utils is not installed"
 )

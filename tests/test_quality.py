@@ -7,6 +7,7 @@ import sysconfig
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 import skimage
 
@@ -97,8 +98,24 @@ def test_the_demo_learns_to_listen(datasets, tmp_path):
         wer = mmkeras.speech_to_text.evaluate(transcriber, noisy)["wer"]
         print(f"{snr_db} dB: WER {wer:.4f}")
         assert wer <= 0.05
+    check_quiet_does_no_harm(transcriber, datasets)
     for path in sorted(Path("/usr/share/sounds/alsa").glob("*.wav")):
         print(f"{path.name}: {transcriber(path)!r}")
+
+
+def check_quiet_does_no_harm(transcriber, datasets):
+    """Forty clips with 200 ms of quiet on either side, and joined to one with pauses of 0.4 s."""
+    test = mmkeras.speech_to_text.data("toy", data_dir=datasets, **transcriber.data_options).test
+    examples = list(test.unbatch().take(40))
+    texts = [example["transcript"].numpy().decode() for example in examples]
+    clips = [np.pad(example["audio"][: example["length"]], 3_200) for example in examples]
+    apart = transcriber(clips, sample_rate_hz=16_000)
+    with pytest.warns(UserWarning, match="cut at their quietest places"):
+        joined = transcriber(np.concatenate(clips), sample_rate_hz=16_000)
+    for said, found in ((texts, apart), ([" ".join(texts)], [joined])):
+        wer = mmkeras.metrics.recognition_scores(said, found)["wer"]
+        print(f"amid quiet, {len(found)} transcripts: WER {wer:.4f}")
+        assert wer <= 0.02
 
 
 def test_the_demo_learns_to_paint(datasets, tmp_path):

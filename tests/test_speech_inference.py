@@ -78,6 +78,22 @@ def test_a_long_clip_is_cut_joined_and_said_to_be(transcriber, clips):
     assert not text or times[-1] > len(clips[0]) / RATE
 
 
+def test_quiet_around_a_clip_is_not_read_and_words_keep_their_times(transcriber, clips):
+    quiet = np.zeros(RATE, np.float32)  # a second; with it on both sides the clip would be one to cut
+    clip = np.concatenate([quiet, clips[0], quiet])
+    ((start, stop),) = transcriber._pieces(clip)
+    assert abs(start - RATE) <= RATE // 20 and abs(stop - len(clip) + RATE) <= RATE // 20
+    text = quietly(transcriber, clip, sample_rate_hz=RATE)
+    assert text == quietly(transcriber, clip[start:stop], sample_rate_hz=RATE)
+    aligned = transcriber.explain(clip, sample_rate_hz=RATE)
+    assert aligned.text == text and (aligned.words or transcriber.head == "ctc")  # which may say nothing yet
+    assert all(0.9 <= word.start < word.end <= len(clip) / RATE - 0.9 for word in aligned.words)
+    assert aligned.weights.shape[1] == -(-len(clip) // 640)
+    long = np.concatenate([clips[0], quiet, clips[1], quiet, clips[2]])
+    lengths = [stop - start for start, stop in transcriber._pieces(long)]
+    assert sum(lengths) < len(long) - 1.8 * RATE
+
+
 def test_silence_says_nothing(transcriber):
     assert quietly(transcriber, np.zeros(RATE), sample_rate_hz=RATE) == ""
     assert transcriber.explain(np.zeros(RATE), sample_rate_hz=RATE).words == []

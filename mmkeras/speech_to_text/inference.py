@@ -64,8 +64,9 @@ class Transcriber:
     ) -> str | list[str | None] | None:
         """A transcript, or a list of them for a list of clips.
 
-        A clip much longer than any that training saw is cut at its quietest places, and a warning says so. In a
-        list, a clip that cannot be read has None for its transcript, and a warning names it.
+        Quiet before and behind what is said is not read, see `mmkeras.audio.trim`. A clip much longer than any
+        that training saw is cut at its quietest places, and a warning says so. In a list, a clip that cannot be
+        read has None for its transcript, and a warning names it.
 
         Args:
             clips: a path, an array (see `mmkeras.audio.read`), or a list of these.
@@ -197,10 +198,17 @@ class Transcriber:
         return " " if self.vocabulary.unit == "word" or " " in self.vocabulary.ids else ""
 
     def _pieces(self, sound):
-        longest = self.log_mel.longest_seconds
-        if not longest or len(sound) <= LEEWAY * longest * self.sample_rate_hz:
-            return [(0, len(sound))]
-        return audio.cut(sound, self.sample_rate_hz, longest)
+        """Where the pieces of a sound that are read start and end, each without the quiet around it: training's
+        clips mostly have none, and all that a model knows of loudness is relative to its clip."""
+        rate, longest = self.sample_rate_hz, self.log_mel.longest_seconds
+        start, stop = audio.trim(sound, rate)
+        if not longest or stop - start <= LEEWAY * longest * rate:
+            return [(start, stop)]
+        pieces = []
+        for first, end in audio.cut(sound[start:stop], rate, longest):
+            a, b = audio.trim(sound[start + first : start + end], rate)
+            pieces.append((start + first + a, start + first + b))
+        return pieces
 
     def _inputs(self, sounds):
         """Padded to half seconds, so that few shapes are compiled."""
