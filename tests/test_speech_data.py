@@ -8,6 +8,7 @@ import soundfile
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from mmkeras import audio
 from mmkeras.sources import speech
 from mmkeras.speech_to_text import data
 from mmkeras.speech_to_text.data import _bucketed
@@ -52,6 +53,7 @@ def test_the_toy_world_gives_batches_for_fit_and_for_evaluate(small_toy):
     assert set(transcripts(found.test_unseen)) == {speak.caption("test_unseen", i) for i in range(16)}
 
 
+@pytest.mark.filterwarnings("ignore:.*is left out")
 def test_chinese_is_read_character_by_character(small_toy):
     found = data("toy", language="zh", data_dir=small_toy)
     assert found.vocabulary.unit == "character" and "红" in found.vocabulary.ids
@@ -151,6 +153,46 @@ def test_a_step_that_is_begun_counts_as_in_the_model(recordings, samples, fits):
     found = data(recordings, batch_size=1, augment=False, validation_share=0, test_share=0)
     lengths = {int(n) for inputs, _ in found.train for n in inputs["length"]}
     assert (samples in lengths) == fits
+
+
+@pytest.mark.parametrize("memory", [512, 0], ids=["in memory", "read again"])
+@pytest.mark.filterwarnings("ignore:.*is left out")
+def test_an_epoch_fits_what_remains_where_most_clips_cannot_be_used(recordings, monkeypatch, memory):
+    monkeypatch.setitem(data.__globals__, "IN_MEMORY_MB", memory)
+    for i in range(3, 10):
+        soundfile.write(recordings / "wavs" / f"A-{i}.wav", noise(9), 16_000)
+    how = {"batch_size": 2, "augment": False, "max_seconds": 5, "validation_share": 0, "test_share": 0}
+    found = data(recordings, **how)
+    batches = list(found.train)
+    assert len(batches) == found.train.cardinality() == (1 if memory else 5)
+    assert all(inputs["audio"].shape[0] == 2 for inputs, _ in batches)
+
+
+@pytest.mark.parametrize("memory", [512, 0], ids=["in memory", "read again"])
+@pytest.mark.filterwarnings("ignore:.*is left out")
+def test_a_source_without_one_usable_clip_is_explained(recordings, small_toy, monkeypatch, memory):
+    monkeypatch.setitem(data.__globals__, "IN_MEMORY_MB", memory)
+    with pytest.raises(ValueError, match=r"None of the \d+ clips of .* train can be used: A-.* max_seconds"):
+        data(recordings, max_seconds=0.5)
+    with pytest.raises(ValueError, match="None of the 96 clips of toy train can be used: train .* max_seconds"):
+        data("toy", max_seconds=0.5, data_dir=small_toy)
+
+
+@pytest.mark.filterwarnings("ignore:.*is left out")
+def test_a_validation_split_without_one_usable_clip_is_none(recordings):
+    rows = [f"wavs/A-{i}.wav,number {i},{'validation' if i == 9 else 'train'}" for i in range(10)]
+    (recordings / "transcripts.csv").write_text("\n".join(["path,sentence,split", *rows]))
+    soundfile.write(recordings / "wavs" / "A-9.wav", np.full(16_000, np.nan, np.float32), 16_000, subtype="FLOAT")
+    assert data(recordings, table="transcripts.csv", batch_size=2).validation is None
+
+
+def test_what_stays_in_memory_is_read_once(recordings, monkeypatch):
+    read, paths = audio.read, []
+    monkeypatch.setattr(audio, "read", lambda path, rate: (paths.append(path), read(path, rate))[1])
+    found = data(recordings, batch_size=2, validation_share=0, test_share=0)
+    for _ in range(2):
+        list(found.train)
+    assert len(paths) == len(set(paths)) == 10
 
 
 def test_silence_is_learned_from_without_nan(recordings):

@@ -34,10 +34,11 @@ def read(source: str | os.PathLike, language: str, sample_rate_hz: int, **option
 
 
 class LeftOut:
-    """Counts the clips that cannot be used and says, once each, which and why."""
+    """Counts the clips that cannot be used and says, once each, which and why. `first`: why the first is."""
 
     def __init__(self, title: str):
         self.title = title
+        self.first: str | None = None
         self._names: set[str] = set()
         self._lock = threading.Lock()
 
@@ -46,6 +47,7 @@ class LeftOut:
             if name in self._names:
                 return
             self._names.add(name)
+            self.first = self.first or reason
             number = len(self._names)
         warnings.warn(f"{self.title}: {reason} The clip is left out ({number} so far).", stacklevel=2)
 

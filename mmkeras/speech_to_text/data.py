@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
@@ -48,7 +49,8 @@ class TaskData:
       `mmkeras.speech_to_text.evaluate`; transcript (B,) string.
 
     An epoch of `train` is as many full batches as there are clips for; the few clips that then still wait for
-    others of their length take their turn in another epoch. A split that the source lacks is None.
+    others of their length take their turn in another epoch. A split that the source lacks, or of which no
+    clip can be used for `fit`, is None.
     """
 
     train: tf.data.Dataset
@@ -122,7 +124,7 @@ def data(
     A clip that cannot be used is left out, and a warning names it and counts.
 
     Raises:
-        ValueError: an argument or the table is not as it should be, or no clip can be read.
+        ValueError: an argument or the table is not as it should be, or no clip can be used for training.
         FileNotFoundError: the table names clips that are not there.
         OSError: the toy world cannot speak, for want of eSpeak NG; or nobody answers at the service's address.
     """
@@ -192,10 +194,9 @@ def _for_fit(
 ):
     longest = int(most / min(SPEEDS)) + 1 if augment else most  # of both splits: one graph for both
     augment, service = augment and training, service if training else None
-    if static_shapes and not training:
-        batch_size = min(batch_size, split.count)
+    in_memory = split.megabytes is not None and split.megabytes <= IN_MEMORY_MB
     clips = split.examples()
-    if split.megabytes is not None and split.megabytes <= IN_MEMORY_MB:
+    if in_memory:
         clips = clips.cache()  # outside of the epochs, which share it
 
     def with_tokens(clip):
@@ -204,6 +205,19 @@ def _for_fit(
 
     clips = clips.map(with_tokens, num_parallel_calls=tf.data.AUTOTUNE)
     clips = clips.filter(_usable(None if service else left_out, step, most, sample_rate_hz))
+    # What stays in memory is read and counted now; of what is read again each epoch it is known only that some
+    # clip can be used, and an epoch then takes as many batches as if all could.
+    found = int(clips.take(-1 if in_memory else 1).reduce(np.int64(0), lambda n, _: n + 1))
+    if not found and training:
+        raise ValueError(
+            f"None of the {split.count} clips of {left_out.title} can be used: "
+            f"{left_out.first or 'none holds sound of at most max_seconds and a transcript that fits there.'}"
+        )
+    if not found:
+        return lambda start: None  # each of its clips has been named
+    count = found if in_memory else split.count
+    if static_shapes and not training:
+        batch_size = min(batch_size, count)
 
     def measured(clip):
         return {"audio": clip["audio"], "length": tf.size(clip["audio"]), "tokens": clip["tokens"]}
@@ -219,15 +233,14 @@ def _for_fit(
         return {"audio": audio, "length": batch["length"], "tokens": tokens}, targets
 
     # On and on, so that every batch is full and their number is known; some clips wait for the next epoch.
-    steps = max(split.count // batch_size, 1)
-    rounds = 2 + -(-len(BUCKETS_SECONDS) * batch_size // split.count)
+    steps = max(count // batch_size, 1)
 
     def one_epoch(number):
         dataset = clips
         if training:
             # each round's order is drawn by itself: how many have begun depends on how much is read ahead
-            dataset = tf.data.Dataset.range(rounds).flat_map(
-                lambda turn: clips.shuffle(min(split.count, SHUFFLE_BUFFER), seed=number + turn)
+            dataset = tf.data.Dataset.range(tf.int64.max).flat_map(
+                lambda turn: clips.shuffle(min(count, SHUFFLE_BUFFER), seed=number + turn)
             )
         if augment:
             speeds = tf.data.Dataset.random(seed=number)
