@@ -331,7 +331,7 @@ def _folder(
 ):
     folder = Path(source)
     rows = tables.read(tables.find(folder, table), encoding)
-    paths = tables.locate(folder, rows)
+    rows, paths = tables.locate(folder, rows)
     with ThreadPoolExecutor() as pool:
         sides = list(pool.map(images.check, paths))
     small = [path.name for path, shape in zip(paths, sides, strict=True) if min(shape) < size]
