@@ -202,14 +202,34 @@ def test_silence_is_learned_from_without_nan(recordings):
     assert np.abs(inputs["audio"].numpy()).max() < 1e-9
 
 
-def test_letters_that_a_given_vocabulary_lacks_are_unknown(recordings):
-    vocabulary = Vocabulary(list("abcdeilmnpru "), "character")
-    _, targets = next(iter(data(recordings, vocabulary=vocabulary, batch_size=2).train))
-    assert UNKNOWN in targets.numpy()
+def test_letters_that_a_given_vocabulary_lacks_are_unknown_and_named(recordings):
+    table = recordings / "metadata.csv"
+    table.write_text(table.read_text().replace("A-8|Clip No. 8|clip number 2", "A-8|Eight|a nice plum café"))
+    vocabulary = Vocabulary(list("abcdeilmnpru 12"), "character")
+    message = "lacks 3 letters, .* in 5 of 10 transcripts: '0' 'f' 'é'$"
+    with pytest.warns(UserWarning, match=message) as caught:
+        found = data(recordings, vocabulary=vocabulary, batch_size=2, validation_share=0, test_share=0)
+    assert len(caught) == 1
+    assert any(UNKNOWN in targets.numpy() for _, targets in found.train)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data(recordings, vocabulary=Vocabulary(list("abcdeilmnpru 012fé"), "character"))
+
+
+def test_one_bad_row_of_the_table_does_not_stop_the_others(recordings):
+    with (recordings / "metadata.csv").open("a") as table:
+        table.write("\nB-1|not there|not there\nA-2|Two|")
+    with pytest.warns(UserWarning) as caught:
+        found = data(recordings, batch_size=2, validation_share=0, test_share=0)
+    assert found.train.cardinality() == 5
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == 2
+    assert "metadata.csv: 1 of 12 rows are left out, where something is empty: line 12, the text for 'A-2'" in said[0]
+    assert "1 of the 11 files in the table are not in" in said[1] and "left out: B-1" in said[1]
 
 
 def no_clip_is_there(folder):
-    (folder / "metadata.csv").write_text("B-1|hello\nA-1|hello")
+    (folder / "metadata.csv").write_text("B-1|hello\nB-2|hello")
 
 
 def no_clip_is_sound(folder):
@@ -217,8 +237,8 @@ def no_clip_is_sound(folder):
         path.write_text("no sound")
 
 
-def an_empty_transcript(folder):
-    (folder / "metadata.csv").write_text("A-1|One|one\nA-2|Two|")
+def only_empty_transcripts(folder):
+    (folder / "metadata.csv").write_text("A-1|One|\nA-2|Two|")
 
 
 def no_table(folder):
@@ -228,8 +248,8 @@ def no_table(folder):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (no_clip_is_there, "1 of the 2 files in the table are not in .*B-1"),
-        (an_empty_transcript, "metadata.csv, line 2: the text for 'A-2' is empty"),
+        (no_clip_is_there, "2 of the 2 files in the table are not in .*B-1, B-2"),
+        (only_empty_transcripts, "metadata.csv: 2 of 2 rows are left out, .*: line 1, the text for 'A-1'"),
         (no_table, "Expected one table of transcripts"),
         (no_clip_is_sound, "None of the 10 clips"),
     ],

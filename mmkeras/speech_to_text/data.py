@@ -9,6 +9,7 @@ Clips of like length share a batch, so little of it is padding.
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -35,7 +36,8 @@ TOKENS = tuple(2**power for power in range(4, 11))
 # 5 to 40 dB.
 SPEEDS = (0.9, 1.0, 1.1)
 NOISE_SNR_DB = (5.0, 40.0)
-# The letters of English, for the datasets whose texts would take an hour to count.
+# The datasets whose texts would take an hour to count, and the letters of English, for these.
+SLOW_TEXTS = ("librispeech", "ljspeech", "speech_commands")
 ENGLISH = tuple(" 'abcdefghijklmnopqrstuvwxyz")
 
 
@@ -100,7 +102,7 @@ def data(
         unit: of the tokens, `"word"` or `"character"`. None: words for the toy world in English and for
             speech_commands, else characters.
         vocabulary: None: counted from the training transcripts; for characters of LibriSpeech and LJSpeech
-            the English letters. What a given one lacks becomes `<unknown>`.
+            the English letters. What a given one lacks becomes `<unknown>`, and a warning names the letters.
         min_count: tokens seen less often become `<unknown>`.
         max_size: of the vocabulary, special tokens included.
         sample_rate_hz: that clips are brought to, the model's.
@@ -125,7 +127,7 @@ def data(
 
     Raises:
         ValueError: an argument or the table is not as it should be, or no clip can be used for training.
-        FileNotFoundError: the table names clips that are not there.
+        FileNotFoundError: of the clips that the table names none is there.
         OSError: the toy world cannot speak, for want of eSpeak NG; or nobody answers at the service's address.
     """
     sources.check_language(language)
@@ -148,6 +150,8 @@ def data(
         texts = [text for texts_of_one in progress for text in texts_of_one]
         vocabulary = Vocabulary.count(texts, unit, min_count=min_count, max_size=max_size)
         splits["train"] = replace(splits["train"], count=len(texts))  # now known for certain
+    elif unit == "character" and source not in SLOW_TEXTS:
+        _name_unknown_letters(vocabulary, splits)
     common = {"batch_size": batch_size, "sample_rate_hz": sample_rate_hz}
 
     def for_fit(name):
@@ -172,6 +176,18 @@ def data(
         sample_rate_hz=sample_rate_hz,
         batch_size=batch_size,
     )
+
+
+def _name_unknown_letters(vocabulary, splits):
+    texts = [text for split in splits.values() for texts_of_one in split.texts() for text in texts_of_one]
+    lacking = [set(vocabulary.split(text)) - vocabulary.ids.keys() for text in texts]
+    if letters := sorted(set().union(*lacking)):
+        warnings.warn(
+            f"The vocabulary lacks {len(letters)} letters, which become <unknown> and are never written, in "
+            f"{sum(map(bool, lacking))} of {len(texts)} transcripts: {' '.join(map(repr, letters[:20]))}"
+            f"{' ...' if len(letters) > 20 else ''}",
+            stacklevel=3,
+        )
 
 
 # --- from examples to batches ---
