@@ -6,8 +6,10 @@
 Files are read by libsndfile (wav, flac, ogg, mp3, aiff ...), rates changed by the SoX resampler.
 """
 
+import math
 import os
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -59,7 +61,7 @@ def read(sound: Any, target_rate_hz: int, sample_rate_hz: int | None = None) -> 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it cannot be read, lasts 0 seconds, or holds NaN; an array of another kind or without a
-            rate. Of a file that was cut short, flac's decoder alone complains; of another, what is there is read.
+            rate. Of a file cut short flac's decoder alone complains; of another, what is there is read.
     """
     if isinstance(sound, str | os.PathLike):
         check(sound)
@@ -117,8 +119,8 @@ def cut(samples: np.ndarray, sample_rate_hz: int, max_seconds: float) -> list[tu
 
 
 def trim(samples: np.ndarray, sample_rate_hz: int) -> tuple[int, int]:
-    """Where a clip starts and ends, in samples, without the quiet before and behind; all of it where that is not
-    to be told from the rest."""
+    """Where a clip starts and ends, in samples, without the quiet before and behind; all of it where that cannot
+    be told from the rest."""
     hop = max(sample_rate_hz // 100, 1)  # 10 ms
     power = np.add.reduceat(samples.astype(np.float64) ** 2, np.arange(0, len(samples), hop))
     if len(power) > 5:
@@ -159,7 +161,7 @@ def _read_array(sound, rate):
             f"Expected an array of shape (samples, channels). Received: shape={samples.shape}, which looks "
             f"like (channels, samples); give its transpose"
         )
-    if rate is None or isinstance(rate, bool) or not np.isreal(rate) or not rate > 0:
+    if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 < rate < math.inf:
         raise ValueError(
             f"Expected an array to come with its rate, as in sample_rate_hz=16_000. "
             f"Received: sample_rate_hz={rate!r}"

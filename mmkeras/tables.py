@@ -16,6 +16,7 @@ A column named `split` (train, validation, test) divides the rows as it says.
 import csv
 import io
 import json
+import os
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,8 @@ def find(folder: Path, name: str | None = None, of: str = "captions") -> Path:
         of: `"captions"` or `"transcripts"`; they are usually called otherwise.
     """
     if name is not None:
+        if not isinstance(name, str | os.PathLike):
+            raise ValueError(f"Expected table to be the name of a file in {folder}. Received: table={name!r}")
         if not (folder / name).is_file():
             raise FileNotFoundError(f"There is no table {folder / name}. Received: table={name!r}")
         return folder / name
@@ -80,8 +83,8 @@ def read(path: Path, encoding: str = "utf-8-sig") -> list[Row]:
     text = _decode(path, encoding)
     pairs = _read_coco(path, text) if path.suffix.lower() == ".json" else _read_lines(path, text)
     rows: dict[str, Row] = {}
-    empty, number = [], 0
-    for number, (where, file, caption, split) in enumerate(pairs, start=1):
+    pairs, empty = list(pairs), []
+    for where, file, caption, split in pairs:
         if not file.strip() or not caption.strip():
             empty.append(f"{where}, the {f'text for {file!r}' if file.strip() else 'file name'}")
             continue
@@ -91,7 +94,9 @@ def read(path: Path, encoding: str = "utf-8-sig") -> list[Row]:
         if row.split != split:
             raise ValueError(f"{path.name}, {where}: {file!r} is in two splits, {row.split!r} and {split!r}.")
         row.texts.append(caption.strip())
-    said = f"{path.name}: {len(empty)} of {number} rows are left out, where something is empty: {_few(empty)}"
+    said = (
+        f"{path.name}: {len(empty)} of {len(pairs)} rows are left out, where something is empty: {_few(empty)}"
+    )
     if not rows:
         raise ValueError(said if empty else f"{path.name} holds no texts.")
     if empty:
@@ -125,6 +130,13 @@ def _few(names):
 
 
 def _decode(path, encoding):
+    try:
+        "".encode(encoding)
+    except (LookupError, TypeError):
+        raise ValueError(
+            f"Expected encoding to be one that Python knows, as 'utf-8' or 'gb18030'. "
+            f"Received: encoding={encoding!r}"
+        ) from None
     data = path.read_bytes()
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         encoding = "utf-16"

@@ -120,6 +120,8 @@ def test_of_a_file_cut_short_flac_alone_complains(tmp_path):
         (np.zeros((2, 2, 2)), 16_000, r"shape=\(2, 2, 2\)"),
         (np.array([0.0, np.inf]), 16_000, "first at 1"),
         (np.zeros(100), -1, "sample_rate_hz=-1"),
+        (np.zeros(100), np.inf, "sample_rate_hz=inf"),
+        (np.zeros(100), "16k", "sample_rate_hz='16k'"),
     ],
 )
 def test_an_array_that_cannot_be_used_is_described(array, rate, message):
@@ -144,7 +146,7 @@ def test_a_clip_without_any_pause_is_cut_all_the_same():
 
 
 def amid_quiet(noise):
-    """A tone of a second that swells and fades, half a second of quiet on either side, noise under all of it."""
+    """A tone of a second that swells and fades, half a second of quiet on either side, noise under it all."""
     swelling = tone(seconds=1) * np.hanning(16_000) ** 0.5
     clip = np.pad(swelling, 8_000) + noise * np.random.default_rng(0).standard_normal(32_000)
     return clip.astype(np.float32)

@@ -172,9 +172,20 @@ def test_evaluate_scores_and_names_a_collapse(transcriber, small_toy):
     assert ("attention never moves" in said) == (transcriber.head == "attention")
 
 
-def test_bad_arguments_are_named(transcriber):
-    with pytest.raises(ValueError, match="dataset=None"):
-        evaluate(transcriber, None)
+def test_bad_arguments_are_named(transcriber, small_toy):
+    found = mmkeras.speech_to_text.data("toy", data_dir=small_toy)
+    for dataset, named in (
+        (None, "dataset=None"),
+        (found.train, r"dataset=\(\{'audio'"),
+        (found, "dataset=TaskData"),
+    ):
+        with pytest.raises(ValueError, match=f"as data\\(...\\).test is; .*{named}"):
+            evaluate(transcriber, dataset)
+    for beams in (0, "4", 2.5, True):
+        with pytest.raises(ValueError, match=f"beams to be an int of at least 1. Received: beams={beams!r}"):
+            transcriber(np.ones(RATE), sample_rate_hz=RATE, beams=beams)
+    with pytest.raises(ValueError, match="Expected one clip, a path or an array. Received: a list"):
+        transcriber.explain(["clip.wav"])
     with pytest.raises(ValueError, match="speech-to-text model"):
         Transcriber("model.keras")
 

@@ -68,7 +68,7 @@ def test_a_split_column_and_windows_files_are_understood(tmp_path):
         (b"picture,words\na.jpg,hello\n", "header.*Received: 'picture,words'"),
         (b"", "header"),
         (b"image,caption\n", "no texts"),
-        (b"image,caption\nb.jpg,  \n", r"1 of 1 rows are left out, where something is empty: line 2, .*'b\.jpg'"),
+        (b"image,caption\nb.jpg,  \n", r"1 of 1 rows are left out, .*: line 2, the text for 'b\.jpg'"),
         (b"image,caption\n,a dog\n", "1 of 1 rows are left out, .*: line 2, the file name"),
         (b"image,caption,split\na.jpg,a dog,dev\n", "line 2: expected split .* Received: 'dev'"),
         (b"image,caption,split\na.jpg,a,train\na.jpg,b,test\n", "two splits"),

@@ -55,8 +55,7 @@ def words(
             f"Expected max_length to be an int of at least 3, <start> and <end> included. "
             f"Received: max_length={max_length!r}"
         )
-    if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
-        raise TypeError(f"Expected a Vocabulary, or None. Received: vocabulary={vocabulary!r}")
+    sources.check_vocabulary(vocabulary)
     if vocabulary is not None and max_length is not None:
         return vocabulary, max_length
     splitter, lengths = Vocabulary((), unit), Counter()

@@ -4,12 +4,14 @@ A split's examples are {"audio": (n,) int16 at the rate asked for, "transcript":
 What cannot be read has no samples; the caller leaves it out.
 """
 
+import math
 import os
 import threading
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 
 import tensorflow as tf
@@ -61,6 +63,8 @@ def _toy(source, language, rate, *, snr_db=20.0, data_dir=None):
     from mmkeras.toy import builders, speak
 
     builder = builders.toy_speech(language, data_dir)
+    if snr_db is not None and (not isinstance(snr_db, Real) or not math.isfinite(snr_db)):
+        raise ValueError(f"Expected snr_db to be a number of dB, or None. Received: snr_db={snr_db!r}")
     counts = {name: info.num_examples for name, info in builder.info.splits.items()}
 
     def split(name, number):

@@ -8,10 +8,12 @@ Clips of like length share a batch, so little of it is padding.
 """
 
 import dataclasses
+import math
 import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import keras
 import numpy as np
@@ -132,8 +134,12 @@ def data(
     """
     sources.check_language(language)
     sources.check_service(service)
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"Expected batch_size to be a positive int. Received: batch_size={batch_size!r}")
+    sources.check_vocabulary(vocabulary)
+    sources.check_ints(1, batch_size=batch_size, sample_rate_hz=sample_rate_hz, step_ms=step_ms)
+    sources.check_ints(1, min_count=min_count, max_size=max_size)
+    sources.check_ints(0, seed=seed)
+    if not isinstance(max_seconds, Real) or not 0 < max_seconds < math.inf:
+        raise ValueError(f"Expected max_seconds to be a number above 0. Received: max_seconds={max_seconds!r}")
     if unit not in (None, *UNITS):
         raise ValueError(f"Expected unit to be one of {UNITS}, or None. Received: unit={unit!r}")
     if vocabulary is not None:
@@ -161,7 +167,7 @@ def data(
             training=name == "train",
             vocabulary=vocabulary,
             augment=augment,
-            step=step_ms * sample_rate_hz // 1000,
+            step=max(step_ms * sample_rate_hz // 1000, 1),
             most=int(max_seconds * sample_rate_hz),
             seed=seed,
             static_shapes=static_shapes,

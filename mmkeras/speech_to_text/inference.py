@@ -152,6 +152,8 @@ class Transcriber:
         With an attention decoder the weights are its attention, with CTC the probability of each token over
         time. A word lasts from where the one before it ends to where its own weight does.
         """
+        if isinstance(clip, list | tuple):
+            raise ValueError(f"Expected one clip, a path or an array. Received: a {type(clip).__name__}")
         sound = audio.read(clip, self.sample_rate_hz, sample_rate_hz)
         steps = -(-len(sound) // round(self.step_seconds * self.sample_rate_hz))
         tokens, rows, words = [], [], []
@@ -255,8 +257,13 @@ def evaluate(transcriber: Transcriber, dataset: tf.data.Dataset, **how) -> dict[
         A collapse (nothing written, always the same text, one word over and over, an attention that does not
         move) is named in a warning.
     """
-    if dataset is None:
-        raise ValueError("Expected a dataset of clips and transcripts. Received: dataset=None")
+    spec = getattr(dataset, "element_spec", dataset)
+    if not isinstance(spec, dict) or not {"audio", "length", "transcript"} <= spec.keys():
+        received = spec if isinstance(spec, dict | tuple | None) else type(dataset).__name__
+        raise ValueError(
+            f"Expected a dataset of clips and transcripts, as data(...).test is; train and validation are for "
+            f"fit. Received: dataset={received}"
+        )
     references, found, first = [], [], None
     for batch in tqdm(dataset, "transcripts", delay=2, leave=False):
         lengths = batch["length"].numpy()
