@@ -142,7 +142,7 @@ def test_what_cannot_be_used_is_left_out_named_and_counted(recordings):
         ("A-5.wav", "longer than max_seconds"),
     ):
         assert sum(name in line and reason in line for line in said) == 1, (name, said)
-    assert any("(2 so far)" in line for line in said)
+    assert any("(2 so far)" in line for line in said) and not any(".." in line for line in said)
     assert lengths <= {round(16_000 * (1 + i / 10)) for i in (0, 6, 7, 8, 9)}
 
 
@@ -244,6 +244,10 @@ def only_empty_transcripts(folder):
     (folder / "metadata.csv").write_text("A-1|One|\nA-2|Two|")
 
 
+def only_exclamations(folder):
+    (folder / "metadata.csv").write_text("A-1|One|!!!\nA-2|Two|!!!")
+
+
 def no_table(folder):
     (folder / "metadata.csv").unlink()
 
@@ -253,6 +257,7 @@ def no_table(folder):
     [
         (no_clip_is_there, "2 of the 2 files in the table are not in .*B-1, B-2"),
         (only_empty_transcripts, "metadata.csv: 2 of 2 rows are left out, .*: line 1, the text for 'A-1'"),
+        (only_exclamations, "No character was found min_count=1 times in the texts .* look at the texts"),
         (no_table, "Expected one table of transcripts"),
         (no_clip_is_sound, "None of the 10 clips"),
     ],
@@ -357,4 +362,8 @@ def test_left_out_says_each_clip_once():
         warnings.simplefilter("always")
         for _ in range(3):
             left_out("a.wav", "a.wav is broken.")
-    assert [str(w.message) for w in caught] == ["here: a.wav is broken. The clip is left out (1 so far)."]
+        left_out("b.wav", "b.wav is broken")
+    assert [str(w.message) for w in caught] == [
+        "here: a.wav is broken. The clip is left out (1 so far).",
+        "here: b.wav is broken. The clip is left out (2 so far).",
+    ]

@@ -45,6 +45,7 @@ class LeftOut:
         self._lock = threading.Lock()
 
     def __call__(self, name: str, reason: str) -> None:
+        reason = reason.removesuffix(".") + "."
         with self._lock:
             if name in self._names:
                 return
@@ -204,7 +205,7 @@ def _folder(source, language, rate, *, table=None, encoding="utf-8-sig", validat
         try:
             return audio.check(path).seconds
         except ValueError as error:
-            left_out(path.name, f"{error}.")
+            left_out(path.name, str(error))
             return None
 
     with ThreadPoolExecutor() as pool:
@@ -225,7 +226,7 @@ def _folder_split(clips, rate, left_out):
         try:
             return audio.to_int16(audio.read(path, rate))
         except (ValueError, OSError) as error:
-            left_out(Path(path).name, f"{error}.")
+            left_out(Path(path).name, str(error))
             return audio.to_int16([])
 
     def examples():
