@@ -188,9 +188,13 @@ def predict(
                 typer.echo(f"{given}\t{answer}" if len(inputs) > 1 else answer)
         if explain:
             explain.mkdir(parents=True, exist_ok=True)
-            for number, (given, answer) in enumerate(answers.items()):
+            names = [
+                f"{number}" if _paints(answerer) else Path(text).stem for number, text in enumerate(answers)
+            ]
+            if len(set(names)) < len(names):  # files of one name in several folders, or of several kinds
+                names = [f"{number}_{name}" for number, name in enumerate(names)]
+            for name, (given, answer) in zip(names, answers.items(), strict=True):
                 if answer is not None:
-                    name = f"{number}" if _paints(answerer) else Path(given).stem
                     answerer.explain(given, **how).plot(explain / f"{name}.png")
 
 

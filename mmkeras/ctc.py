@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from mmkeras import replicas
-from mmkeras.decoding import NEVER
+from mmkeras.decoding import NEVER, check_beams
 from mmkeras.vocabulary import END, PAD, START, UNKNOWN
 
 BLANK = PAD
@@ -117,8 +117,7 @@ class Reader:
             inputs: the encoder's, by name.
             beams: how many prefixes a search keeps; 1 takes the best path.
         """
-        if beams < 1:
-            raise ValueError(f"Expected beams to be at least 1. Received: beams={beams}")
+        check_beams(beams)
         if beams not in self._graphs:
             self._graphs[beams] = _Graph(self.encoder, self.head, beams)
         return self._graphs[beams].predict_on_batch(inputs)

@@ -11,7 +11,7 @@ encoder's memory) stays outside the state; for a beam, `repeat` it.
 """
 
 from collections.abc import Callable, Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from keras import ops, tree
@@ -168,8 +168,7 @@ def beam(
         tokens (B, max_length) int32 of the best beam, its log-probability (B,) float32.
     """
     _check_lengths(max_length)
-    if beams < 1:
-        raise ValueError(f"Expected beams to be at least 1. Received: beams={beams}")
+    check_beams(beams)
     if isinstance(length_penalty, Real) and not length_penalty >= 0:
         raise ValueError(f"Expected length_penalty to be at least 0. Received: length_penalty={length_penalty}")
 
@@ -232,6 +231,12 @@ def beam(
 def repeat(nest: Any, times: int) -> Any:
     """Each row `times` times in succession: (B, ...) → (B * times, ...)."""
     return tree.map_structure(lambda x: ops.repeat(x, times, axis=0), nest)
+
+
+def check_beams(beams: int) -> None:
+    """Raises ValueError where a search cannot be so wide."""
+    if isinstance(beams, bool) or not isinstance(beams, Integral) or beams < 1:
+        raise ValueError(f"Expected beams to be an int of at least 1. Received: beams={beams!r}")
 
 
 def _log_probs(logits, rows, forbidden):

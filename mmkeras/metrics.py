@@ -182,14 +182,15 @@ def sharpness(pictures: np.ndarray) -> float:
 
 
 def name_collapse(texts: Sequence[str], text: str, input: str) -> None:
-    """Warns where a model has collapsed: empty texts, or one text whatever the input.
+    """Warns where a model has collapsed: most texts are empty, or there is one text whatever the input.
 
     Args:
         texts: what it wrote.
         text: what one of them is called (`"caption"`).
         input: what one of them was written for (`"picture"`).
     """
-    if empty := sum(not written for written in texts):
+    empty = sum(not written for written in texts)
+    if empty > len(texts) / 2:
         warnings.warn(
             f"Collapse: {empty} of {len(texts)} {text}s are empty. The model ends before the first word; "
             f"train it longer.",

@@ -16,6 +16,8 @@ A column named `split` (train, validation, test) divides the rows as it says.
 import csv
 import io
 import json
+import os
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +51,8 @@ def find(folder: Path, name: str | None = None, of: str = "captions") -> Path:
         of: `"captions"` or `"transcripts"`; they are usually called otherwise.
     """
     if name is not None:
+        if not isinstance(name, str | os.PathLike):
+            raise ValueError(f"Expected table to be the name of a file in {folder}. Received: table={name!r}")
         if not (folder / name).is_file():
             raise FileNotFoundError(f"There is no table {folder / name}. Received: table={name!r}")
         return folder / name
@@ -69,48 +73,70 @@ def read(path: Path, encoding: str = "utf-8-sig") -> list[Row]:
         path: a .csv, .tsv, .txt or .json file.
         encoding: of the file. A byte-order mark is understood without it.
 
+    A row without a file or a text is left out, and a warning says how many are.
+
     Raises:
-        ValueError: the encoding is another one, the columns are missing, a text is empty, a split is
-            unknown, or there are no rows. The message names the file and the line.
+        ValueError: the encoding is another one, the columns are missing, a split is unknown, or no row is
+            left. The message names the file and the line.
     """
     path = Path(path)
     text = _decode(path, encoding)
     pairs = _read_coco(path, text) if path.suffix.lower() == ".json" else _read_lines(path, text)
     rows: dict[str, Row] = {}
+    pairs, empty = list(pairs), []
     for where, file, caption, split in pairs:
         if not file.strip() or not caption.strip():
-            missing = "file name" if not file.strip() else f"text for {file!r}"
-            raise ValueError(f"{path.name}, {where}: the {missing} is empty. Fill it in or remove the row.")
+            empty.append(f"{where}, the {f'text for {file!r}' if file.strip() else 'file name'}")
+            continue
         if split not in (None, *SPLITS):
             raise ValueError(f"{path.name}, {where}: expected split to be one of {SPLITS}. Received: {split!r}")
         row = rows.setdefault(file.strip(), Row(file.strip(), split=split))
         if row.split != split:
             raise ValueError(f"{path.name}, {where}: {file!r} is in two splits, {row.split!r} and {split!r}.")
         row.texts.append(caption.strip())
+    said = (
+        f"{path.name}: {len(empty)} of {len(pairs)} rows are left out, where something is empty: {_few(empty)}"
+    )
     if not rows:
-        raise ValueError(f"{path.name} holds no texts.")
+        raise ValueError(said if empty else f"{path.name} holds no texts.")
+    if empty:
+        warnings.warn(said, stacklevel=2)
     return list(rows.values())
 
 
-def locate(folder: Path, rows: list[Row]) -> list[Path]:
-    """The file of each row, looked for in the folder and its sub-folders; a suffix may be missing.
+def locate(folder: Path, rows: list[Row]) -> tuple[list[Row], list[Path]]:
+    """The rows whose files are in the folder or its sub-folders, and these files; a suffix may be missing.
+
+    The other rows are left out, and a warning counts them and names the first.
 
     Raises:
-        FileNotFoundError: files are missing; the message counts them and names the first.
+        FileNotFoundError: all files are missing.
     """
     here = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     by_name = {path.stem: path for path in here.values()} | {path.name: path for path in here.values()}
     paths = [here.get(row.file) or by_name.get(Path(row.file).name) for row in rows]
     missing = [row.file for row, path in zip(rows, paths, strict=True) if path is None]
     if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of the {len(rows)} files in the table are not in {folder} or its "
-            f"sub-folders: {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}"
-        )
-    return paths
+        said = f"{len(missing)} of the {len(rows)} files in the table are not in {folder} or its sub-folders"
+        if len(missing) == len(rows):
+            raise FileNotFoundError(f"{said}: {_few(missing)}")
+        warnings.warn(f"{said}, and are left out: {_few(missing)}", stacklevel=2)
+    there = [(row, path) for row, path in zip(rows, paths, strict=True) if path is not None]
+    return [row for row, _ in there], [path for _, path in there]
+
+
+def _few(names):
+    return f"{', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
 
 
 def _decode(path, encoding):
+    try:
+        "".encode(encoding)
+    except (LookupError, TypeError):
+        raise ValueError(
+            f"Expected encoding to be one that Python knows, as 'utf-8' or 'gb18030'. "
+            f"Received: encoding={encoding!r}"
+        ) from None
     data = path.read_bytes()
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         encoding = "utf-16"

@@ -78,8 +78,8 @@ class Vocabulary:
         kept = sorted((w for w, n in counts.items() if n >= min_count), key=lambda w: (-counts[w], w))
         if not kept:
             raise ValueError(
-                f"No word was found min_count={min_count} times in the captions "
-                f"({counts.total()} words, {len(counts)} different). Lower min_count, or look at the captions."
+                f"No {unit} was found min_count={min_count} times in the texts "
+                f"({counts.total()} {unit}s, {len(counts)} different). Lower min_count, or look at the texts."
             )
         return cls(kept[: max_size - len(SPECIAL)], unit)
 

@@ -51,6 +51,7 @@ class Writer:
         Returns:
             tokens (B, max_length) int32, padded with 0 after <end>, and their log-probability (B,).
         """
+        decoding.check_beams(beams)
         if temperature is not None and beams != 1:
             raise ValueError(
                 f"Expected either beams or temperature. Received: beams={beams}, temperature={temperature}"

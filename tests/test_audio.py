@@ -97,6 +97,18 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, write, message):
     assert "clip.wav" in str(caught.value)
 
 
+def test_of_a_file_cut_short_flac_alone_complains(tmp_path):
+    for name in ("clip.wav", "clip.ogg", "clip.flac"):
+        path = tmp_path / name
+        soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 64_000), 16_000)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        if name == "clip.flac":
+            with pytest.raises(ValueError, match="clip.flac is damaged and cannot be read to its end"):
+                audio.read(path, 16_000)
+        else:
+            assert 8_000 < len(audio.read(path, 16_000)) < 48_000
+
+
 @pytest.mark.parametrize(
     ("array", "rate", "message"),
     [
@@ -108,6 +120,8 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, write, message):
         (np.zeros((2, 2, 2)), 16_000, r"shape=\(2, 2, 2\)"),
         (np.array([0.0, np.inf]), 16_000, "first at 1"),
         (np.zeros(100), -1, "sample_rate_hz=-1"),
+        (np.zeros(100), np.inf, "sample_rate_hz=inf"),
+        (np.zeros(100), "16k", "sample_rate_hz='16k'"),
     ],
 )
 def test_an_array_that_cannot_be_used_is_described(array, rate, message):
@@ -129,6 +143,34 @@ def test_a_long_clip_is_cut_where_it_is_quiet():
 def test_a_clip_without_any_pause_is_cut_all_the_same():
     pieces = audio.cut(np.ones(160_000, np.float32), 16_000, 3.0)
     assert pieces[-1][1] == 160_000 and all(0 < stop - start <= 48_000 for start, stop in pieces)
+
+
+def amid_quiet(noise):
+    """A tone of a second that swells and fades, half a second of quiet on either side, noise under it all."""
+    swelling = tone(seconds=1) * np.hanning(16_000) ** 0.5
+    clip = np.pad(swelling, 8_000) + noise * np.random.default_rng(0).standard_normal(32_000)
+    return clip.astype(np.float32)
+
+
+@pytest.mark.parametrize("noise", [0, 1e-4, 1e-2])
+def test_quiet_before_and_behind_is_found(noise):
+    start, stop = audio.trim(amid_quiet(noise), 16_000)
+    assert 0.45 < start / 16_000 < 0.55 and 1.45 < stop / 16_000 < 1.55
+
+
+@pytest.mark.parametrize(
+    "clip",
+    [
+        amid_quiet(0.2),  # its ends are lost in the noise
+        tone(),
+        np.zeros(16_000, np.float32),
+        np.random.default_rng(0).uniform(-0.5, 0.5, 16_000).astype(np.float32),
+        np.ones(1, np.float32),
+    ],
+    ids=["loud noise", "tone", "silence", "noise alone", "one sample"],
+)
+def test_where_no_quiet_can_be_told_a_clip_stays_whole(clip):
+    assert audio.trim(clip, 16_000) == (0, len(clip))
 
 
 @pytest.mark.skipif(

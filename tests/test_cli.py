@@ -163,6 +163,9 @@ def test_speech_to_text_from_a_folder_of_clips(tmp_path):
     done = mmkeras_command("predict", model, wav, tmp_path / "broken.wav", "--explain", tmp_path / "heard")
     assert [line.split("\t")[0] for line in done.stdout.splitlines()] == [str(wav)]
     assert "1 of 2 clips cannot be read" in done.stderr and (tmp_path / "heard" / "0.png").is_file()
+    soundfile.write(tmp_path / "0.flac", rng.uniform(-0.5, 0.5, 20_000), 16_000)
+    mmkeras_command("predict", model, wav, tmp_path / "0.flac", "--explain", tmp_path / "both")
+    assert {path.name for path in (tmp_path / "both").iterdir()} == {"0_0.png", "1_0.png"}
 
 
 def test_text_to_image_from_a_folder(trained, tmp_path):

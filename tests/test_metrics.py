@@ -1,6 +1,7 @@
 """Metrics, against hand-computed cases, and those of captions against pycocoevalcap."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -199,3 +200,21 @@ def test_sharpness_falls_with_blur_and_hardly_heeds_noise():
     noisy = np.clip(sharp + np.random.default_rng(0).normal(0, 2, sharp.shape), 0, 255)
     assert metrics.sharpness(blurred) < 0.5 * metrics.sharpness(sharp)
     assert metrics.sharpness(noisy) == pytest.approx(metrics.sharpness(sharp), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["", "", "a"], "2 of 3 transcripts are empty"),
+        (["a", "a"], "all 2 clips got the same transcript, 'a'"),
+        (["", "a", "b"], None),  # a clip in which nothing is said is no collapse
+        (["", "a"], None),
+        (["a"], None),
+    ],
+)
+def test_a_collapse_is_named_where_most_texts_are_empty_or_all_the_same(texts, expected):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        metrics.name_collapse(texts, "transcript", "clip")
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == (expected is not None) and all(expected in line for line in said)

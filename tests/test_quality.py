@@ -4,9 +4,11 @@ import re
 import subprocess
 import sys
 import sysconfig
+import warnings
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 import skimage
 
@@ -29,6 +31,10 @@ PHOTOS = {
     "clock_motion.png": "a blurred clock on a wall",
     "rocket.jpg": "a rocket on its launch pad at night",
 }
+
+
+# Recorded, not synthesised: "front left", "rear center" ..., and noise
+RECORDINGS = sorted(Path("/usr/share/sounds/alsa").glob("*.wav"))
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +87,16 @@ def test_mandarin_is_learned_from_nothing_with_ctc(datasets, tmp_path):
     assert test <= 0.03 and unseen <= 0.05
 
 
-def test_the_demo_learns_to_listen(datasets, tmp_path):
-    """English with the attention head; then in louder noise."""
-    folder = tmp_path / "demo"
-    scores = run_mmkeras(datasets, "demo", "--task", "speech_to_text", "--output", folder)
+@pytest.fixture(scope="module")
+def listener(datasets, tmp_path_factory):
+    """The demo's folder with its transcriber, English with the attention head, and its scores."""
+    folder = tmp_path_factory.mktemp("listener") / "demo"
+    return folder, run_mmkeras(datasets, "demo", "--task", "speech_to_text", "--output", folder)
+
+
+def test_the_demo_learns_to_listen(datasets, listener):
+    """Then in louder noise, and amid quiet."""
+    folder, scores = listener
     test, unseen = scores["wer"]
     assert test <= 0.02 and unseen <= 0.04
     assert (folder / "index.html").stat().st_size > 300_000
@@ -97,8 +109,41 @@ def test_the_demo_learns_to_listen(datasets, tmp_path):
         wer = mmkeras.speech_to_text.evaluate(transcriber, noisy)["wer"]
         print(f"{snr_db} dB: WER {wer:.4f}")
         assert wer <= 0.05
-    for path in sorted(Path("/usr/share/sounds/alsa").glob("*.wav")):
-        print(f"{path.name}: {transcriber(path)!r}")
+    check_quiet_does_no_harm(transcriber, datasets)
+
+
+@pytest.mark.skipif(
+    not RECORDINGS, reason="no recordings in /usr/share/sounds/alsa: install Debian's alsa-utils"
+)
+def test_recordings_of_a_human_voice_are_transcribed(listener):
+    """It knows none of their words but 'left' and 'right'; what it writes are words of its own all the same."""
+    transcriber = mmkeras.load(listener[0] / "transcriber.keras")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        texts = transcriber(RECORDINGS)
+        alone = [transcriber(path) for path in RECORDINGS]
+    assert texts == alone
+    for path, text in zip(RECORDINGS, texts, strict=True):
+        print(f"{path.name}: {text!r}")
+        assert set(text.split()) <= set(transcriber.vocabulary.words[4:])
+        aligned = transcriber.explain(path)
+        assert aligned.text == text and len(aligned.words) == len(text.split())
+    assert sum(map(bool, texts)) > len(texts) / 2
+
+
+def check_quiet_does_no_harm(transcriber, datasets):
+    """Forty clips with 200 ms of quiet on either side, and joined to one with pauses of 0.4 s."""
+    test = mmkeras.speech_to_text.data("toy", data_dir=datasets, **transcriber.data_options).test
+    examples = list(test.unbatch().take(40))
+    texts = [example["transcript"].numpy().decode() for example in examples]
+    clips = [np.pad(example["audio"][: example["length"]], 3_200) for example in examples]
+    apart = transcriber(clips, sample_rate_hz=16_000)
+    with pytest.warns(UserWarning, match="cut at their quietest places"):
+        joined = transcriber(np.concatenate(clips), sample_rate_hz=16_000)
+    for said, found in ((texts, apart), ([" ".join(texts)], [joined])):
+        wer = mmkeras.metrics.recognition_scores(said, found)["wer"]
+        print(f"amid quiet, {len(found)} transcripts: WER {wer:.4f}")
+        assert wer <= 0.02
 
 
 def test_the_demo_learns_to_paint(datasets, tmp_path):

@@ -8,6 +8,7 @@ import soundfile
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from mmkeras import audio
 from mmkeras.sources import speech
 from mmkeras.speech_to_text import data
 from mmkeras.speech_to_text.data import _bucketed
@@ -52,6 +53,7 @@ def test_the_toy_world_gives_batches_for_fit_and_for_evaluate(small_toy):
     assert set(transcripts(found.test_unseen)) == {speak.caption("test_unseen", i) for i in range(16)}
 
 
+@pytest.mark.filterwarnings("ignore:.*is left out")
 def test_chinese_is_read_character_by_character(small_toy):
     found = data("toy", language="zh", data_dir=small_toy)
     assert found.vocabulary.unit == "character" and "红" in found.vocabulary.ids
@@ -140,8 +142,58 @@ def test_what_cannot_be_used_is_left_out_named_and_counted(recordings):
         ("A-5.wav", "longer than max_seconds"),
     ):
         assert sum(name in line and reason in line for line in said) == 1, (name, said)
-    assert any("(2 so far)" in line for line in said)
+    assert any("(2 so far)" in line for line in said) and not any(".." in line for line in said)
     assert lengths <= {round(16_000 * (1 + i / 10)) for i in (0, 6, 7, 8, 9)}
+
+
+@pytest.mark.parametrize(("samples", "fits"), [(12 * 640, False), (12 * 640 + 1, True)])
+@pytest.mark.filterwarnings("ignore:.*is left out")
+def test_a_step_that_is_begun_counts_as_in_the_model(recordings, samples, fits):
+    soundfile.write(recordings / "wavs" / "A-4.wav", noise(samples / 16_000), 16_000)  # 13 tokens
+    found = data(recordings, batch_size=1, augment=False, validation_share=0, test_share=0)
+    lengths = {int(n) for inputs, _ in found.train for n in inputs["length"]}
+    assert (samples in lengths) == fits
+
+
+@pytest.mark.parametrize("memory", [512, 0], ids=["in memory", "read again"])
+@pytest.mark.filterwarnings("ignore:.*is left out")
+def test_an_epoch_fits_what_remains_where_most_clips_cannot_be_used(recordings, monkeypatch, memory):
+    monkeypatch.setitem(data.__globals__, "IN_MEMORY_MB", memory)
+    for i in range(3, 10):
+        soundfile.write(recordings / "wavs" / f"A-{i}.wav", noise(9), 16_000)
+    how = {"batch_size": 2, "augment": False, "max_seconds": 5, "validation_share": 0, "test_share": 0}
+    found = data(recordings, **how)
+    batches = list(found.train)
+    assert len(batches) == found.train.cardinality() == (1 if memory else 5)
+    assert all(inputs["audio"].shape[0] == 2 for inputs, _ in batches)
+
+
+@pytest.mark.parametrize("memory", [512, 0], ids=["in memory", "read again"])
+@pytest.mark.filterwarnings("ignore:.*is left out")
+def test_a_source_without_one_usable_clip_is_explained(recordings, small_toy, monkeypatch, memory):
+    monkeypatch.setitem(data.__globals__, "IN_MEMORY_MB", memory)
+    with pytest.raises(ValueError, match=r"None of the \d+ clips of .* train can be used: A-.* max_seconds"):
+        data(recordings, max_seconds=0.5)
+    with pytest.raises(ValueError, match="None of the 96 clips of toy train can be used: train .* max_seconds"):
+        data("toy", max_seconds=0.5, data_dir=small_toy)
+
+
+@pytest.mark.filterwarnings("ignore:.*is left out")
+def test_a_validation_split_without_one_usable_clip_is_none(recordings):
+    rows = [f"wavs/A-{i}.wav,number {i},{'validation' if i == 9 else 'train'}" for i in range(10)]
+    (recordings / "transcripts.csv").write_text("\n".join(["path,sentence,split", *rows]))
+    nothing = np.full(16_000, np.nan, np.float32)
+    soundfile.write(recordings / "wavs" / "A-9.wav", nothing, 16_000, subtype="FLOAT")
+    assert data(recordings, table="transcripts.csv", batch_size=2).validation is None
+
+
+def test_what_stays_in_memory_is_read_once(recordings, monkeypatch):
+    read, paths = audio.read, []
+    monkeypatch.setattr(audio, "read", lambda path, rate: (paths.append(path), read(path, rate))[1])
+    found = data(recordings, batch_size=2, validation_share=0, test_share=0)
+    for _ in range(2):
+        list(found.train)
+    assert len(paths) == len(set(paths)) == 10
 
 
 def test_silence_is_learned_from_without_nan(recordings):
@@ -151,14 +203,36 @@ def test_silence_is_learned_from_without_nan(recordings):
     assert np.abs(inputs["audio"].numpy()).max() < 1e-9
 
 
-def test_letters_that_a_given_vocabulary_lacks_are_unknown(recordings):
-    vocabulary = Vocabulary(list("abcdeilmnpru "), "character")
-    _, targets = next(iter(data(recordings, vocabulary=vocabulary, batch_size=2).train))
-    assert UNKNOWN in targets.numpy()
+def test_letters_that_a_given_vocabulary_lacks_are_unknown_and_named(recordings):
+    table = recordings / "metadata.csv"
+    table.write_text(table.read_text().replace("A-8|Clip No. 8|clip number 2", "A-8|Eight|a nice plum café"))
+    vocabulary = Vocabulary(list("abcdeilmnpru 12"), "character")
+    message = "lacks 3 letters, .* in 5 of 10 transcripts: '0' 'f' 'é'$"
+    with pytest.warns(UserWarning, match=message) as caught:
+        found = data(recordings, vocabulary=vocabulary, batch_size=2, validation_share=0, test_share=0)
+    assert len(caught) == 1
+    assert any(UNKNOWN in targets.numpy() for _, targets in found.train)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data(recordings, vocabulary=Vocabulary(list("abcdeilmnpru 012fé"), "character"))
+
+
+def test_one_bad_row_of_the_table_does_not_stop_the_others(recordings):
+    with (recordings / "metadata.csv").open("a") as table:
+        table.write("\nB-1|not there|not there\nA-2|Two|")
+    with pytest.warns(UserWarning) as caught:
+        found = data(recordings, batch_size=2, validation_share=0, test_share=0)
+    assert found.train.cardinality() == 5
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == 2
+    assert (
+        "metadata.csv: 1 of 12 rows are left out, where" in said[0] and "line 12, the text for 'A-2'" in said[0]
+    )
+    assert "1 of the 11 files in the table are not in" in said[1] and "left out: B-1" in said[1]
 
 
 def no_clip_is_there(folder):
-    (folder / "metadata.csv").write_text("B-1|hello\nA-1|hello")
+    (folder / "metadata.csv").write_text("B-1|hello\nB-2|hello")
 
 
 def no_clip_is_sound(folder):
@@ -166,8 +240,12 @@ def no_clip_is_sound(folder):
         path.write_text("no sound")
 
 
-def an_empty_transcript(folder):
-    (folder / "metadata.csv").write_text("A-1|One|one\nA-2|Two|")
+def only_empty_transcripts(folder):
+    (folder / "metadata.csv").write_text("A-1|One|\nA-2|Two|")
+
+
+def only_exclamations(folder):
+    (folder / "metadata.csv").write_text("A-1|One|!!!\nA-2|Two|!!!")
 
 
 def no_table(folder):
@@ -177,8 +255,9 @@ def no_table(folder):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (no_clip_is_there, "1 of the 2 files in the table are not in .*B-1"),
-        (an_empty_transcript, "metadata.csv, line 2: the text for 'A-2' is empty"),
+        (no_clip_is_there, "2 of the 2 files in the table are not in .*B-1, B-2"),
+        (only_empty_transcripts, "metadata.csv: 2 of 2 rows are left out, .*: line 1, the text for 'A-1'"),
+        (only_exclamations, "No character was found min_count=1 times in the texts .* look at the texts"),
         (no_table, "Expected one table of transcripts"),
         (no_clip_is_sound, "None of the 10 clips"),
     ],
@@ -199,11 +278,27 @@ def test_a_folder_that_cannot_be_used_is_explained(recordings, spoil, message):
         ({"unit": "phone"}, "unit='phone'"),
         ({"source": "librispeech", "language": "zh"}, "is English"),
         ({"objects": 2}, "does not take that option"),
+        ({"sample_rate_hz": 0}, "sample_rate_hz=0"),
+        ({"sample_rate_hz": "16k"}, "sample_rate_hz='16k'"),
+        ({"step_ms": 0}, "step_ms=0"),
+        ({"max_seconds": 0}, "max_seconds=0"),
+        ({"max_seconds": "35"}, "max_seconds='35'"),
+        ({"vocabulary": "abc"}, "vocabulary='abc'"),
+        ({"min_count": "1"}, "min_count='1'"),
+        ({"seed": "a"}, "seed='a'"),
+        ({"snr_db": float("nan")}, "snr_db=nan"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises((ValueError, TypeError), match=message):
         data(**arguments)
+
+
+@pytest.mark.parametrize("option", [{"table": 5}, {"encoding": "nope"}, {"encoding": None}])
+def test_bad_options_of_a_folder_are_named(recordings, option):
+    ((name, value),) = option.items()
+    with pytest.raises(ValueError, match=f"Expected {name} to be .* Received: {name}={value!r}"):
+        data(recordings, **option)
 
 
 # --- TensorFlow Datasets, with its own mock data: true feature specs, random content ---
@@ -267,4 +362,8 @@ def test_left_out_says_each_clip_once():
         warnings.simplefilter("always")
         for _ in range(3):
             left_out("a.wav", "a.wav is broken.")
-    assert [str(w.message) for w in caught] == ["here: a.wav is broken. The clip is left out (1 so far)."]
+        left_out("b.wav", "b.wav is broken")
+    assert [str(w.message) for w in caught] == [
+        "here: a.wav is broken. The clip is left out (1 so far).",
+        "here: b.wav is broken. The clip is left out (2 so far).",
+    ]

@@ -78,6 +78,22 @@ def test_a_long_clip_is_cut_joined_and_said_to_be(transcriber, clips):
     assert not text or times[-1] > len(clips[0]) / RATE
 
 
+def test_quiet_around_a_clip_is_not_read_and_words_keep_their_times(transcriber, clips):
+    quiet = np.zeros(RATE, np.float32)  # a second; with it on both sides the clip would be one to cut
+    clip = np.concatenate([quiet, clips[0], quiet])
+    ((start, stop),) = transcriber._pieces(clip)
+    assert abs(start - RATE) <= RATE // 20 and abs(stop - len(clip) + RATE) <= RATE // 20
+    text = quietly(transcriber, clip, sample_rate_hz=RATE)
+    assert text == quietly(transcriber, clip[start:stop], sample_rate_hz=RATE)
+    aligned = transcriber.explain(clip, sample_rate_hz=RATE)
+    assert aligned.text == text and (aligned.words or transcriber.head == "ctc")  # which may say nothing yet
+    assert all(0.9 <= word.start < word.end <= len(clip) / RATE - 0.9 for word in aligned.words)
+    assert aligned.weights.shape[1] == -(-len(clip) // 640)
+    long = np.concatenate([clips[0], quiet, clips[1], quiet, clips[2]])
+    lengths = [stop - start for start, stop in transcriber._pieces(long)]
+    assert sum(lengths) < len(long) - 1.8 * RATE
+
+
 def test_silence_says_nothing(transcriber):
     assert quietly(transcriber, np.zeros(RATE), sample_rate_hz=RATE) == ""
     assert transcriber.explain(np.zeros(RATE), sample_rate_hz=RATE).words == []
@@ -156,9 +172,20 @@ def test_evaluate_scores_and_names_a_collapse(transcriber, small_toy):
     assert ("attention never moves" in said) == (transcriber.head == "attention")
 
 
-def test_bad_arguments_are_named(transcriber):
-    with pytest.raises(ValueError, match="dataset=None"):
-        evaluate(transcriber, None)
+def test_bad_arguments_are_named(transcriber, small_toy):
+    found = mmkeras.speech_to_text.data("toy", data_dir=small_toy)
+    for dataset, named in (
+        (None, "dataset=None"),
+        (found.train, r"dataset=\(\{'audio'"),
+        (found, "dataset=TaskData"),
+    ):
+        with pytest.raises(ValueError, match=f"as data\\(...\\).test is; .*{named}"):
+            evaluate(transcriber, dataset)
+    for beams in (0, "4", 2.5, True):
+        with pytest.raises(ValueError, match=f"beams to be an int of at least 1. Received: beams={beams!r}"):
+            transcriber(np.ones(RATE), sample_rate_hz=RATE, beams=beams)
+    with pytest.raises(ValueError, match="Expected one clip, a path or an array. Received: a list"):
+        transcriber.explain(["clip.wav"])
     with pytest.raises(ValueError, match="speech-to-text model"):
         Transcriber("model.keras")
 

@@ -109,6 +109,9 @@ def test_half_precision_keeps_the_spectrogram_and_the_logits_whole():
         ({"speling": 1}, "speling"),
         ({"vocabulary": 3}, "vocabulary=3"),
         ({"hop_ms": 50}, "hop_ms=50"),
+        ({"bands": 0}, "bands=0"),
+        ({"encoder_layers": 0}, "encoder_layers=0"),
+        ({"units": 2.5}, "units=2.5"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

@@ -68,8 +68,8 @@ def test_a_split_column_and_windows_files_are_understood(tmp_path):
         (b"picture,words\na.jpg,hello\n", "header.*Received: 'picture,words'"),
         (b"", "header"),
         (b"image,caption\n", "no texts"),
-        (b"image,caption\na.jpg,fine\nb.jpg,  \n", r"line 3: the text for 'b\.jpg' is empty"),
-        (b"image,caption\n,a dog\n", "line 2: the file name is empty"),
+        (b"image,caption\nb.jpg,  \n", r"1 of 1 rows are left out, .*: line 2, the text for 'b\.jpg'"),
+        (b"image,caption\n,a dog\n", "1 of 1 rows are left out, .*: line 2, the file name"),
         (b"image,caption,split\na.jpg,a dog,dev\n", "line 2: expected split .* Received: 'dev'"),
         (b"image,caption,split\na.jpg,a,train\na.jpg,b,test\n", "two splits"),
         (b"a.jpg#0\ta dog\nb.jpg a cat\n", "line 2: expected image#0<TAB>caption"),
@@ -79,6 +79,18 @@ def test_a_bad_table_is_named_with_its_line(tmp_path, content, message):
     (tmp_path / "captions.csv").write_bytes(content)
     with pytest.raises(ValueError, match=r"captions\.csv.*" + message):
         tables.read(tmp_path / "captions.csv")
+
+
+def test_rows_where_something_is_empty_are_left_out_named_and_counted(tmp_path):
+    rows = ["a.jpg,fine", "b.jpg,  ", ",a dog", "c.jpg,", "d.jpg,", "e.jpg,good"]
+    (tmp_path / "captions.csv").write_text("\n".join(["image,caption", *rows]))
+    message = (
+        r"captions.csv: 4 of 6 rows are left out, where something is empty: "
+        r"line 3, the text for 'b.jpg', line 4, the file name, line 5, the text for 'c.jpg' \.\.\."
+    )
+    with pytest.warns(UserWarning, match=message) as caught:
+        assert [row.file for row in tables.read(tmp_path / "captions.csv")] == ["a.jpg", "e.jpg"]
+    assert len(caught) == 1
 
 
 def test_another_encoding_can_be_said(tmp_path):
@@ -109,8 +121,10 @@ def test_pictures_are_found_in_sub_folders_and_missing_ones_named(tmp_path):
     (tmp_path / "Images").mkdir()
     (tmp_path / "Images" / "a.jpg").touch()
     (tmp_path / "b.jpg").touch()
-    rows = [tables.Row("a.jpg"), tables.Row("b.jpg")]
-    assert tables.locate(tmp_path, rows) == [tmp_path / "Images" / "a.jpg", tmp_path / "b.jpg"]
-    assert tables.locate(tmp_path, [tables.Row("b")]) == [tmp_path / "b.jpg"]  # without its suffix
-    with pytest.raises(FileNotFoundError, match=r"1 of the 3 files .*: c\.jpg"):
-        tables.locate(tmp_path, [*rows, tables.Row("c.jpg")])
+    a, b, c = (tables.Row(name) for name in ("a.jpg", "b", "c.jpg"))  # one without its suffix
+    found = [tmp_path / "Images" / "a.jpg", tmp_path / "b.jpg"]
+    assert tables.locate(tmp_path, [a, b]) == ([a, b], found)
+    with pytest.warns(UserWarning, match=r"1 of the 3 files .* are not in .*, and are left out: c\.jpg"):
+        assert tables.locate(tmp_path, [a, c, b]) == ([a, b], found)
+    with pytest.raises(FileNotFoundError, match=r"1 of the 1 files .* are not in .*: c\.jpg"):
+        tables.locate(tmp_path, [c])

@@ -138,7 +138,7 @@ def data(
     Raises:
         ValueError: an argument or the captions table is not as it should be, or a folder's pictures are to be
             read through a service.
-        FileNotFoundError: the table names pictures that are not there.
+        FileNotFoundError: of the pictures that the table names none is there.
         OSError: nobody answers at the service's address.
     """
     sources.check_language(language)

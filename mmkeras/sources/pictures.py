@@ -59,8 +59,7 @@ def words(
             f"Expected max_length to be an int of at least 3, <start> and <end> included. "
             f"Received: max_length={max_length!r}"
         )
-    if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
-        raise TypeError(f"Expected a Vocabulary, or None. Received: vocabulary={vocabulary!r}")
+    sources.check_vocabulary(vocabulary)
     if vocabulary is not None and max_length is not None:
         return vocabulary, max_length
     splitter, lengths = Vocabulary((), unit), Counter()
@@ -287,7 +286,7 @@ def _folder(
 ):
     folder = Path(source)
     rows = tables.read(tables.find(folder, table), encoding)
-    paths = tables.locate(folder, rows)
+    rows, paths = tables.locate(folder, rows)
     with ThreadPoolExecutor() as pool:
         sides = list(pool.map(images.check, paths))
     small = [path.name for path, shape in zip(paths, sides, strict=True) if min(shape) < size]

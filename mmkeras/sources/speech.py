@@ -4,12 +4,14 @@ A split's examples are {"audio": (n,) int16 at the rate asked for, "transcript":
 What cannot be read has no samples; the caller leaves it out.
 """
 
+import math
 import os
 import threading
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 
 import tensorflow as tf
@@ -34,18 +36,21 @@ def read(source: str | os.PathLike, language: str, sample_rate_hz: int, **option
 
 
 class LeftOut:
-    """Counts the clips that cannot be used and says, once each, which and why."""
+    """Counts the clips that cannot be used and says, once each, which and why. `first`: why the first is."""
 
     def __init__(self, title: str):
         self.title = title
+        self.first: str | None = None
         self._names: set[str] = set()
         self._lock = threading.Lock()
 
     def __call__(self, name: str, reason: str) -> None:
+        reason = reason.removesuffix(".") + "."
         with self._lock:
             if name in self._names:
                 return
             self._names.add(name)
+            self.first = self.first or reason
             number = len(self._names)
         warnings.warn(f"{self.title}: {reason} The clip is left out ({number} so far).", stacklevel=2)
 
@@ -58,6 +63,8 @@ _TOY_SECONDS = 2.2  # of an utterance, on average
 def _toy(source, language, rate, *, snr_db=20.0, data_dir=None):
     from mmkeras.toy import builders, speak
 
+    if snr_db is not None and (not isinstance(snr_db, Real) or not math.isfinite(snr_db)):
+        raise ValueError(f"Expected snr_db to be a number of dB, or None. Received: snr_db={snr_db!r}")
     builder = builders.toy_speech(language, data_dir)
     counts = {name: info.num_examples for name, info in builder.info.splits.items()}
 
@@ -191,14 +198,14 @@ def _resampled(sound, from_hz, to_hz):
 def _folder(source, language, rate, *, table=None, encoding="utf-8-sig", validation_share=0.1, test_share=0.1):
     folder = Path(source)
     rows = tables.read(tables.find(folder, table, of="transcripts"), encoding)
-    paths = tables.locate(folder, rows)
+    rows, paths = tables.locate(folder, rows)
     left_out = LeftOut(str(folder))
 
     def look(path):
         try:
             return audio.check(path).seconds
         except ValueError as error:
-            left_out(path.name, f"{error}.")
+            left_out(path.name, str(error))
             return None
 
     with ThreadPoolExecutor() as pool:
@@ -219,7 +226,7 @@ def _folder_split(clips, rate, left_out):
         try:
             return audio.to_int16(audio.read(path, rate))
         except (ValueError, OSError) as error:
-            left_out(Path(path).name, f"{error}.")
+            left_out(Path(path).name, str(error))
             return audio.to_int16([])
 
     def examples():

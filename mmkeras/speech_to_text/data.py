@@ -8,11 +8,15 @@ Clips of like length share a batch, so little of it is padding.
 """
 
 import dataclasses
+import math
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
@@ -34,7 +38,8 @@ TOKENS = tuple(2**power for power in range(4, 11))
 # 5 to 40 dB.
 SPEEDS = (0.9, 1.0, 1.1)
 NOISE_SNR_DB = (5.0, 40.0)
-# The letters of English, for the datasets whose texts would take an hour to count.
+# The datasets whose texts would take an hour to count, and the letters of English, for these.
+SLOW_TEXTS = ("librispeech", "ljspeech", "speech_commands")
 ENGLISH = tuple(" 'abcdefghijklmnopqrstuvwxyz")
 
 
@@ -48,7 +53,8 @@ class TaskData:
       `mmkeras.speech_to_text.evaluate`; transcript (B,) string.
 
     An epoch of `train` is as many full batches as there are clips for; the few clips that then still wait for
-    others of their length take their turn in another epoch. A split that the source lacks is None.
+    others of their length take their turn in another epoch. A split that the source lacks, or of which no
+    clip can be used for `fit`, is None.
     """
 
     train: tf.data.Dataset
@@ -98,7 +104,7 @@ def data(
         unit: of the tokens, `"word"` or `"character"`. None: words for the toy world in English and for
             speech_commands, else characters.
         vocabulary: None: counted from the training transcripts; for characters of LibriSpeech and LJSpeech
-            the English letters. What a given one lacks becomes `<unknown>`.
+            the English letters. What a given one lacks becomes `<unknown>`, and a warning names the letters.
         min_count: tokens seen less often become `<unknown>`.
         max_size: of the vocabulary, special tokens included.
         sample_rate_hz: that clips are brought to, the model's.
@@ -122,14 +128,18 @@ def data(
     A clip that cannot be used is left out, and a warning names it and counts.
 
     Raises:
-        ValueError: an argument or the table is not as it should be, or no clip can be read.
-        FileNotFoundError: the table names clips that are not there.
+        ValueError: an argument or the table is not as it should be, or no clip can be used for training.
+        FileNotFoundError: of the clips that the table names none is there.
         OSError: the toy world cannot speak, for want of eSpeak NG; or nobody answers at the service's address.
     """
     sources.check_language(language)
     sources.check_service(service)
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"Expected batch_size to be a positive int. Received: batch_size={batch_size!r}")
+    sources.check_vocabulary(vocabulary)
+    sources.check_ints(1, batch_size=batch_size, sample_rate_hz=sample_rate_hz, step_ms=step_ms)
+    sources.check_ints(1, min_count=min_count, max_size=max_size)
+    sources.check_ints(0, seed=seed)
+    if not isinstance(max_seconds, Real) or not 0 < max_seconds < math.inf:
+        raise ValueError(f"Expected max_seconds to be a number above 0. Received: max_seconds={max_seconds!r}")
     if unit not in (None, *UNITS):
         raise ValueError(f"Expected unit to be one of {UNITS}, or None. Received: unit={unit!r}")
     if vocabulary is not None:
@@ -146,6 +156,8 @@ def data(
         texts = [text for texts_of_one in progress for text in texts_of_one]
         vocabulary = Vocabulary.count(texts, unit, min_count=min_count, max_size=max_size)
         splits["train"] = replace(splits["train"], count=len(texts))  # now known for certain
+    elif unit == "character" and source not in SLOW_TEXTS:
+        _name_unknown_letters(vocabulary, splits)
     common = {"batch_size": batch_size, "sample_rate_hz": sample_rate_hz}
 
     def for_fit(name):
@@ -155,7 +167,7 @@ def data(
             training=name == "train",
             vocabulary=vocabulary,
             augment=augment,
-            step=step_ms * sample_rate_hz // 1000,
+            step=max(step_ms * sample_rate_hz // 1000, 1),
             most=int(max_seconds * sample_rate_hz),
             seed=seed,
             static_shapes=static_shapes,
@@ -170,6 +182,18 @@ def data(
         sample_rate_hz=sample_rate_hz,
         batch_size=batch_size,
     )
+
+
+def _name_unknown_letters(vocabulary, splits):
+    texts = [text for split in splits.values() for texts_of_one in split.texts() for text in texts_of_one]
+    lacking = [set(vocabulary.split(text)) - vocabulary.ids.keys() for text in texts]
+    if letters := sorted(set().union(*lacking)):
+        warnings.warn(
+            f"The vocabulary lacks {len(letters)} letters, which become <unknown> and are never written, in "
+            f"{sum(map(bool, lacking))} of {len(texts)} transcripts: {' '.join(map(repr, letters[:20]))}"
+            f"{' ...' if len(letters) > 20 else ''}",
+            stacklevel=3,
+        )
 
 
 # --- from examples to batches ---
@@ -192,10 +216,9 @@ def _for_fit(
 ):
     longest = int(most / min(SPEEDS)) + 1 if augment else most  # of both splits: one graph for both
     augment, service = augment and training, service if training else None
-    if static_shapes and not training:
-        batch_size = min(batch_size, split.count)
+    in_memory = split.megabytes is not None and split.megabytes <= IN_MEMORY_MB
     clips = split.examples()
-    if split.megabytes is not None and split.megabytes <= IN_MEMORY_MB:
+    if in_memory:
         clips = clips.cache()  # outside of the epochs, which share it
 
     def with_tokens(clip):
@@ -204,6 +227,19 @@ def _for_fit(
 
     clips = clips.map(with_tokens, num_parallel_calls=tf.data.AUTOTUNE)
     clips = clips.filter(_usable(None if service else left_out, step, most, sample_rate_hz))
+    # What stays in memory is read and counted now; of what is read again each epoch it is known only that some
+    # clip can be used, and an epoch then takes as many batches as if all could.
+    found = int(clips.take(-1 if in_memory else 1).reduce(np.int64(0), lambda n, _: n + 1))
+    if not found and training:
+        raise ValueError(
+            f"None of the {split.count} clips of {left_out.title} can be used: "
+            f"{left_out.first or 'none holds sound of at most max_seconds and a transcript that fits there.'}"
+        )
+    if not found:
+        return lambda start: None  # each of its clips has been named
+    count = found if in_memory else split.count
+    if static_shapes and not training:
+        batch_size = min(batch_size, count)
 
     def measured(clip):
         return {"audio": clip["audio"], "length": tf.size(clip["audio"]), "tokens": clip["tokens"]}
@@ -219,15 +255,14 @@ def _for_fit(
         return {"audio": audio, "length": batch["length"], "tokens": tokens}, targets
 
     # On and on, so that every batch is full and their number is known; some clips wait for the next epoch.
-    steps = max(split.count // batch_size, 1)
-    rounds = 2 + -(-len(BUCKETS_SECONDS) * batch_size // split.count)
+    steps = max(count // batch_size, 1)
 
     def one_epoch(number):
         dataset = clips
         if training:
             # each round's order is drawn by itself: how many have begun depends on how much is read ahead
-            dataset = tf.data.Dataset.range(rounds).flat_map(
-                lambda turn: clips.shuffle(min(split.count, SHUFFLE_BUFFER), seed=number + turn)
+            dataset = tf.data.Dataset.range(tf.int64.max).flat_map(
+                lambda turn: clips.shuffle(min(count, SHUFFLE_BUFFER), seed=number + turn)
             )
         if augment:
             speeds = tf.data.Dataset.random(seed=number)
@@ -300,7 +335,7 @@ def _usable(left_out, step, most, sample_rate_hz):
         if tokens == 0:
             left_out(name, f"{name} has an empty transcript.")
             return False
-        if samples < tokens * step:
+        if -(-samples // step) < tokens:
             left_out(
                 name,
                 f"{name} lasts {samples / sample_rate_hz:.2f} s, and {tokens} tokens do not fit into its "
@@ -313,7 +348,8 @@ def _usable(left_out, step, most, sample_rate_hz):
         samples, tokens = tf.size(clip["audio"]), clip["tokens"][1:-1]
         repeats = tf.reduce_sum(tf.cast(tokens[1:] == tokens[:-1], tf.int32))
         needed = tf.size(tokens) + repeats
-        fine = (samples > 0) & (samples <= most) & (needed > 0) & (samples >= needed * step)
+        steps = -(-samples // step)  # as the model has them: the last one may be begun only
+        fine = (samples > 0) & (samples <= most) & (needed > 0) & (steps >= needed)
         if left_out is None:
             return fine
         return tf.cond(

@@ -64,8 +64,9 @@ class Transcriber:
     ) -> str | list[str | None] | None:
         """A transcript, or a list of them for a list of clips.
 
-        A clip much longer than any that training saw is cut at its quietest places, and a warning says so. In a
-        list, a clip that cannot be read has None for its transcript, and a warning names it.
+        Quiet before and behind what is said is not read, see `mmkeras.audio.trim`. A clip much longer than any
+        that training saw is cut at its quietest places, and a warning says so. In a list, a clip that cannot be
+        read has None for its transcript, and a warning names it.
 
         Args:
             clips: a path, an array (see `mmkeras.audio.read`), or a list of these.
@@ -151,6 +152,8 @@ class Transcriber:
         With an attention decoder the weights are its attention, with CTC the probability of each token over
         time. A word lasts from where the one before it ends to where its own weight does.
         """
+        if isinstance(clip, list | tuple):
+            raise ValueError(f"Expected one clip, a path or an array. Received: a {type(clip).__name__}")
         sound = audio.read(clip, self.sample_rate_hz, sample_rate_hz)
         steps = -(-len(sound) // round(self.step_seconds * self.sample_rate_hz))
         tokens, rows, words = [], [], []
@@ -197,10 +200,17 @@ class Transcriber:
         return " " if self.vocabulary.unit == "word" or " " in self.vocabulary.ids else ""
 
     def _pieces(self, sound):
-        longest = self.log_mel.longest_seconds
-        if not longest or len(sound) <= LEEWAY * longest * self.sample_rate_hz:
-            return [(0, len(sound))]
-        return audio.cut(sound, self.sample_rate_hz, longest)
+        """Where the pieces of a sound that are read start and end, each without the quiet around it: the toy
+        world's clips have none, and all that a model sees of loudness is relative to its clip."""
+        rate, longest = self.sample_rate_hz, self.log_mel.longest_seconds
+        start, stop = audio.trim(sound, rate)
+        if not longest or stop - start <= LEEWAY * longest * rate:
+            return [(start, stop)]
+        pieces = []
+        for first, end in audio.cut(sound[start:stop], rate, longest):
+            a, b = audio.trim(sound[start + first : start + end], rate)
+            pieces.append((start + first + a, start + first + b))
+        return pieces
 
     def _inputs(self, sounds):
         """Padded to half seconds, so that few shapes are compiled."""
@@ -247,8 +257,13 @@ def evaluate(transcriber: Transcriber, dataset: tf.data.Dataset, **how) -> dict[
         A collapse (nothing written, always the same text, one word over and over, an attention that does not
         move) is named in a warning.
     """
-    if dataset is None:
-        raise ValueError("Expected a dataset of clips and transcripts. Received: dataset=None")
+    spec = getattr(dataset, "element_spec", dataset)
+    if not isinstance(spec, dict) or not {"audio", "length", "transcript"} <= spec.keys():
+        received = spec if isinstance(spec, dict | tuple | None) else type(dataset).__name__
+        raise ValueError(
+            f"Expected a dataset of clips and transcripts, as data(...).test is; train and validation are for "
+            f"fit. Received: dataset={received}"
+        )
     references, found, first = [], [], None
     for batch in tqdm(dataset, "transcripts", delay=2, leave=False):
         lengths = batch["length"].numpy()

@@ -82,9 +82,12 @@ def build(
             `decay_steps`, after which the learning rate has fallen to a fiftieth along a cosine.
 
     Raises:
-        ValueError, TypeError: a preset, a head or an override that nobody knows.
+        ValueError, TypeError: a preset, a head or an override that nobody knows, or a size below 1.
     """
     sizes = layers.with_overrides(PRESETS, preset, overrides)
+    for name in _AT_LEAST_ONE:
+        if isinstance(sizes[name], bool) or not isinstance(sizes[name], int) or sizes[name] < 1:
+            raise ValueError(f"Expected {name} to be an int of at least 1. Received: {name}={sizes[name]!r}")
     if head not in HEADS:
         raise ValueError(f"Expected head to be 'attention' or 'ctc'. Received: head={head!r}")
     vocabulary = Vocabulary.of(vocabulary)
@@ -116,6 +119,9 @@ def build(
     return model
 
 
+_AT_LEAST_ONE = (
+    "sample_rate_hz", "frame_ms", "hop_ms", "bands", "subsampling", "encoder_layers", "units", "embedding_dim",
+)  # fmt: skip
 _ENCODER_SIZES = (
     "sample_rate_hz", "frame_ms", "hop_ms", "bands", "subsampling", "encoder_layers", "units", "dropout",
     "spec_augment",

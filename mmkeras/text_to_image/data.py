@@ -113,7 +113,7 @@ def data(
 
     Raises:
         ValueError: an argument or the captions table is not as it should be, or there is but one picture.
-        FileNotFoundError: the table names pictures that are not there.
+        FileNotFoundError: of the pictures that the table names none is there.
         OSError: nobody answers at the service's address.
     """
     sources.check_language(language)
