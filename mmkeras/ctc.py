@@ -7,8 +7,8 @@ runs on every Keras backend.
 import keras
 from keras import ops
 
-from mmkeras import replicas
-from mmkeras.decoding import NEVER, check_beams
+from mmkeras import checks, replicas
+from mmkeras.decoding import NEVER
 from mmkeras.vocabulary import END, PAD, START, UNKNOWN
 
 BLANK = PAD
@@ -117,7 +117,7 @@ class Reader:
             inputs: the encoder's, by name.
             beams: how many prefixes a search keeps; 1 takes the best path.
         """
-        check_beams(beams)
+        checks.ints(1, beams=beams)
         if beams not in self._graphs:
             self._graphs[beams] = _Graph(self.encoder, self.head, beams)
         return self._graphs[beams].predict_on_batch(inputs)

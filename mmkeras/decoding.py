@@ -11,10 +11,12 @@ encoder's memory) stays outside the state; for a beam, `repeat` it.
 """
 
 from collections.abc import Callable, Sequence
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 from keras import ops, tree
+
+from mmkeras import checks
 
 NEVER = -1e9  # the logit of what must not be written; finite, so that sums of it stay numbers
 PAD = 0  # fills a sequence up after its end
@@ -168,7 +170,7 @@ def beam(
         tokens (B, max_length) int32 of the best beam, its log-probability (B,) float32.
     """
     _check_lengths(max_length)
-    check_beams(beams)
+    checks.ints(1, beams=beams)
     if isinstance(length_penalty, Real) and not length_penalty >= 0:
         raise ValueError(f"Expected length_penalty to be at least 0. Received: length_penalty={length_penalty}")
 
@@ -231,12 +233,6 @@ def beam(
 def repeat(nest: Any, times: int) -> Any:
     """Each row `times` times in succession: (B, ...) → (B * times, ...)."""
     return tree.map_structure(lambda x: ops.repeat(x, times, axis=0), nest)
-
-
-def check_beams(beams: int) -> None:
-    """Raises ValueError where a search cannot be so wide."""
-    if isinstance(beams, bool) or not isinstance(beams, Integral) or beams < 1:
-        raise ValueError(f"Expected beams to be an int of at least 1. Received: beams={beams!r}")
 
 
 def _log_probs(logits, rows, forbidden):

@@ -11,11 +11,12 @@ uses, on such texts; unlike it, BLEU is exactly 0 where no n-gram matches.
 """
 
 import math
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+
+from mmkeras import caller
 
 References = Sequence[Sequence[str]]
 
@@ -191,17 +192,15 @@ def name_collapse(texts: Sequence[str], text: str, input: str) -> None:
     """
     empty = sum(not written for written in texts)
     if empty > len(texts) / 2:
-        warnings.warn(
+        caller.warn(
             f"Collapse: {empty} of {len(texts)} {text}s are empty. The model ends before the first word; "
-            f"train it longer.",
-            stacklevel=3,
+            f"train it longer."
         )
     written, times = Counter(texts).most_common(1)[0]
     if times == len(texts) > 1 and written:
-        warnings.warn(
+        caller.warn(
             f"Collapse: all {times} {input}s got the same {text}, {written!r}. The model has not learned to "
-            f"attend to the {input} yet; train it longer, or lower the learning rate.",
-            stacklevel=3,
+            f"attend to the {input} yet; train it longer, or lower the learning rate."
         )
 
 

@@ -17,9 +17,10 @@ import csv
 import io
 import json
 import os
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from mmkeras import caller
 
 FILE_COLUMNS = (
     "image", "image_name", "audio", "audio_file", "wav", "wav_filename", "clip", "file_name", "filename",
@@ -100,7 +101,7 @@ def read(path: Path, encoding: str = "utf-8-sig") -> list[Row]:
     if not rows:
         raise ValueError(said if empty else f"{path.name} holds no texts.")
     if empty:
-        warnings.warn(said, stacklevel=2)
+        caller.warn(said)
     return list(rows.values())
 
 
@@ -120,7 +121,7 @@ def locate(folder: Path, rows: list[Row]) -> tuple[list[Row], list[Path]]:
         said = f"{len(missing)} of the {len(rows)} files in the table are not in {folder} or its sub-folders"
         if len(missing) == len(rows):
             raise FileNotFoundError(f"{said}: {_few(missing)}")
-        warnings.warn(f"{said}, and are left out: {_few(missing)}", stacklevel=2)
+        caller.warn(f"{said}, and are left out: {_few(missing)}")
     there = [(row, path) for row, path in zip(rows, paths, strict=True) if path is not None]
     return [row for row, _ in there], [path for _, path in there]
 

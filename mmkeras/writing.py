@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mmkeras import decoding
+from mmkeras import checks, decoding
 from mmkeras.vocabulary import END, PAD, START, UNKNOWN
 
 NEVER_WRITTEN = (PAD, UNKNOWN, START)
@@ -51,7 +51,7 @@ class Writer:
         Returns:
             tokens (B, max_length) int32, padded with 0 after <end>, and their log-probability (B,).
         """
-        decoding.check_beams(beams)
+        checks.ints(1, beams=beams)
         if temperature is not None and beams != 1:
             raise ValueError(
                 f"Expected either beams or temperature. Received: beams={beams}, temperature={temperature}"

@@ -62,7 +62,9 @@ class Captioner:
             if isinstance(picture, str | os.PathLike):
                 images.check(picture)
         captions = []
-        for start in tqdm(range(0, len(several), BATCH_SIZE), "captions", delay=2, leave=False):
+        batches = range(0, len(several), BATCH_SIZE)
+        # of one batch there is no progress to see
+        for start in tqdm(batches, "captions", delay=2, leave=False, disable=len(batches) == 1):
             batch = np.stack([self._read(p) for p in several[start : start + BATCH_SIZE]])
             tokens, _ = self.write(batch, seed=seed + start, **how)
             captions += [self.vocabulary.decode(ids) for ids in tokens]

@@ -13,7 +13,6 @@ import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from numbers import Integral
 from pathlib import Path
 
 import tensorflow as tf
@@ -151,13 +150,6 @@ def check_vocabulary(vocabulary: Vocabulary | None) -> None:
     """Raises TypeError where it is neither a vocabulary nor None."""
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
         raise TypeError(f"Expected a Vocabulary, or None. Received: vocabulary={vocabulary!r}")
-
-
-def check_ints(least: int, **values: int) -> None:
-    """Raises ValueError where one of the values, by their arguments' names, is no int of at least `least`."""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-            raise ValueError(f"Expected {name} to be an int of at least {least}. Received: {name}={value!r}")
 
 
 def choose(source: str | os.PathLike, known: Mapping[str, Callable], folder: Callable, *args, **options):

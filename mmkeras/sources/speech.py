@@ -7,7 +7,6 @@ What cannot be read has no samples; the caller leaves it out.
 import math
 import os
 import threading
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from mmkeras import audio, cache, sources, tables
+from mmkeras import audio, cache, caller, sources, tables
 from mmkeras.sources import Split
 
 # int16; the same for all that goes through tf.data
@@ -52,7 +51,7 @@ class LeftOut:
             self._names.add(name)
             self.first = self.first or reason
             number = len(self._names)
-        warnings.warn(f"{self.title}: {reason} The clip is left out ({number} so far).", stacklevel=2)
+        caller.warn(f"{self.title}: {reason} The clip is left out ({number} so far).")
 
 
 # --- the toy world ---

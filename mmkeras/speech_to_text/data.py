@@ -10,7 +10,6 @@ Clips of like length share a batch, so little of it is padding.
 import dataclasses
 import math
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -20,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from mmkeras import audio, sources
+from mmkeras import audio, caller, checks, sources
 from mmkeras.sources import speech
 from mmkeras.vocabulary import UNITS, Vocabulary
 
@@ -135,9 +134,9 @@ def data(
     sources.check_language(language)
     sources.check_service(service)
     sources.check_vocabulary(vocabulary)
-    sources.check_ints(1, batch_size=batch_size, sample_rate_hz=sample_rate_hz, step_ms=step_ms)
-    sources.check_ints(1, min_count=min_count, max_size=max_size)
-    sources.check_ints(0, seed=seed)
+    checks.ints(1, batch_size=batch_size, sample_rate_hz=sample_rate_hz, step_ms=step_ms)
+    checks.ints(1, min_count=min_count, max_size=max_size)
+    checks.ints(0, seed=seed)
     if not isinstance(max_seconds, Real) or not 0 < max_seconds < math.inf:
         raise ValueError(f"Expected max_seconds to be a number above 0. Received: max_seconds={max_seconds!r}")
     if unit not in (None, *UNITS):
@@ -188,11 +187,10 @@ def _name_unknown_letters(vocabulary, splits):
     texts = [text for split in splits.values() for texts_of_one in split.texts() for text in texts_of_one]
     lacking = [set(vocabulary.split(text)) - vocabulary.ids.keys() for text in texts]
     if letters := sorted(set().union(*lacking)):
-        warnings.warn(
+        caller.warn(
             f"The vocabulary lacks {len(letters)} letters, which become <unknown> and are never written, in "
             f"{sum(map(bool, lacking))} of {len(texts)} transcripts: {' '.join(map(repr, letters[:20]))}"
-            f"{' ...' if len(letters) > 20 else ''}",
-            stacklevel=3,
+            f"{' ...' if len(letters) > 20 else ''}"
         )
 
 

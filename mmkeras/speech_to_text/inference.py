@@ -8,7 +8,6 @@ evaluate(transcriber, data.test)                     # {'wer': ..., 'cer': ...}
 """
 
 import os
-import warnings
 from typing import Any
 
 import keras
@@ -16,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from mmkeras import audio, ctc, metrics, saving
+from mmkeras import audio, caller, ctc, metrics, saving
 from mmkeras.explain import Alignment, Word, monotonic
 from mmkeras.speech_to_text.model import TASK
 from mmkeras.toy import scene
@@ -98,10 +97,9 @@ class Transcriber:
         if len(broken) == len(several):
             raise ValueError(f"None of the {len(several)} clips can be read. The first: {broken[0]}")
         if broken:
-            warnings.warn(
+            caller.warn(
                 f"{len(broken)} of {len(several)} clips cannot be read and have None for a transcript: "
-                f"{'; '.join(broken[:5])}{' ...' if len(broken) > 5 else ''}",
-                stacklevel=2,
+                f"{'; '.join(broken[:5])}{' ...' if len(broken) > 5 else ''}"
             )
         self._say_cut(cut, len(several))
         return transcripts if many else transcripts[0]
@@ -128,7 +126,8 @@ class Transcriber:
         heard = [i for i, sound in enumerate(flat) if np.abs(sound).max() > SILENCE]
         heard.sort(key=lambda i: len(flat[i]))  # clips of like length share a batch
         batches = range(0, len(heard), BATCH_SIZE)
-        for first in tqdm(batches, "transcripts", delay=2, leave=False):
+        # of one batch there is no progress to see
+        for first in tqdm(batches, "transcripts", delay=2, leave=False, disable=len(batches) == 1):
             numbers = heard[first : first + BATCH_SIZE]
             tokens, _ = self._read(self._inputs([flat[i] for i in numbers]), **how)
             for i, ids in zip(numbers, tokens, strict=True):
@@ -140,10 +139,9 @@ class Transcriber:
 
     def _say_cut(self, cut, of):
         if cut:
-            warnings.warn(
+            caller.warn(
                 f"{int(cut)} of {of} clips are longer than the {self.log_mel.longest_seconds:.1f} s that "
-                f"training saw: cut at their quietest places, transcribed piece by piece and joined again.",
-                stacklevel=3,
+                f"training saw: cut at their quietest places, transcribed piece by piece and joined again."
             )
 
     def explain(self, clip: Any, *, sample_rate_hz: int | None = None, **how) -> Alignment:
@@ -292,10 +290,9 @@ def _name_stuck(transcriber, sounds, texts):
         len(words) > 2 and len(set(words)) == 1 for words in map(transcriber.vocabulary.split, texts)
     )
     if one_word > len(texts) / 2:
-        warnings.warn(
+        caller.warn(
             f"Collapse: {one_word} of {len(texts)} transcripts are one word over and over. Train the model "
-            f"longer, or lower the learning rate.",
-            stacklevel=3,
+            f"longer, or lower the learning rate."
         )
     if transcriber.head == "attention":
         inputs = transcriber._inputs(sounds[:8])
@@ -304,8 +301,7 @@ def _name_stuck(transcriber, sounds, texts):
         counts = ((tokens != PAD) & (tokens != END)).sum(axis=1)
         moved = [len(set(row[:n])) > 1 for row, n in zip(peaks, counts, strict=True) if n > 2]
         if moved and not any(moved):
-            warnings.warn(
+            caller.warn(
                 "Collapse: the attention never moves along the clips. What is written cannot follow what is "
-                "said; train the model longer, or raise the learning rate.",
-                stacklevel=3,
+                "said; train the model longer, or raise the learning rate."
             )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import keras
 
-from mmkeras import ctc, layers
+from mmkeras import checks, ctc, layers
 from mmkeras.spectrogram import LogMel, SpecAugment
 from mmkeras.vocabulary import Vocabulary
 
@@ -85,9 +85,9 @@ def build(
         ValueError, TypeError: a preset, a head or an override that nobody knows, or a size below 1.
     """
     sizes = layers.with_overrides(PRESETS, preset, overrides)
-    for name in _AT_LEAST_ONE:
-        if isinstance(sizes[name], bool) or not isinstance(sizes[name], int) or sizes[name] < 1:
-            raise ValueError(f"Expected {name} to be an int of at least 1. Received: {name}={sizes[name]!r}")
+    checks.ints(1, **{name: sizes[name] for name in _AT_LEAST_ONE})
+    checks.numbers(0, dropout=sizes["dropout"])
+    layers.check_schedule(sizes["learning_rate"], sizes["decay_steps"])
     if head not in HEADS:
         raise ValueError(f"Expected head to be 'attention' or 'ctc'. Received: head={head!r}")
     vocabulary = Vocabulary.of(vocabulary)
