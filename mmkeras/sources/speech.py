@@ -63,9 +63,9 @@ _TOY_SECONDS = 2.2  # of an utterance, on average
 def _toy(source, language, rate, *, snr_db=20.0, data_dir=None):
     from mmkeras.toy import builders, speak
 
-    builder = builders.toy_speech(language, data_dir)
     if snr_db is not None and (not isinstance(snr_db, Real) or not math.isfinite(snr_db)):
         raise ValueError(f"Expected snr_db to be a number of dB, or None. Received: snr_db={snr_db!r}")
+    builder = builders.toy_speech(language, data_dir)
     counts = {name: info.num_examples for name, info in builder.info.splits.items()}
 
     def split(name, number):

@@ -200,8 +200,8 @@ class Transcriber:
         return " " if self.vocabulary.unit == "word" or " " in self.vocabulary.ids else ""
 
     def _pieces(self, sound):
-        """Where the pieces of a sound that are read start and end, each without the quiet around it: training's
-        clips mostly have none, and all that a model knows of loudness is relative to its clip."""
+        """Where the pieces of a sound that are read start and end, each without the quiet around it: the toy
+        world's clips have none, and all that a model sees of loudness is relative to its clip."""
         rate, longest = self.sample_rate_hz, self.log_mel.longest_seconds
         start, stop = audio.trim(sound, rate)
         if not longest or stop - start <= LEEWAY * longest * rate:
