@@ -62,7 +62,9 @@ def epochs(
         start: None: one epoch, another each time that the dataset is iterated. Otherwise epoch `start`, and
             those that follow it, without end; each has its own number, wherever one starts.
         service: `"grpc://host:port"` of a tf.data service, whose workers then make the batches. Each works on
-            an epoch of its own, so of several workers the order is that in which they are ready.
+            an epoch of its own, so of several workers the order is that in which they are ready. Where several
+            machines train as well, each is dealt its batches in such an order and takes its share of every one
+            of them, so that an epoch may hold an example twice and lack another.
 
     Raises:
         ValueError: the batches are made by Python code, which cannot go to another machine.
