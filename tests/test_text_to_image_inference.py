@@ -163,7 +163,8 @@ def test_evaluate_compares_with_real_pictures(painter, tiny_pictures):
 
 def test_a_caption_of_strange_words_alone_is_scored_like_the_others(painter, tiny_pictures):
     batch = next(iter(tiny_pictures.test))
-    captions = [["zebra"] * batch["captions"].shape[1], *batch["captions"].numpy()[1:].tolist()]
+    of_one = batch["captions"].shape[1]
+    captions = [["zebra"] * of_one, ["!!!"] * of_one, *batch["captions"].numpy()[2:].tolist()]
     strange = tf.data.Dataset.from_tensors(batch | {"captions": tf.constant(captions)})
     with pytest.warns(UserWarning, match="never saw 'zebra'") as caught:
         assert set(evaluate(painter, strange)) == {"sharpness", "variety"}

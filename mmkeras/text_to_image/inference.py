@@ -197,7 +197,7 @@ class Painter:
         )
 
     def _tokens(self, prompts, refuse=True):
-        """(N, T) int32, padded. `refuse`: raises where training saw none of a prompt's words."""
+        """(N, T) int32, padded. `refuse`: raises where a prompt has no word that training saw."""
         if not prompts:
             raise ValueError("Expected at least one prompt. Received: an empty list")
         rows, unknown = [], {}
@@ -205,7 +205,7 @@ class Painter:
             if not isinstance(prompt, str):
                 raise TypeError(f"Expected a prompt to be a text. Received: {prompt!r}")
             words = self.vocabulary.split(prompt)
-            if not words:
+            if refuse and not words:
                 raise ValueError(f"Expected a prompt with at least one word. Received: {prompt!r}")
             ids = self.vocabulary.encode(prompt)
             strange = [word for word, i in zip(words, ids[1:-1], strict=True) if i == UNKNOWN]
