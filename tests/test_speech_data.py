@@ -9,9 +9,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from mmkeras import audio
+from mmkeras.batching import bucketed
 from mmkeras.sources import speech
 from mmkeras.speech_to_text import data
-from mmkeras.speech_to_text.data import _bucketed
 from mmkeras.toy import speak
 from mmkeras.vocabulary import UNKNOWN, Vocabulary
 
@@ -100,7 +100,7 @@ def test_batches_of_like_length_hold_little_padding():
     clips = tf.data.Dataset.from_tensor_slices((seconds * 100).astype(np.int32))  # 100 frames a second
     clips = clips.map(lambda n: {"audio": tf.zeros([n], tf.int16), "length": n})
     real = total = 0
-    for batch in _bucketed(clips, 100, 32):
+    for batch in bucketed(clips, 100, 32):
         real += int(tf.reduce_sum(batch["length"]))
         total += int(tf.size(batch["audio"]))
     assert real / total > 0.9

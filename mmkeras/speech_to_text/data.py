@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from mmkeras import audio, caller, checks, sources
+from mmkeras import batching, caller, checks, sources
 from mmkeras.sources import speech
 from mmkeras.vocabulary import UNITS, Vocabulary
 
@@ -27,16 +27,6 @@ from mmkeras.vocabulary import UNITS, Vocabulary
 # within a buffer of so many clips.
 IN_MEMORY_MB = 512
 SHUFFLE_BUFFER = 1024
-# Clips share a batch whose lengths lie between two of these: each 15 % longer than the one before, so that
-# about half of that is padding.
-BUCKETS_SECONDS = tuple(1.15**power for power in range(27))  # 1 s ... 38 s
-# Where a graph is compiled for each shape, as on JAX, batches are padded on to one of few: clips to the next of
-# BUCKETS_SECONDS, tokens to the next of these.
-TOKENS = tuple(2**power for power in range(4, 11))
-# Augmentation: speeds as in Ko et al. 2015 ("Audio augmentation for speech recognition"), white noise at
-# 5 to 40 dB.
-SPEEDS = (0.9, 1.0, 1.1)
-NOISE_SNR_DB = (5.0, 40.0)
 # The datasets whose texts would take an hour to count, and the letters of English, for these.
 SLOW_TEXTS = ("librispeech", "ljspeech", "speech_commands")
 ENGLISH = tuple(" 'abcdefghijklmnopqrstuvwxyz")
@@ -212,7 +202,7 @@ def _for_fit(
     static_shapes,
     service,
 ):
-    longest = int(most / min(SPEEDS)) + 1 if augment else most  # of both splits: one graph for both
+    longest = int(most / min(batching.SPEEDS)) + 1 if augment else most  # of both splits: one graph for both
     augment, service = augment and training, service if training else None
     in_memory = split.megabytes is not None and split.megabytes <= IN_MEMORY_MB
     clips = split.examples()
@@ -245,11 +235,11 @@ def _for_fit(
     def finished(batch, draw):
         audio = tf.cast(batch["audio"], tf.float32) / 2**15
         if augment:
-            audio = _noisy(audio, batch["length"], draw)
+            audio = batching.noisy(audio, batch["length"], draw)
         tokens, targets = batch["tokens"][:, :-1], batch["tokens"][:, 1:]
         if keras.backend.backend() == "jax":
-            audio = _padded_to_one_of(_edges(sample_rate_hz), audio)
-            tokens, targets = (_padded_to_one_of(TOKENS, ids) for ids in (tokens, targets))
+            audio = batching.padded_to_one_of(batching.edges(sample_rate_hz), audio)
+            tokens, targets = (batching.padded_to_one_of(batching.TOKENS, ids) for ids in (tokens, targets))
         return {"audio": audio, "length": batch["length"], "tokens": tokens}, targets
 
     # On and on, so that every batch is full and their number is known; some clips wait for the next epoch.
@@ -265,14 +255,14 @@ def _for_fit(
         if augment:
             speeds = tf.data.Dataset.random(seed=number)
             dataset = tf.data.Dataset.zip(dataset, speeds).map(
-                _at_another_speed, num_parallel_calls=tf.data.AUTOTUNE
+                batching.at_another_speed, num_parallel_calls=tf.data.AUTOTUNE
             )
         dataset = dataset.map(measured)
         if static_shapes:
             shapes = {"audio": [longest], "length": [], "tokens": [most // step + 2]}
             dataset = dataset.padded_batch(batch_size, shapes, drop_remainder=True)
         else:
-            dataset = _bucketed(dataset, sample_rate_hz, batch_size)
+            dataset = batching.bucketed(dataset, sample_rate_hz, batch_size)
         noises = tf.data.Dataset.random(seed=number + 1)
         return tf.data.Dataset.zip(dataset.take(steps) if training else dataset, noises)
 
@@ -292,32 +282,7 @@ def _for_evaluate(split, *, batch_size, sample_rate_hz):
         return batch | {"audio": tf.cast(batch["audio"], tf.float32) / 2**15}
 
     dataset = split.examples().map(measured).filter(lambda clip: clip["length"] > 0)
-    return _bucketed(dataset, sample_rate_hz, batch_size).map(finished).prefetch(tf.data.AUTOTUNE)
-
-
-def _bucketed(dataset, sample_rate_hz, batch_size):
-    """Batches of clips of like length, padded with silence and PAD to the longest among them."""
-    edges = _edges(sample_rate_hz)
-    return dataset.bucket_by_sequence_length(
-        lambda clip: clip["length"],
-        bucket_boundaries=edges,
-        bucket_batch_sizes=[batch_size] * (len(edges) + 1),
-        padding_values={
-            name: "" if spec.dtype == tf.string else tf.constant(0, spec.dtype)
-            for name, spec in dataset.element_spec.items()
-        },
-    )
-
-
-def _edges(sample_rate_hz):
-    return [int(sample_rate_hz * seconds) for seconds in BUCKETS_SECONDS]
-
-
-def _padded_to_one_of(sizes, batch):
-    """(B, n) with zeros (silence, PAD) behind, up to the next of the sizes; beyond the last it stays."""
-    size = tf.shape(batch)[1]
-    larger = tf.boolean_mask(sizes, tf.constant(sizes) >= size)
-    return tf.pad(batch, [[0, 0], [0, tf.concat([larger, [size]], axis=0)[0] - size]])
+    return batching.bucketed(dataset, sample_rate_hz, batch_size).map(finished).prefetch(tf.data.AUTOTUNE)
 
 
 def _usable(left_out, step, most, sample_rate_hz):
@@ -357,21 +322,3 @@ def _usable(left_out, step, most, sample_rate_hz):
         )
 
     return usable
-
-
-def _at_another_speed(clip, draw):
-    def changed(sound, draw):
-        return audio.resample(sound, SPEEDS[draw % len(SPEEDS)], 1.0)
-
-    sound = tf.numpy_function(changed, [clip["audio"], draw], tf.int16)
-    return clip | {"audio": tf.ensure_shape(sound, (None,))}
-
-
-def _noisy(audio, length, draw):
-    """Adds white noise to each clip (B, N), at a signal-to-noise ratio of its own."""
-    seed = tf.stack([draw, 0])
-    rows = tf.shape(audio)[0]
-    power = tf.reduce_sum(audio**2, axis=1) / tf.cast(length, tf.float32)  # (B,)
-    snr_db = tf.random.stateless_uniform([rows], seed, *NOISE_SNR_DB)
-    noise = tf.random.stateless_normal(tf.shape(audio), seed + 1)
-    return audio + tf.sqrt(power / 10 ** (snr_db / 10))[:, None] * noise
