@@ -75,6 +75,11 @@ def strategy(
     if kind not in KINDS:
         known = ", ".join(map(repr, KINDS))
         raise ValueError(f"Expected kind to be one of {known}. Received: kind={kind!r}")
+    if index is not None and workers is None:
+        raise ValueError(
+            f"Expected workers, the addresses that index counts; TF_CONFIG and Slurm say themselves which "
+            f"worker this one is. Received: index={index!r}, workers=None"
+        )
     if (backend := keras.backend.backend()) != "tensorflow":
         if kind not in ("auto", "one_device") or workers is not None:
             raise ValueError(
@@ -89,7 +94,7 @@ def strategy(
         kind, why = _what_there_is(workers)
     else:
         why = f"kind={kind!r} asks for it"
-    if kind != "multi_worker" and (workers is not None or index is not None):
+    if kind != "multi_worker" and workers is not None:
         raise ValueError(f"workers and index are for kind='multi_worker'. Received: kind={kind!r}")
     if kind == "one_device":
         chosen, where = tf.distribute.get_strategy(), "one GPU" if _gpus() else "the CPU"

@@ -11,6 +11,8 @@ touched.
 - `reduce_per_replica` asks several workers for the mean of a number along its axis 0, which it does not have.
 - An optimizer clips each replica's gradients before it adds them up: the more replicas, the longer the steps
   that it lets pass.
+- The optimizer that scales losses for float16 leaves out a step whose gradients are not finite, but looks at
+  those of one replica alone: another's then make all weights infinite.
 - A convolution of no examples gives back its input, whatever its shape should be, and pooling them ends the
   process (TensorFlow 2.21 on CPUs). A replica has none where a batch has fewer than there are replicas.
 """
@@ -26,6 +28,7 @@ from mmkeras import replicas
 try:
     from keras.src.backend.tensorflow import nn, trainer
     from keras.src.backend.tensorflow.optimizer import TFOptimizer
+    from keras.src.optimizers.loss_scale_optimizer import LossScaleOptimizer
 except ImportError:  # a Keras whose insides have moved, so nothing that is known here is broken
     trainer = None
 
@@ -46,6 +49,9 @@ def apply(strategy: tf.distribute.Strategy) -> list[str]:
     if _clips_before_it_adds(strategy):
         _clip_the_sum()
         repaired.append("_clip_gradients")
+    if _looks_at_one_replica(strategy):
+        LossScaleOptimizer.check_finite = _checking_all(LossScaleOptimizer.check_finite)
+        repaired.append("check_finite")
     if _cannot_convolve_nothing(strategy):
         for name in ("conv", "conv_transpose", "max_pool", "average_pool"):
             setattr(nn, name, _taking_nothing(getattr(nn, name)))
@@ -151,6 +157,32 @@ def _clip_the_sum():
 
     TFOptimizer._clip_gradients = _clip_gradients
     TFOptimizer._all_reduce_sum_gradients = _all_reduce_sum_gradients
+
+
+# --- gradients in float16 ---
+
+
+def _looks_at_one_replica(strategy):
+    if strategy.num_replicas_in_sync == 1 or not hasattr(LossScaleOptimizer, "check_finite"):
+        return False
+    optimizer = LossScaleOptimizer(keras.optimizers.SGD())
+
+    def is_finite():  # no number on the first replica
+        place = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return tf.cast(optimizer.check_finite([tf.math.log(tf.cast(place, "float32") - 0.5)]), "float32")
+
+    @tf.function(autograph=False)
+    def step():
+        return strategy.run(is_finite)
+
+    return float(strategy.reduce("SUM", step(), axis=None)) > 0
+
+
+def _checking_all(original):
+    def check_finite(self, grads):
+        return replicas.total(tf.cast(original(self, grads), "float32")) == replicas.count()
+
+    return check_finite
 
 
 # --- convolutions and pooling of no examples ---

@@ -22,7 +22,7 @@ def total(value):
 
 def largest(value):
     """The largest of a number () over all replicas; it has no gradient."""
-    return ops.max(_context().all_gather(value[None], axis=0)) if count() > 1 else value
+    return ops.max(gathered(value[None]))
 
 
 def ratio(above, below):
@@ -33,6 +33,18 @@ def ratio(above, below):
     the loss of the whole batch.
     """
     return (total(above) / ops.maximum(total(below), 1))[None]
+
+
+def mean(value):
+    """The mean () of a tensor over all its elements, on all replicas: 0 where none of them has any. Unlike
+    `ratio` it leaves to the caller that Keras adds up the losses of the replicas."""
+    value = ops.cast(value, "float32")
+    return ratio(ops.sum(value), ops.cast(ops.size(value), "float32"))[0]
+
+
+def gathered(value):
+    """A batch (B, ...) with those of all replicas behind each other; it has a gradient."""
+    return _context().all_gather(value, axis=0) if count() > 1 else value
 
 
 def one_at_least(value):

@@ -2,9 +2,11 @@
 
     python tests/mirrored.py DATA_DIR FOLDER
 
-It ends with an error where a file answers otherwise than the model that was trained.
+It ends with an error where a file answers otherwise than the model that was trained, or where a loss is one
+replica's alone.
 """
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import mmkeras
 from mmkeras import distribute, training
+from mmkeras.text_to_image import adversarial
 
 # isort: split
 import keras
@@ -21,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 from tiny import BATCH_SIZE, MODELS
 
-TRAININGS = ("captioning", "attention", "text_to_image")
+TRAININGS = ("captioning", "attention", "text_to_image", "adversarial")
 
 
 def told(answerer, test):
@@ -55,7 +58,11 @@ def check(name, data_dir, folder, strategy):
             assert "at least the number of replicas, 2. Received: batch_size=1" in str(error), error
         else:
             raise AssertionError("a batch smaller than the replicas was taken")
-    training.train(model, small, epochs=1, run=folder / f"{name}.run", verbose=2)
+    # behind the rest a batch of one example, of which the second replica has none
+    one = small.validation.take(1).map(lambda *batch: keras.tree.map_structure(lambda x: x[:1], batch))
+    small = dataclasses.replace(small, validation=small.validation.concatenate(one))
+    history = training.train(model, small, epochs=1, run=folder / f"{name}.run", verbose=2)
+    assert np.isfinite(list(history.values())).all(), history
     answerer, path = mmkeras.saving.answerer(model), folder / f"{name}.keras"
     answerer.save(path)
     (said, scores), (expected, expected_scores) = (
@@ -67,10 +74,52 @@ def check(name, data_dir, folder, strategy):
         np.testing.assert_allclose(scores[score], value, rtol=1e-4, atol=1e-4, err_msg=f"{name}: {score}")
 
 
+def check_adversarial_losses(strategy):
+    """Shares of three and one: value and gradients are those of four together."""
+    random = np.random.default_rng(0)
+    seen, said = random.normal(size=(2, 4, 8)).astype("float32")
+    tokens = np.array([[2, 5], [2, 6], [2, 7], [2, 5]], "int32")  # the first and the last are the same text
+
+    def losses(seen, said, tokens):
+        with tf.GradientTape() as tape:
+            tape.watch([seen, said])
+            loss = adversarial._matching(seen, said, tokens) + adversarial._naming(seen, said)
+            share = loss / mmkeras.replicas.count()
+        return [loss, adversarial._spread(seen), *tape.gradient(share, [seen, said])]
+
+    def share(context):
+        first, last = [(0, 3), (3, 4)][context.replica_id_in_sync_group]
+        return [tf.constant(x[first:last]) for x in (seen, said, tokens)]
+
+    expected = losses(*map(tf.constant, (seen, said, tokens)))
+    shares = strategy.experimental_distribute_values_from_function(share)
+    found = tf.function(lambda: strategy.run(losses, args=shares), autograph=False)()
+    for number, (one, of_shares) in enumerate(zip(expected, found, strict=True)):
+        both = strategy.experimental_local_results(of_shares)
+        for value in both if number < 2 else [np.concatenate(both)]:  # numbers, then gradients
+            np.testing.assert_allclose(value, one, rtol=1e-5, atol=1e-6)
+
+
+def check_float16(strategy):
+    """A step in which one replica's gradients are not finite is left out."""
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)), "mse")
+    before = model.get_weights()
+    model.fit(np.array([[1.0], [1.0], [1.0], [np.inf]]), np.ones((4, 1)), verbose=0)  # the second one's
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
+    model.fit(np.ones((4, 1)), np.ones((4, 1)), verbose=0)
+    assert all(np.isfinite(new).all() for new in model.get_weights())
+    assert not np.array_equal(model.get_weights()[0], before[0])
+
+
 def main(data_dir, folder):
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     strategy = distribute.strategy("mirrored")
+    check_float16(strategy)
+    check_adversarial_losses(strategy)
     for name in TRAININGS:
         keras.utils.set_random_seed(0)
         check(name, data_dir, Path(folder), strategy)

@@ -48,6 +48,7 @@ def test_without_a_gpu_it_is_the_cpu_and_no_strategy(alone, capsys):
         ({"workers": "a:1,b:2", "index": 2}, "from 0 to 1. Received: index=2"),
         ({"workers": "a:1,b", "index": 0}, "host:port. Received: 'b'"),
         ({"workers": ["a:1", "a:1"], "index": 0}, "address of its own"),
+        ({"index": 1}, "Expected workers, the addresses that index counts"),
         ({"kind": "mirrored", "workers": "a:1,b:2", "index": 0}, "Received: kind='mirrored'"),
     ],
 )
@@ -375,7 +376,7 @@ def test_what_was_learned_on_two_devices_answers_and_is_saved_as_on_one(small_wo
     command = list(map(str, [sys.executable, script, small_world, tmp_path]))
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("Batch size 8 a step, 4 on each of 2 replicas") == 3  # tasks
+    assert done.stdout.count("Batch size 8 a step, 4 on each of 2 replicas") == 4  # trainings
 
 
 @pytest.mark.slow

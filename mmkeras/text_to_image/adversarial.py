@@ -83,8 +83,6 @@ class Adversarial(keras.Model):
         text = y_pred if training else self.encoder(tokens)
         count = ops.shape(tokens)[0]
         half = (count + 1) // 2
-        # a text that is the same is not a wrong one
-        same = ops.cast(ops.all(ops.equal(tokens[:, None], tokens[None]), axis=-1), "float32")  # (B, B)
         bag = ops.max(ops.one_hot(tokens, self.matcher.output_shape[-1][-1]), axis=1)  # (B, V)
 
         # --- painting: the first half from the noise that is recognised in the real pictures ---
@@ -101,28 +99,29 @@ class Adversarial(keras.Model):
         is_real, seen, said = self.discriminator([real, text], training=training)
         is_painted, seen_painted, _ = self.discriminator([ops.stop_gradient(image), text], training=training)
         wrong = ops.roll(said, 1, axis=0)
-        is_wrong = 1 - ops.diagonal(ops.roll(same, 1, axis=1))[:, None]
+        # a text that is the same is not a wrong one
+        is_wrong = 1 - _same(tokens, ops.roll(tokens, 1, axis=0))[:, None]
         discriminator_loss = (
-            ops.mean(ops.relu(1 - is_real - _together(seen, said)))
-            + 0.5 * ops.mean(is_wrong * ops.relu(1 + is_real + _together(seen, wrong)))
-            + 0.5 * ops.mean(ops.relu(1 + is_painted + _together(seen_painted, said)))
+            replicas.mean(ops.relu(1 - is_real - _together(seen, said)))
+            + 0.5 * replicas.mean(is_wrong * ops.relu(1 + is_real + _together(seen, wrong)))
+            + 0.5 * replicas.mean(ops.relu(1 + is_painted + _together(seen_painted, said)))
         )
 
         # --- the matcher's part: real pictures alone ---
         seen, matched, words = self.matcher([self._noisy(real), text], training=training)
-        matcher_loss = _matching(seen, matched, same) + _naming(words, bag)
+        matcher_loss = _matching(seen, matched, tokens) + _naming(words, bag)
 
         # --- the painter's part: discriminator and matcher are given ---
         fooled, seen, _ = _given(self.discriminator, [image, text], training=training)
-        generator_loss = -ops.mean(fooled + _together(seen, ops.stop_gradient(said)))
+        generator_loss = -replicas.mean(fooled + _together(seen, ops.stop_gradient(said)))
         seen, _, words = _given(self.matcher, [self._noisy(image), text], training=False)
-        generator_loss += _matching(seen, ops.stop_gradient(matched), same) + _naming(words, bag)
-        pixels = ops.mean(ops.binary_crossentropy(real[:half], image[:half]))
-        coarse = ops.mean(ops.binary_crossentropy(ops.average_pool(real[:half], 2, 2), sketch[:half]))
+        generator_loss += _matching(seen, ops.stop_gradient(matched), tokens) + _naming(words, bag)
+        pixels = replicas.mean(ops.binary_crossentropy(real[:half], image[:half]))
+        coarse = replicas.mean(ops.binary_crossentropy(ops.average_pool(real[:half], 2, 2), sketch[:half]))
         generator_loss += IMAGE * pixels + SKETCH * coarse
         generator_loss += NOISE * _divergence(mean, log_variance) + CONDITION * _divergence(*condition)
 
-        variety = ops.mean(ops.std(image, axis=0)) / (ops.mean(ops.std(real, axis=0)) + 1e-6)
+        variety = _spread(image) / (_spread(real) + 1e-6)
         for name, value in (
             ("generator_loss", generator_loss),
             ("discriminator_loss", discriminator_loss),
@@ -175,14 +174,28 @@ def _together(seen, said):
     return ops.sum(seen * said, axis=-1, keepdims=True) / seen.shape[-1] ** 0.5
 
 
-def _matching(seen, said, same):
-    """Which of the batch's texts is each picture's: cross-entropy of the cosines at temperature 0.1, as XMC-GAN
-    has it (Zhang et al. 2021, arXiv:2101.04702). A single wrong text a picture would hardly ever differ in the
-    shape alone."""
-    own = ops.eye(ops.shape(same)[0])
-    cosines = ops.matmul(_unit(seen), ops.transpose(_unit(said)))
-    chances = ops.log_softmax(10 * cosines - 1e9 * (same - own))
-    return -ops.mean(ops.sum(chances * own, axis=-1))
+def _matching(seen, said, tokens):
+    """Which of the whole batch's texts is each picture's: cross-entropy of the cosines at temperature 0.1, as
+    XMC-GAN has it (Zhang et al. 2021, arXiv:2101.04702). A single wrong text a picture would hardly ever differ
+    in the shape alone. A text that is the same as the picture's own is not among the wrong ones."""
+    seen, said = _unit(seen), _unit(said)
+    own = 10 * ops.sum(seen * said, axis=-1, keepdims=True)  # (B, 1)
+    same = _same(tokens[:, None], replicas.gathered(tokens)[None])  # (B, those of all replicas)
+    wrong = 10 * ops.matmul(seen, ops.transpose(replicas.gathered(said))) - 1e9 * same
+    return replicas.mean(ops.logsumexp(ops.concatenate([own, wrong], axis=1), axis=1) - own[:, 0])
+
+
+def _same(tokens, others):
+    """1 where two texts (..., T) are the same, else 0."""
+    return ops.cast(ops.all(ops.equal(tokens, others), axis=-1), "float32")
+
+
+def _spread(pictures):
+    """The standard deviation of each pixel (B, S, S, 3) over the whole batch, on average."""
+    count = ops.maximum(replicas.total(ops.cast(ops.shape(pictures)[0], "float32")), 1)
+    mean = replicas.total(ops.sum(pictures, axis=0)) / count
+    square = replicas.total(ops.sum(ops.square(pictures - mean), axis=0)) / count
+    return ops.mean(ops.sqrt(square))
 
 
 def _unit(x):
@@ -194,9 +207,9 @@ def _naming(words, bag):
     """Which words a picture calls for: binary cross-entropy in sum over the vocabulary, after the auxiliary
     classifiers of Odena et al. 2017 (arXiv:1610.09585)."""
     words, bag = words[:, len(SPECIAL) :], bag[:, len(SPECIAL) :]
-    return ops.mean(ops.sum(ops.softplus(words) - bag * words, axis=-1))
+    return replicas.mean(ops.sum(ops.softplus(words) - bag * words, axis=-1))
 
 
 def _divergence(mean, log_variance):
     """From the normal distribution that noise is drawn from (Kingma & Welling 2014, arXiv:1312.6114)."""
-    return ops.mean(ops.sum(ops.exp(log_variance) + mean**2 - 1 - log_variance, axis=-1) / 2)
+    return replicas.mean(ops.sum(ops.exp(log_variance) + mean**2 - 1 - log_variance, axis=-1) / 2)
