@@ -5,10 +5,12 @@ under another name and takes its own only when it is whole, so an interrupted on
 `meta.json` tells of something else (pictures that changed since) or whose files were damaged is made anew.
 """
 
+import glob
 import hashlib
 import json
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -92,7 +94,7 @@ def _write(place, made_from, compute, element_shape, count, dtype):
     free = shutil.disk_usage(place.parent).free
     if expected > free:
         raise OSError(_no_room(place, expected, free))
-    partial = Path(tempfile.mkdtemp(prefix=f"{place.name}.partial-{os.getpid()}-", dir=place.parent))
+    partial = Path(tempfile.mkdtemp(prefix=f"{_partial(place)}{os.getpid()}-", dir=place.parent))
     try:
         path = partial / "data.tfrecord"
         with tf.io.TFRecordWriter(str(path)) as writer:
@@ -122,10 +124,15 @@ def _example(array, texts, dtype):
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
 
+def _partial(place):
+    """How the names begin under which this machine writes; others may share the disk."""
+    return f"{place.name}.partial-{socket.gethostname()}-"
+
+
 def _clear_abandoned(place):
-    """Removes what a killed run left behind; a run that is still writing keeps its own."""
-    for partial in place.parent.glob(f"{place.name}.partial-*"):
-        pid = int(partial.name.rpartition(".partial-")[2].split("-")[0])
+    """Removes what a killed run of this machine left behind; a run that is still writing keeps its own."""
+    for partial in place.parent.glob(f"{glob.escape(_partial(place))}*"):
+        pid = int(partial.name.removeprefix(_partial(place)).split("-")[0])
         try:
             os.kill(pid, 0)
         except ProcessLookupError:

@@ -125,6 +125,11 @@ def train(
         strategy = mmkeras.distribute.strategy(workers=workers, index=index)
         mmkeras.distribute.share_on_jax()
         with mmkeras.distribute.clear_failures():
+            # before the data, which can take long
+            if mmkeras.distribute.is_chief(strategy):
+                mmkeras.runs.check_folder(how["run"], resume)
+            if batch_size:
+                mmkeras.distribute.describe_batch(batch_size, strategy)
             answerer, data = _train(
                 task,
                 source,
@@ -275,7 +280,8 @@ def _train(
         model = package.build(preset, vocabulary=data.vocabulary, **overrides)
     if task == "captioning":
         data.refuse_fallback(model)
-        data = data.with_features(model)
+        with distribute.chief_first(strategy):
+            data = data.with_features(model)
     mmkeras.training.train(model, data, epochs=epochs, made_with=made_with, **(how or {}))
     return mmkeras.saving.answerer(model), data
 

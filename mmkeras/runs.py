@@ -29,6 +29,7 @@ from mmkeras import distribute, plots, saving
 # Drawing the curves takes as long as a short epoch of the toy world, so they are not drawn more often than
 # this, and once more at the end.
 DRAW_SECONDS = 60
+_FACTS, _LAST = "run.json", "last.keras"
 # the member of last.keras beside Keras's own
 _STATE = "mmkeras_state.json"
 
@@ -76,7 +77,7 @@ class Run:
     def __init__(self, folder: str | os.PathLike, made_with: dict, strategy: tf.distribute.Strategy):
         self.folder, self.made_with, self.strategy = Path(folder), made_with, strategy
         self.is_chief = distribute.is_chief(strategy)
-        self.last, self.best = self.folder / "last.keras", self.folder / "best.keras"
+        self.last, self.best = self.folder / _LAST, self.folder / "best.keras"
         self._events, self._drawn = None, 0.0
 
     def begin(self, model: keras.Model, resume: bool) -> State:
@@ -88,7 +89,7 @@ class Run:
             FileExistsError: the folder holds a run, and nobody said to go on with it.
             OSError: the folder cannot be written to, or has no room for the checkpoints.
         """
-        facts = self.folder / "run.json"
+        facts = self.folder / _FACTS
         if resume and self.last.is_file() and not facts.is_file():
             raise ValueError(
                 f"{self.folder} holds a checkpoint, {self.last.name}, but no {facts.name}, which says what the "
@@ -96,20 +97,17 @@ class Run:
             )
         if not model.optimizer.built:  # by all workers at one time: they share its variables' first values
             model.optimizer.build(model.trainable_variables)
+        if self.is_chief:
+            check_folder(self.folder, resume)
         if resume and facts.is_file():
             self._compare(_read_facts(facts))
-        elif self.is_chief and (facts.is_file() or self.last.is_file()):
-            raise FileExistsError(
-                f"{self.folder} holds a run already. Go on with it (--resume, in Python resume=True), or name "
-                f"another folder (--run)."
-            )
         state = self._last_state() if resume and self.last.is_file() else State()
         what = f"number of epochs in the run's folder, {self.folder}, which they must share"
         distribute.check_same(self.strategy, state.epoch, what)
         if state.epoch:
             self._restore(model, state)
         if self.is_chief:
-            self._check_room(model)
+            self._make_room(model)
             for left in self.folder.glob(".saving-*"):  # by a run that was killed while it saved
                 shutil.rmtree(left, ignore_errors=True)
             _write(facts, json.dumps(self.made_with, indent=1, ensure_ascii=False))
@@ -177,12 +175,11 @@ class Run:
         except (ValueError, KeyError, OSError) as error:
             raise ValueError(f"{self.last} is not a whole checkpoint: {error}") from error
 
-    def _check_room(self, model):
+    def _make_room(self, model):
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=self.folder).close()
         except OSError as error:
-            raise OSError(f"The run's folder {self.folder} cannot be written to: {error.strerror}.") from error
+            raise OSError(f"The run's folder {self.folder} cannot be made: {error.strerror}.") from error
         variables = [*model.variables, *model.optimizer.variables]
         size = sum(4 * math.prod(variable.shape) for variable in variables)  # bytes, float32
         there = sum(path.stat().st_size for path in (self.last, self.best) if path.is_file())
@@ -228,6 +225,23 @@ class Run:
             for name, values in state.history.items():
                 tf.summary.write(name, tf.constant(values[epoch], tf.float32), step=epoch + 1, metadata=kind)
         self._events.flush()
+
+
+def check_folder(folder: str | os.PathLike, resume: bool) -> None:
+    """Raises where a run cannot be kept there, as far as can be told before there is a model.
+
+    Raises:
+        FileExistsError: the folder holds a run, and nobody said to go on with it.
+        OSError: it cannot be written to.
+    """
+    folder = Path(folder)
+    if not resume and any((folder / name).is_file() for name in (_FACTS, _LAST)):
+        raise FileExistsError(
+            f"{folder} holds a run already. Go on with it (--resume, in Python resume=True), or name another "
+            f"folder (--run)."
+        )
+    if folder.exists():
+        saving.check_writable(folder)
 
 
 def _read_facts(path):

@@ -50,10 +50,15 @@ def check_path(path: str | os.PathLike) -> None:
         raise ValueError(f"Expected path to end in .keras. Received: path={str(path)!r}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to save {path.name} in.")
+    check_writable(path.parent)
+
+
+def check_writable(folder: Path) -> None:
+    """Raises OSError where no file can be made in a folder."""
     try:
-        tempfile.TemporaryFile(dir=path.parent).close()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise OSError(f"The folder of {str(path)!r} cannot be written to: {error.strerror}.") from error
+        raise OSError(f"The folder {str(folder)!r} cannot be written to: {error.strerror}.") from error
 
 
 def note(path: str | os.PathLike, name: str) -> str:

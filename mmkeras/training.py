@@ -5,8 +5,9 @@
     training.train(model, data, epochs=10, run="captioner.run", resume=True)    # goes on where it broke off
 
 A run that was killed, at whatever moment, and gone on with ends with the very weights of an undisturbed one, on
-the same machine: `mmkeras.runs` keeps model, optimizer and random state after each epoch, and an epoch's order
-follows from its number (`mmkeras.sources.epochs`).
+the same CPU: `mmkeras.runs` keeps model, optimizer and random state after each epoch, and an epoch's order
+follows from its number (`mmkeras.sources.epochs`). A GPU adds up in an order of its own, so there the
+last digits differ, as they do between two undisturbed runs.
 """
 
 import json
