@@ -74,10 +74,10 @@ def answers(model):
         # steps, all paths are about equally probable.
     else:
         text = answerer.encoder.predict_on_batch(tokens)
-        noise = random.normal(size=(3, answerer.noise_dim)).astype("float32")
+        noise = random.normal(size=(3, answerer.noise_size)).astype("float32")
         found = {"text": text}
-        output = answerer.decoder.predict_on_batch([text, noise] if answerer.noise_dim else text)
-        found["output"] = output[0] if answerer.noise_dim else output
+        output = answerer.decoder.predict_on_batch([text, noise] if answerer.noise_size else text)
+        found["output"] = output[0] if answerer.noise_size else output
         found["picture"] = answerer("a small red star", seed=3)
     return found
 

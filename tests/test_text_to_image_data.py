@@ -106,6 +106,23 @@ def test_what_does_not_fit_into_memory_is_scaled_once(photos, tmp_path, monkeypa
     np.testing.assert_array_equal(np.concatenate(first), np.concatenate(second))
 
 
+def test_labels_stay_with_what_is_scaled_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMKERAS_CACHE", str(tmp_path))
+
+    def labelled():
+        with tfds.testing.mock_data(num_examples=6):
+            images, labels = next(iter(painting_data("cifar10", batch_size=6, image_size=32).labelled("train")))
+        return images.numpy(), labels["label"].numpy()
+
+    expected = labelled()
+    monkeypatch.setattr(pictures, "IN_MEMORY_MB", 1e-3)
+    found = labelled()
+    orders = [np.lexsort(images.reshape(6, -1).T) for images, _ in (expected, found)]  # each is shuffled
+    assert list(tmp_path.glob("*-square-32px"))
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(one[orders[0]], other[orders[1]])
+
+
 def test_pictures_smaller_than_the_size_asked_are_enlarged_and_named(photos):
     with pytest.warns(UserWarning, match="8 of 8 pictures are smaller than 64 pixels") as caught:
         data = painting_data(photos, batch_size=4)

@@ -145,12 +145,13 @@ def data(
     def finished(batch):
         return {"tokens": batch["tokens"]}, tf.cast(batch["image"], tf.float32) / 255
 
+    for name, split in splits.items():
+        if name in ("train", "validation") and split.megabytes > pictures.IN_MEMORY_MB:
+            splits[name] = _scaled_once(split, f"{source} {name}", image_size)
+
     def for_fit(name):
-        split = splits[name]
-        if split.megabytes > pictures.IN_MEMORY_MB:
-            split = _scaled_once(split, f"{source} {name}", image_size)
         return pictures.paired(
-            split,
+            splits[name],
             finished,
             vocabulary=vocabulary,
             max_length=max_length,
@@ -177,18 +178,26 @@ def data(
 
 
 def _scaled_once(split, title, size):
-    """The split with its pictures cut and scaled on disk."""
+    """The split with its pictures cut and scaled on disk; labels stand there behind the captions, as texts."""
+    attributes = list(split.attributes)
     name = f"{cache.digest(title)}-square-{size}px"
 
     def compute():
         print(f"Pictures of {title} at {size} pixels (once; kept in {cache.folder() / name})")
         for example in split.examples().prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
-            yield example["image"], list(example["captions"])
+            labels = [b"%d" % example["labels"][attribute] for attribute in attributes]
+            yield example["image"], [*example["captions"], *labels]
+
+    def with_labels(example):
+        captions, texts = tf.split(example["captions"], [-1, len(attributes)])
+        labels = dict(zip(attributes, tf.unstack(tf.strings.to_number(texts, tf.int64)), strict=True))
+        return {"image": example["image"], "captions": captions, "labels": labels}
 
     def examples():
-        facts = split.made_from | {"image_size": size}
-        return cache.cached(
+        facts = split.made_from | {"image_size": size, "labels": attributes}
+        kept = cache.cached(
             name, facts, compute, element_shape=(size, size, 3), count=split.count, dtype="uint8"
         )
+        return kept.map(with_labels, num_parallel_calls=tf.data.AUTOTUNE) if attributes else kept
 
     return replace(split, examples=examples)

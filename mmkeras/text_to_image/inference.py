@@ -46,7 +46,7 @@ class Painter:
         self.vocabulary = self.encoder.get_layer("embedding").vocabulary
         self.image_size = self.decoder.get_layer("image").output.shape[1]
         inputs = {tensor.name: tensor.shape[-1] for tensor in self.decoder.inputs}
-        self.noise_dim = inputs.get("noise", 0)  # what augments the text included
+        self.noise_size = inputs.get("noise", 0)  # condition_dim + noise_dim
 
     def __call__(
         self, prompts: str | Sequence[str], *, samples: int | None = None, seed: int = 0
@@ -69,7 +69,7 @@ class Painter:
             pictures = list(self.paint(text, self._noise(1, seed)))
         else:
             checks.ints(1, samples=samples)
-            if samples > 1 and not self.noise_dim:
+            if samples > 1 and not self.noise_size:
                 raise ValueError(
                     f"This model has no noise, so every sample would be the same picture; build one with "
                     f"adversarial=True. Received: samples={samples}"
@@ -84,15 +84,15 @@ class Painter:
 
         Args:
             text: (N, units).
-            noise: (N or 1, noise_dim) normal; one row: the same for all.
+            noise: (N or 1, noise_size) normal; one row: the same for all.
         """
-        noise = np.broadcast_to(noise, (len(text), self.noise_dim)).astype("float32")
+        noise = np.broadcast_to(noise, (len(text), self.noise_size)).astype("float32")
         painted = []
         for start in tqdm(range(0, len(text), BATCH_SIZE), "pictures", delay=2, leave=False):
             rows = slice(start, start + BATCH_SIZE)
-            inputs = [text[rows], noise[rows]] if self.noise_dim else text[rows]
+            inputs = [text[rows], noise[rows]] if self.noise_size else text[rows]
             found = self.decoder.predict_on_batch(inputs)
-            found = found[0] if self.noise_dim else found
+            found = found[0] if self.noise_size else found
             painted.append(np.rint(255 * found).astype(np.uint8))
         return np.concatenate(painted)
 
@@ -119,7 +119,7 @@ class Painter:
 
         checks.ints(1, samples=samples)
         prompts, _ = _listed(prompts)
-        rows = self(prompts, samples=samples if self.noise_dim else 1, seed=seed)
+        rows = self(prompts, samples=samples if self.noise_size else 1, seed=seed)
         return plots.grid(prompts, rows, path)
 
     def walk(
@@ -179,10 +179,10 @@ class Painter:
         saving.save(self.model, path)
 
     def _noise(self, samples, seed):
-        """(samples, noise_dim): sample number j is the same however many there are."""
+        """(samples, noise_size): sample number j is the same however many there are."""
         checks.ints(0, seed=seed)
         return np.stack(
-            [np.random.default_rng([seed, j]).standard_normal(self.noise_dim) for j in range(samples)]
+            [np.random.default_rng([seed, j]).standard_normal(self.noise_size) for j in range(samples)]
         )
 
     def _texts(self, prompts, refuse=True):
@@ -274,9 +274,9 @@ def evaluate(
         prompts = [texts[(first + i) % len(texts)] for i, texts in enumerate(captions)]
         text = painter._texts(prompts, refuse=False)  # one strange caption is no reason to score nothing
         random = np.random.default_rng([seed, number])
-        painted.append(painter.paint(text, random.standard_normal((len(text), painter.noise_dim))))
-        if painter.noise_dim:
-            again.append(painter.paint(text, random.standard_normal((len(text), painter.noise_dim))))
+        painted.append(painter.paint(text, random.standard_normal((len(text), painter.noise_size))))
+        if painter.noise_size:
+            again.append(painter.paint(text, random.standard_normal((len(text), painter.noise_size))))
         real.append(images)
         if judge is not None:
             if lacking := judge.attributes.keys() - batch.get("labels", {}).keys():
@@ -302,7 +302,7 @@ def evaluate(
     scores["sharpness"] = metrics.sharpness(painted) / (metrics.sharpness(real) or math.nan)
     others = _apart(painted, np.roll(painted, 1, axis=0))
     scores["variety"] = others / (_apart(real, np.roll(real, 1, axis=0)) or math.nan)
-    if painter.noise_dim:
+    if painter.noise_size:
         scores["seed_variety"] = _apart(painted, np.concatenate(again)) / max(others, 1e-9)
     _name_collapse(scores)
     return scores
