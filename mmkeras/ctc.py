@@ -120,7 +120,7 @@ class Reader:
         checks.ints(1, beams=beams)
         if beams not in self._graphs:
             self._graphs[beams] = _Graph(self.encoder, self.head, beams)
-        return self._graphs[beams].predict_on_batch(inputs)
+        return replicas.predict_alone(self._graphs[beams], inputs)
 
     def posteriors(self, inputs):
         """The probability of each token at each step, (B, S, V)."""
@@ -130,7 +130,7 @@ class Reader:
 
 
 class _Graph(keras.Model):
-    """Encoder, head and search as one graph; `predict_on_batch` compiles it."""
+    """Encoder, head and search as one graph; `predict_alone` compiles it."""
 
     def __init__(self, encoder, head, beams):
         super().__init__(name="reader")

@@ -55,6 +55,28 @@ def one_at_least(value):
     return ops.concatenate([value, ops.zeros((missing, *ops.shape(value)[1:]), value.dtype)])
 
 
+def predict_alone(model: keras.Model, inputs):
+    """`model.predict_on_batch(inputs)`, on one device and without any other worker.
+
+    Under a strategy Keras would have each replica answer the whole batch, and return the answers of all.
+
+    Args:
+        model: made outside of any strategy's scope; its layers may have been made inside.
+
+    Raises:
+        ValueError: it was made inside, or is called there.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if tf.distribute.has_strategy() or model.distribute_strategy is not tf.distribute.get_strategy():
+            raise ValueError(
+                f"Expected what answers to be made and called outside of the strategy's scope; the model alone "
+                f"is built inside. Received: {type(model.distribute_strategy).__name__}"
+            )
+    return model.predict_on_batch(inputs)
+
+
 def _context():
     """tf.distribute's replica context; None where a model is only built, and on other backends."""
     if keras.backend.backend() != "tensorflow":

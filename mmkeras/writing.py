@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mmkeras import checks, decoding
+from mmkeras import checks, decoding, replicas
 from mmkeras.vocabulary import END, PAD, START, UNKNOWN
 
 NEVER_WRITTEN = (PAD, UNKNOWN, START)
@@ -67,7 +67,7 @@ class Writer:
         key = tuple(options.items())
         if key not in self._graphs:
             self._graphs[key] = _Graph(self.encoder, self.decoder, **options)
-        return self._graphs[key].predict_on_batch(inputs)
+        return replicas.predict_alone(self._graphs[key], inputs)
 
     def attention(self, inputs: dict[str, np.ndarray], tokens: np.ndarray) -> np.ndarray:
         """What each of these tokens (B, T) looked at, (B, T, N)."""
@@ -79,7 +79,7 @@ class Writer:
 
 
 class _Graph(keras.Model):
-    """One way of writing; `predict_on_batch` compiles it."""
+    """One way of writing; `predict_alone` compiles it."""
 
     def __init__(self, encoder, decoder, *, max_length, beams=1, length_penalty=0.0, **sampling):
         super().__init__(name="writer")

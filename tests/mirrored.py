@@ -37,7 +37,7 @@ def told(answerer, test):
         sounds = [random.normal(size=n) / 10 for n in (16_000, 9_000, 12_000)]
         said = answerer(sounds, sample_rate_hz=16_000)
     else:
-        said = [answerer("a small red star").tolist()]
+        said = np.array(answerer(["a small red star", "a large blue circle", "a small red star"])).tolist()
     return said, package.evaluate(answerer, test)
 
 
@@ -70,6 +70,13 @@ def check(name, data_dir, folder, strategy):
         told(mmkeras.load(path), small.test),
     )
     np.testing.assert_array_equal(said, expected, name)
+    with strategy.scope():
+        try:
+            told(answerer, small.test)
+        except ValueError as error:
+            assert "outside of the strategy's scope" in str(error), error
+        else:
+            raise AssertionError("each replica answered the whole batch")
     for score, value in expected_scores.items():
         np.testing.assert_allclose(scores[score], value, rtol=1e-4, atol=1e-4, err_msg=f"{name}: {score}")
 

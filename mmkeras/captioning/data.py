@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import keras
 import tensorflow as tf
 
-from mmkeras import cache, checks, sources
+from mmkeras import cache, checks, replicas, sources
 from mmkeras.sources import Split, pictures
 from mmkeras.vocabulary import Vocabulary
 
@@ -205,7 +205,7 @@ def _features(split, title, grid, weights):
         print(f"Features of {title} (once; kept in {cache.folder() / name})")
         for batch in split.examples().ragged_batch(16).prefetch(2):
             pictures = batch["image"].numpy()
-            found = keras.ops.convert_to_numpy(network.predict_on_batch(pictures))
+            found = keras.ops.convert_to_numpy(replicas.predict_alone(network, pictures))
             yield from zip(found, batch["captions"].to_list(), strict=True)
             progress.add(len(pictures))
 

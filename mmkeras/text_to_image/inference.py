@@ -21,7 +21,7 @@ import tensorflow as tf
 from PIL import Image
 from tqdm import tqdm
 
-from mmkeras import caller, checks, metrics, saving
+from mmkeras import caller, checks, metrics, replicas, saving
 from mmkeras.explain import Influence
 from mmkeras.text_to_image.judge import Judge
 from mmkeras.text_to_image.model import TASK
@@ -43,6 +43,9 @@ class Painter:
         self.model = model
         self.encoder = model.get_layer("encoder")
         self.decoder = model.get_layer("decoder")
+        # without the strategy that they may have been made under
+        self._encode = keras.Model(self.encoder.input, self.encoder.output)
+        self._decode = keras.Model(self.decoder.input, self.decoder.output)
         self.vocabulary = self.encoder.get_layer("embedding").vocabulary
         self.image_size = self.decoder.get_layer("image").output.shape[1]
         inputs = {tensor.name: tensor.shape[-1] for tensor in self.decoder.inputs}
@@ -91,7 +94,7 @@ class Painter:
         for start in tqdm(range(0, len(text), BATCH_SIZE), "pictures", delay=2, leave=False):
             rows = slice(start, start + BATCH_SIZE)
             inputs = [text[rows], noise[rows]] if self.noise_size else text[rows]
-            found = self.decoder.predict_on_batch(inputs)
+            found = replicas.predict_alone(self._decode, inputs)
             found = found[0] if self.noise_size else found
             painted.append(np.rint(255 * found).astype(np.uint8))
         return np.concatenate(painted)
@@ -191,7 +194,7 @@ class Painter:
     def _encoded(self, tokens):
         return np.concatenate(
             [
-                self.encoder.predict_on_batch(tokens[start : start + BATCH_SIZE])
+                replicas.predict_alone(self._encode, tokens[start : start + BATCH_SIZE])
                 for start in range(0, len(tokens), BATCH_SIZE)
             ]
         )

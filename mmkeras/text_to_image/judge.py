@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mmkeras import checks, images, layers, saving
+from mmkeras import checks, images, layers, replicas, saving
 from mmkeras.text_to_image.blocks import what_and_where
 from mmkeras.text_to_image.data import TaskData
 
@@ -59,7 +59,9 @@ class Judge:
     def read(self, batch: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Of pictures (B, image_size, image_size, 3) in 0..255: the class numbers of each attribute, (B,), and
         the features (B, F) that they are read off."""
-        logits, features = self._reader.predict(np.asarray(batch), batch_size=BATCH_SIZE, verbose=0)
+        starts = range(0, len(batch), BATCH_SIZE)
+        parts = [replicas.predict_alone(self._reader, batch[start : start + BATCH_SIZE]) for start in starts]
+        logits, features = keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
         return {name: logits[name].argmax(axis=-1) for name in self.attributes}, features
 
     def save(self, path: str | os.PathLike) -> None:
