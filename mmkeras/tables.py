@@ -17,6 +17,7 @@ import csv
 import io
 import json
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,17 +109,32 @@ def read(path: Path, encoding: str = "utf-8-sig") -> list[Row]:
 def locate(folder: Path, rows: list[Row]) -> tuple[list[Row], list[Path]]:
     """The rows whose files are in the folder or its sub-folders, and these files; a suffix may be missing.
 
+    A row without a folder, and all where not one path of the table is here, as of one that was written on
+    another machine, may mean a file anywhere below: the only one of that name, where no other row means it.
+
     The other rows are left out, and a warning counts them and names the first.
 
     Raises:
         FileNotFoundError: all files are missing.
     """
-    here = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    by_name = {path.stem: path for path in here.values()} | {path.name: path for path in here.values()}
-    paths = [here.get(row.file) or by_name.get(Path(row.file).name) for row in rows]
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    here = {path.with_suffix(""): path for path in files} | {path: path for path in files}
+    times = Counter(path.name for path in here)
+    unique = {path.name: file for path, file in here.items() if times[path.name] == 1}
+    exact = [here.get(folder / row.file) for row in rows]
+    elsewhere = not any(exact)
+    guesses = [
+        path or (unique.get(Path(row.file).name) if elsewhere or "/" not in row.file else None)
+        for row, path in zip(rows, exact, strict=True)
+    ]
+    meant = Counter(guesses)
+    paths = [path or (guess if meant[guess] == 1 else None) for path, guess in zip(exact, guesses, strict=True)]
     missing = [row.file for row, path in zip(rows, paths, strict=True) if path is None]
     if missing:
-        said = f"{len(missing)} of the {len(rows)} files in the table are not in {folder} or its sub-folders"
+        said = (
+            f"{len(missing)} of the {len(rows)} files in the table are not in {folder} or its sub-folders, or "
+            f"cannot be told from others of their name"
+        )
         if len(missing) == len(rows):
             raise FileNotFoundError(f"{said}: {_few(missing)}")
         caller.warn(f"{said}, and are left out: {_few(missing)}")

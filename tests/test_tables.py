@@ -128,3 +128,26 @@ def test_pictures_are_found_in_sub_folders_and_missing_ones_named(tmp_path):
         assert tables.locate(tmp_path, [a, c, b]) == ([a, b], found)
     with pytest.raises(FileNotFoundError, match=r"1 of the 1 files .* are not in .*: c\.jpg"):
         tables.locate(tmp_path, [c])
+
+
+@pytest.mark.parametrize(
+    ("files", "rows", "found"),
+    [
+        (["s1/0.wav", "s1/1.wav"], ["s1/0.wav", "s2/0.wav"], ["s1/0.wav", None]),
+        (["s1/0.wav", "s1/1.wav"], ["s1/1.wav", "s2/0.wav"], ["s1/1.wav", None]),
+        (["s1/0.wav", "s1/1.wav"], ["s1/1", "s2/0"], ["s1/1.wav", None]),
+        (["s1/0.wav", "s2/0.wav", "1.wav"], ["0.wav", "1"], [None, "1.wav"]),  # which of two is not known
+        (["wavs/0.wav", "wavs/1.wav"], ["wavs/0.wav", "0", "1"], ["wavs/0.wav", None, "wavs/1.wav"]),
+        # from another machine
+        (["wavs/0.wav", "wavs/1.wav"], ["/home/a/0.wav", "/home/a/1"], ["wavs/0.wav", "wavs/1.wav"]),
+        (["wavs/0.wav", "wavs/1.wav"], ["/a/0.wav", "/b/0.wav", "/a/1.wav"], [None, None, "wavs/1.wav"]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.* are left out")
+def test_no_row_is_given_the_file_of_another(tmp_path, files, rows, found):
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    rows = [tables.Row(name) for name in rows]
+    there = [(row, tmp_path / name) for row, name in zip(rows, found, strict=True) if name]
+    assert tables.locate(tmp_path, rows) == tuple(map(list, zip(*there, strict=True)))
