@@ -33,6 +33,11 @@ PATTERNS = {
     "captions": ("*caption*.csv", "*caption*.tsv", "*caption*.txt", "*.token.txt", "*caption*.json"),
     "transcripts": ("metadata.csv", "*transcript*.csv", "*transcript*.tsv", "*transcript*.txt"),
 }
+# What a name in a table may lack; beside a clip there often lies another file of its stem, as A-0.lab.
+SUFFIXES = {
+    "captions": (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"),
+    "transcripts": (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au"),
+}
 
 
 @dataclass
@@ -106,8 +111,9 @@ def read(path: Path, encoding: str = "utf-8-sig") -> list[Row]:
     return list(rows.values())
 
 
-def locate(folder: Path, rows: list[Row]) -> tuple[list[Row], list[Path]]:
-    """The rows whose files are in the folder or its sub-folders, and these files; a suffix may be missing.
+def locate(folder: Path, rows: list[Row], of: str = "captions") -> tuple[list[Row], list[Path]]:
+    """The rows whose files are in the folder or its sub-folders, and these files; a suffix of
+    a picture (of transcripts: of a sound) may be missing.
 
     A row without a folder, and all where not one path of the table is here, as of one that was written on
     another machine, may mean a file anywhere below: the only one of that name, where no other row means it.
@@ -118,7 +124,8 @@ def locate(folder: Path, rows: list[Row]) -> tuple[list[Row], list[Path]]:
         FileNotFoundError: all files are missing.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    here = {path.with_suffix(""): path for path in files} | {path: path for path in files}
+    here = {path.with_suffix(""): path for path in files if path.suffix.lower() in SUFFIXES[of]}
+    here |= {path: path for path in files}
     times = Counter(path.name for path in here)
     unique = {path.name: file for path, file in here.items() if times[path.name] == 1}
     exact = [here.get(folder / row.file) for row in rows]

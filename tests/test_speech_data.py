@@ -114,6 +114,14 @@ def test_a_folder_as_ljspeech_has_it(recordings):
     assert inputs["audio"].shape[0] == 4 and 0.4 < float(tf.reduce_max(inputs["audio"])) <= 1.01
 
 
+@pytest.mark.filterwarnings("error:.*left out")
+def test_notes_beside_the_clips_are_not_taken_for_them(recordings):
+    for suffix in ("TextGrid", "lab", "txt", "xml"):
+        (recordings / "wavs" / f"A-0.{suffix}").write_text("clip number 0")
+    found = data(recordings, batch_size=10, augment=False, validation_share=0, test_share=0)
+    assert found.train.cardinality() == 1
+
+
 def test_a_table_of_path_and_transcript_with_splits(recordings):
     rows = [f"wavs/A-{i}.wav,number {i},{'test' if i > 6 else 'train'}" for i in range(10)]
     (recordings / "transcripts.csv").write_text("\n".join(["path,sentence,split", *rows]))

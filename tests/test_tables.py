@@ -150,4 +150,13 @@ def test_no_row_is_given_the_file_of_another(tmp_path, files, rows, found):
         (tmp_path / name).touch()
     rows = [tables.Row(name) for name in rows]
     there = [(row, tmp_path / name) for row, name in zip(rows, found, strict=True) if name]
-    assert tables.locate(tmp_path, rows) == tuple(map(list, zip(*there, strict=True)))
+    assert tables.locate(tmp_path, rows, "transcripts") == tuple(map(list, zip(*there, strict=True)))
+
+
+def test_a_name_without_suffix_means_a_picture_or_a_sound(tmp_path):
+    for name in ("a.JPG", "a.jpg.txt", "a.lab", "a.txt", "a.wav", "b.txt"):
+        (tmp_path / name).touch()
+    a, b = tables.Row("a"), tables.Row("b")
+    for of, found in (("captions", "a.JPG"), ("transcripts", "a.wav")):
+        with pytest.warns(UserWarning, match="left out: b$"):
+            assert tables.locate(tmp_path, [a, b], of) == ([a], [tmp_path / found])
