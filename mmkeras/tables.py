@@ -212,8 +212,11 @@ def _read_lines(path, text):
                 yield f"line {number}", file, texts[-1], None
         return
     delimiter = next((mark for mark in "\t|" if mark in first), ",")
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+    # Between tabs a quote is a mark like any other, unless the header is quoted too, as R writes tables.
+    quoting = csv.QUOTE_MINIMAL if delimiter == "," or '"' in first else csv.QUOTE_NONE
+    records = _records(path, text, delimiter=delimiter, quoting=quoting)
+    _, header = next(records, (None, []))
+    columns = {name.strip().lower(): i for i, name in enumerate(header)}
     file_column = next((columns[name] for name in FILE_COLUMNS if name in columns), None)
     text_column = next((columns[name] for name in TEXT_COLUMNS if name in columns), None)
     if file_column is None or text_column is None:
@@ -221,9 +224,32 @@ def _read_lines(path, text):
             f"{path.name}: expected a header with a column of files ({', '.join(FILE_COLUMNS)}) and one of "
             f"texts ({', '.join(TEXT_COLUMNS)}). Received: {first[:80]!r}"
         )
-    for record in reader:
+    for where, cells in records:
+        cells += [""] * (len(header) - len(cells))
         # Flickr8k's captions.txt does not quote: a caption's own commas end up in surplus columns.
-        surplus = record.pop(None, [])
-        caption = ",".join([record[text_column] or "", *surplus])
-        split = (record[columns["split"]] or "").strip() if "split" in columns else None
-        yield f"line {reader.line_num}", record[file_column] or "", caption, split
+        caption = ",".join([cells[text_column], *cells[len(header) :]])
+        split = cells[columns["split"]].strip() if "split" in columns else None
+        yield where, cells[file_column], caption, split
+
+
+def _records(path, text, **how):
+    """Where each record ends, and its cells."""
+    at_end = []
+
+    def lines():
+        yield from io.StringIO(text, newline="")
+        at_end.append(True)
+
+    reader, before = csv.reader(lines(), **how), 0
+    try:
+        for cells in reader:
+            if at_end:  # a whole record asks for no line beyond it
+                raise csv.Error("the end of the file within quotes")
+            if cells:
+                yield f"line {reader.line_num}", cells
+            before = reader.line_num
+    except csv.Error as error:
+        raise ValueError(
+            f"{path.name}, line {before + 1}: expected a quote that opens a text to be closed, and one within "
+            f"it to be doubled. Received: {error}"
+        ) from None
