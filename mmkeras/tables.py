@@ -73,14 +73,16 @@ def find(folder: Path, name: str | None = None, of: str = "captions") -> Path:
     return found[0]
 
 
-def read(path: Path, encoding: str = "utf-8-sig") -> list[Row]:
+def read(path: Path, encoding: str = "utf-8-sig", of: str = "captions") -> list[Row]:
     """Reads a table of captions or transcripts.
 
     Args:
         path: a .csv, .tsv, .txt or .json file.
         encoding: of the file. A byte-order mark is understood without it.
+        of: `"captions"`: a file may have several. `"transcripts"`: the first counts.
 
-    A row without a file or a text is left out, and a warning says how many are.
+    A row without a file or a text, or with another transcript of a clip that has one, is left out, and a
+    warning says how many are.
 
     Raises:
         ValueError: the encoding is another one, the columns are missing, a split is unknown, or no row is
@@ -90,7 +92,7 @@ def read(path: Path, encoding: str = "utf-8-sig") -> list[Row]:
     text = _decode(path, encoding)
     pairs = _read_coco(path, text) if path.suffix.lower() == ".json" else _read_lines(path, text)
     rows: dict[str, Row] = {}
-    pairs, empty = list(pairs), []
+    pairs, empty, second = list(pairs), [], []
     for where, file, caption, split in pairs:
         if not file.strip() or not caption.strip():
             empty.append(f"{where}, the {f'text for {file!r}' if file.strip() else 'file name'}")
@@ -100,14 +102,20 @@ def read(path: Path, encoding: str = "utf-8-sig") -> list[Row]:
         row = rows.setdefault(file.strip(), Row(file.strip(), split=split))
         if row.split != split:
             raise ValueError(f"{path.name}, {where}: {file!r} is in two splits, {row.split!r} and {split!r}.")
-        row.texts.append(caption.strip())
-    said = (
-        f"{path.name}: {len(empty)} of {len(pairs)} rows are left out, where something is empty: {_few(empty)}"
-    )
+        if of == "captions" or not row.texts:
+            row.texts.append(caption.strip())
+        elif caption.strip() != row.texts[0]:
+            second.append(f"{where}, {row.file!r}")
+
+    def said(found, what):
+        return f"{path.name}: {len(found)} of {len(pairs)} rows are left out, where {what}: {_few(found)}"
+
     if not rows:
-        raise ValueError(said if empty else f"{path.name} holds no texts.")
+        raise ValueError(said(empty, "something is empty") if empty else f"{path.name} holds no texts.")
     if empty:
-        caller.warn(said)
+        caller.warn(said(empty, "something is empty"))
+    if second:
+        caller.warn(said(second, "a clip has another transcript already"))
     return list(rows.values())
 
 

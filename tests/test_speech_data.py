@@ -239,6 +239,19 @@ def test_one_bad_row_of_the_table_does_not_stop_the_others(recordings):
     assert "1 of the 11 files in the table are not in" in said[1] and "left out: B-1" in said[1]
 
 
+def test_a_second_transcript_of_a_clip_is_left_out_and_named(recordings):
+    with (recordings / "metadata.csv").open("a") as table:
+        table.write("\nA-2|Clip No. 2|clip number 2\nA-3|Clip No. 3|another one\nA-4|Clip No. 4|one more")
+    message = (
+        "metadata.csv: 2 of 13 rows are left out, where a clip has another transcript already: "
+        "line 12, 'A-3', line 13, 'A-4'$"
+    )
+    with pytest.warns(UserWarning, match=message) as caught:
+        found = data(recordings, validation_share=0, test_share=0)
+    assert len(caught) == 1
+    assert set(found.vocabulary.words[4:]) == set("clip number 012")
+
+
 def no_clip_is_there(folder):
     (folder / "metadata.csv").write_text("B-1|hello\nB-2|hello")
 
