@@ -130,6 +130,17 @@ def test_a_table_of_path_and_transcript_with_splits(recordings):
     assert found.validation is None and len(found.vocabulary) == 4 + 8
 
 
+def test_clips_for_testing_alone_will_do_with_a_vocabulary(recordings):
+    rows = [f"wavs/A-{i}.wav,number {i},test" for i in range(10)]
+    (recordings / "transcripts.csv").write_text("\n".join(["path,sentence,split", *rows]))
+    with pytest.raises(ValueError, match="None of the 10 rows of the table is for training.* vocabulary="):
+        data(recordings, table="transcripts.csv")
+    vocabulary = Vocabulary(list("number 0123456789"), "character")
+    found = data(recordings, table="transcripts.csv", vocabulary=vocabulary)
+    assert found.train is None and found.validation is None and found.train_from(0) is None
+    assert sorted(transcripts(found.test)) == [f"number {i}" for i in range(10)]
+
+
 def test_what_cannot_be_used_is_left_out_named_and_counted(recordings):
     wavs = recordings / "wavs"
     (wavs / "A-1.wav").write_text("no sound")
