@@ -93,8 +93,9 @@ def data(
         unit: of the tokens, `"word"` or `"character"`. None: words for the toy world in English and for
             speech_commands, else characters.
         vocabulary: None: counted from the training transcripts; for characters of LibriSpeech and LJSpeech
-            the English letters. What a given one lacks becomes `<unknown>`, and a warning names the letters.
-            Where it is given, a source without training transcripts will do for `evaluate`.
+            the English letters. What it lacks becomes `<unknown>`; a warning names the letters where one of
+            characters is given for a folder or the toy world, whose texts are at hand. Where one is given, a
+            source without training transcripts will do for `evaluate`.
         min_count: tokens seen less often become `<unknown>`.
         max_size: of the vocabulary, special tokens included.
         sample_rate_hz: that clips are brought to, the model's.
