@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmkeras import caller
+from mmkeras.vocabulary import is_chinese
 
 References = Sequence[Sequence[str]]
 
@@ -112,8 +113,8 @@ def recognition_scores(references: Sequence[str], candidates: Sequence[str]) -> 
 
     Returns:
         `wer` and `cer`, and `wer`'s parts `substitutions`, `insertions`, `deletions`; all per word (`cer`: per
-        character) of the references. Where no reference has two words (Chinese), the parts are those of `cer`
-        and `wer` is left out.
+        character) of the references. Where most references are Chinese the parts are those of `cer`, and `wer`
+        is left out.
 
     Raises:
         ValueError: nothing to score, or lists of different lengths.
@@ -127,7 +128,7 @@ def recognition_scores(references: Sequence[str], candidates: Sequence[str]) -> 
         )
     references, candidates = list(references), list(candidates)
     characters = jiwer.process_characters(references, candidates)
-    has_words = any(" " in text for text in references)
+    has_words = 2 * sum(map(is_chinese, references)) <= len(references)
     parts = jiwer.process_words(references, candidates) if has_words else characters
     count = max(parts.hits + parts.substitutions + parts.deletions, 1)
     return {

@@ -17,6 +17,7 @@ import csv
 import io
 import json
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +32,11 @@ SPLITS = ("train", "validation", "test")
 PATTERNS = {
     "captions": ("*caption*.csv", "*caption*.tsv", "*caption*.txt", "*.token.txt", "*caption*.json"),
     "transcripts": ("metadata.csv", "*transcript*.csv", "*transcript*.tsv", "*transcript*.txt"),
+}
+# What a name in a table may lack; beside a clip there often lies another file of its stem, as A-0.lab.
+SUFFIXES = {
+    "captions": (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"),
+    "transcripts": (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au"),
 }
 
 
@@ -67,14 +73,16 @@ def find(folder: Path, name: str | None = None, of: str = "captions") -> Path:
     return found[0]
 
 
-def read(path: Path, encoding: str = "utf-8-sig") -> list[Row]:
+def read(path: Path, encoding: str = "utf-8-sig", of: str = "captions") -> list[Row]:
     """Reads a table of captions or transcripts.
 
     Args:
         path: a .csv, .tsv, .txt or .json file.
         encoding: of the file. A byte-order mark is understood without it.
+        of: `"captions"`: a file may have several. `"transcripts"`: the first counts.
 
-    A row without a file or a text is left out, and a warning says how many are.
+    A row without a file or a text, or with another transcript of a clip that has one, is left out, and a
+    warning says how many are.
 
     Raises:
         ValueError: the encoding is another one, the columns are missing, a split is unknown, or no row is
@@ -84,7 +92,7 @@ def read(path: Path, encoding: str = "utf-8-sig") -> list[Row]:
     text = _decode(path, encoding)
     pairs = _read_coco(path, text) if path.suffix.lower() == ".json" else _read_lines(path, text)
     rows: dict[str, Row] = {}
-    pairs, empty = list(pairs), []
+    pairs, empty, second = list(pairs), [], []
     for where, file, caption, split in pairs:
         if not file.strip() or not caption.strip():
             empty.append(f"{where}, the {f'text for {file!r}' if file.strip() else 'file name'}")
@@ -94,31 +102,54 @@ def read(path: Path, encoding: str = "utf-8-sig") -> list[Row]:
         row = rows.setdefault(file.strip(), Row(file.strip(), split=split))
         if row.split != split:
             raise ValueError(f"{path.name}, {where}: {file!r} is in two splits, {row.split!r} and {split!r}.")
-        row.texts.append(caption.strip())
-    said = (
-        f"{path.name}: {len(empty)} of {len(pairs)} rows are left out, where something is empty: {_few(empty)}"
-    )
+        if of == "captions" or not row.texts:
+            row.texts.append(caption.strip())
+        elif caption.strip() != row.texts[0]:
+            second.append(f"{where}, {row.file!r}")
+
+    def said(found, what):
+        return f"{path.name}: {len(found)} of {len(pairs)} rows are left out, where {what}: {_few(found)}"
+
     if not rows:
-        raise ValueError(said if empty else f"{path.name} holds no texts.")
+        raise ValueError(said(empty, "something is empty") if empty else f"{path.name} holds no texts.")
     if empty:
-        caller.warn(said)
+        caller.warn(said(empty, "something is empty"))
+    if second:
+        caller.warn(said(second, "a clip has another transcript already"))
     return list(rows.values())
 
 
-def locate(folder: Path, rows: list[Row]) -> tuple[list[Row], list[Path]]:
-    """The rows whose files are in the folder or its sub-folders, and these files; a suffix may be missing.
+def locate(folder: Path, rows: list[Row], of: str = "captions") -> tuple[list[Row], list[Path]]:
+    """The rows whose files are in the folder or its sub-folders, and these files; a suffix of
+    a picture (of transcripts: of a sound) may be missing.
+
+    A row without a folder, and all where not one path of the table is here, as of one that was written on
+    another machine, may mean a file anywhere below: the only one of that name, where no other row means it.
 
     The other rows are left out, and a warning counts them and names the first.
 
     Raises:
         FileNotFoundError: all files are missing.
     """
-    here = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    by_name = {path.stem: path for path in here.values()} | {path.name: path for path in here.values()}
-    paths = [here.get(row.file) or by_name.get(Path(row.file).name) for row in rows]
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    here = {path.with_suffix(""): path for path in files if path.suffix.lower() in SUFFIXES[of]}
+    here |= {path: path for path in files}
+    times = Counter(path.name for path in here)
+    unique = {path.name: file for path, file in here.items() if times[path.name] == 1}
+    exact = [here.get(folder / row.file) for row in rows]
+    elsewhere = not any(exact)
+    guesses = [
+        path or (unique.get(Path(row.file).name) if elsewhere or "/" not in row.file else None)
+        for row, path in zip(rows, exact, strict=True)
+    ]
+    meant = Counter(guesses)
+    paths = [path or (guess if meant[guess] == 1 else None) for path, guess in zip(exact, guesses, strict=True)]
     missing = [row.file for row, path in zip(rows, paths, strict=True) if path is None]
     if missing:
-        said = f"{len(missing)} of the {len(rows)} files in the table are not in {folder} or its sub-folders"
+        said = (
+            f"{len(missing)} of the {len(rows)} files in the table are not in {folder} or its sub-folders, or "
+            f"cannot be told from others of their name"
+        )
         if len(missing) == len(rows):
             raise FileNotFoundError(f"{said}: {_few(missing)}")
         caller.warn(f"{said}, and are left out: {_few(missing)}")
@@ -189,8 +220,11 @@ def _read_lines(path, text):
                 yield f"line {number}", file, texts[-1], None
         return
     delimiter = next((mark for mark in "\t|" if mark in first), ",")
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+    # Between tabs a quote is a mark like any other, unless the header is quoted too, as R writes tables.
+    quoting = csv.QUOTE_MINIMAL if delimiter == "," or '"' in first else csv.QUOTE_NONE
+    records = _records(path, text, delimiter=delimiter, quoting=quoting)
+    _, header = next(records, (None, []))
+    columns = {name.strip().lower(): i for i, name in enumerate(header)}
     file_column = next((columns[name] for name in FILE_COLUMNS if name in columns), None)
     text_column = next((columns[name] for name in TEXT_COLUMNS if name in columns), None)
     if file_column is None or text_column is None:
@@ -198,9 +232,32 @@ def _read_lines(path, text):
             f"{path.name}: expected a header with a column of files ({', '.join(FILE_COLUMNS)}) and one of "
             f"texts ({', '.join(TEXT_COLUMNS)}). Received: {first[:80]!r}"
         )
-    for record in reader:
+    for where, cells in records:
+        cells += [""] * (len(header) - len(cells))
         # Flickr8k's captions.txt does not quote: a caption's own commas end up in surplus columns.
-        surplus = record.pop(None, [])
-        caption = ",".join([record[text_column] or "", *surplus])
-        split = (record[columns["split"]] or "").strip() if "split" in columns else None
-        yield f"line {reader.line_num}", record[file_column] or "", caption, split
+        caption = ",".join([cells[text_column], *cells[len(header) :]])
+        split = cells[columns["split"]].strip() if "split" in columns else None
+        yield where, cells[file_column], caption, split
+
+
+def _records(path, text, **how):
+    """Where each record ends, and its cells."""
+    at_end = []
+
+    def lines():
+        yield from io.StringIO(text, newline="")
+        at_end.append(True)
+
+    reader, before = csv.reader(lines(), **how), 0
+    try:
+        for cells in reader:
+            if at_end:  # a whole record asks for no line beyond it
+                raise csv.Error("the end of the file within quotes")
+            if cells:
+                yield f"line {reader.line_num}", cells
+            before = reader.line_num
+    except csv.Error as error:
+        raise ValueError(
+            f"{path.name}, line {before + 1}: expected a quote that opens a text to be closed, and one within "
+            f"it to be doubled. Received: {error}"
+        ) from None

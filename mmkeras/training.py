@@ -108,6 +108,11 @@ def train(
         raise ValueError(
             "Expected a compiled model, as a task's build returns it. Received: one without optimizer"
         )
+    if data.train is None:
+        raise ValueError(
+            f"Expected data to train on: rows of split 'train' in the table of the source {data.source!r}. "
+            f"Received: data.train=None"
+        )
     steps = int(data.train.cardinality())
     schedule(model.optimizer, epochs * steps, warmup_steps)
     # which Keras has with its TensorFlow backend alone; the default one does nothing

@@ -153,6 +153,11 @@ class Vocabulary:
         return cls(**config)
 
 
+def is_chinese(text: str) -> bool:
+    """Whether a text has Chinese characters or kana, so that its words are not told by blanks."""
+    return bool(re.search(f"[{_CHINESE}]", text))
+
+
 class _Kept(dict):
     """For str.translate: letters, numbers, marks (Unicode's L, N, M) and apostrophes stay, the rest
     becomes blank. Each character is looked up once."""

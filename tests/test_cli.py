@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,9 +94,12 @@ def test_train_saves_a_model_and_prints_its_scores(trained):
     assert not [line for line in done.stderr.splitlines() if "Note:" in line and "Collapse" not in line]
 
 
-def test_evaluate_scores_and_predict_answers(trained):
+def test_evaluate_scores_and_predict_answers(trained, tmp_path):
     folder, model, _ = trained
     assert "cider_d" in mmkeras_command("evaluate", model, "--source", folder).stdout
+    shutil.copy(folder / "3.png", tmp_path)
+    (tmp_path / "captions.csv").write_text("image,caption,split\n3.png,grey number 3,test")
+    assert "cider_d" in mmkeras_command("evaluate", model, "--source", tmp_path).stdout
     pictures = [folder / "0.png", folder / "1.png"]
     lines = mmkeras_command("predict", model, *pictures, "--explain", folder / "seen").stdout.splitlines()
     assert [line.split("\t")[0] for line in lines] == list(map(str, pictures))

@@ -173,6 +173,14 @@ def test_chinese_is_scored_by_characters():
     assert scores == {"cer": 0.2, "substitutions": 0.1, "insertions": 0.0, "deletions": 0.1}
 
 
+def test_single_words_are_words_and_chinese_with_blanks_is_not():
+    scores = metrics.recognition_scores(["yes", "no", "left", "up"], ["yes", "on", "left", "up"])
+    assert scores["wer"] == scores["substitutions"] == 0.25
+    assert "wer" not in metrics.recognition_scores(
+        ["红色的圆形", "打开 ok", "ok"], ["红色的圆形", "打开 ok", "ok"]
+    )
+
+
 @pytest.mark.parametrize(("said", "written"), [([], []), (["a"], []), (["a"], ["a", "b"])])
 def test_recognition_without_a_partner_is_refused(said, written):
     with pytest.raises(ValueError, match=f"len\\(candidates\\)={len(written)}"):

@@ -114,12 +114,31 @@ def test_a_folder_as_ljspeech_has_it(recordings):
     assert inputs["audio"].shape[0] == 4 and 0.4 < float(tf.reduce_max(inputs["audio"])) <= 1.01
 
 
+@pytest.mark.filterwarnings("error:.*left out")
+def test_notes_beside_the_clips_are_not_taken_for_them(recordings):
+    for suffix in ("TextGrid", "lab", "txt", "xml"):
+        (recordings / "wavs" / f"A-0.{suffix}").write_text("clip number 0")
+    found = data(recordings, batch_size=10, augment=False, validation_share=0, test_share=0)
+    assert found.train.cardinality() == 1
+
+
 def test_a_table_of_path_and_transcript_with_splits(recordings):
     rows = [f"wavs/A-{i}.wav,number {i},{'test' if i > 6 else 'train'}" for i in range(10)]
     (recordings / "transcripts.csv").write_text("\n".join(["path,sentence,split", *rows]))
     found = data(recordings, unit="word", table="transcripts.csv")
     assert sorted(transcripts(found.test)) == ["number 7", "number 8", "number 9"]
     assert found.validation is None and len(found.vocabulary) == 4 + 8
+
+
+def test_clips_for_testing_alone_will_do_with_a_vocabulary(recordings):
+    rows = [f"wavs/A-{i}.wav,number {i},test" for i in range(10)]
+    (recordings / "transcripts.csv").write_text("\n".join(["path,sentence,split", *rows]))
+    with pytest.raises(ValueError, match="None of the 10 rows of the table is for training.* vocabulary="):
+        data(recordings, table="transcripts.csv")
+    vocabulary = Vocabulary(list("number 0123456789"), "character")
+    found = data(recordings, table="transcripts.csv", vocabulary=vocabulary)
+    assert found.train is None and found.validation is None and found.train_from(0) is None
+    assert sorted(transcripts(found.test)) == [f"number {i}" for i in range(10)]
 
 
 def test_what_cannot_be_used_is_left_out_named_and_counted(recordings):
@@ -229,6 +248,19 @@ def test_one_bad_row_of_the_table_does_not_stop_the_others(recordings):
         "metadata.csv: 1 of 12 rows are left out, where" in said[0] and "line 12, the text for 'A-2'" in said[0]
     )
     assert "1 of the 11 files in the table are not in" in said[1] and "left out: B-1" in said[1]
+
+
+def test_a_second_transcript_of_a_clip_is_left_out_and_named(recordings):
+    with (recordings / "metadata.csv").open("a") as table:
+        table.write("\nA-2|Clip No. 2|clip number 2\nA-3|Clip No. 3|another one\nA-4|Clip No. 4|one more")
+    message = (
+        "metadata.csv: 2 of 13 rows are left out, where a clip has another transcript already: "
+        "line 12, 'A-3', line 13, 'A-4'$"
+    )
+    with pytest.warns(UserWarning, match=message) as caught:
+        found = data(recordings, validation_share=0, test_share=0)
+    assert len(caught) == 1
+    assert set(found.vocabulary.words[4:]) == set("clip number 012")
 
 
 def no_clip_is_there(folder):

@@ -73,12 +73,34 @@ def test_a_split_column_and_windows_files_are_understood(tmp_path):
         (b"image,caption,split\na.jpg,a dog,dev\n", "line 2: expected split .* Received: 'dev'"),
         (b"image,caption,split\na.jpg,a,train\na.jpg,b,test\n", "two splits"),
         (b"a.jpg#0\ta dog\nb.jpg a cat\n", "line 2: expected image#0<TAB>caption"),
+        (b'image,caption\na.jpg,"a\ndog"\nb.jpg,"a cat\nc.jpg,a cow\n', "line 4: expected a quote .* closed"),
+        (b'image,caption\na.jpg,"a dog', "line 2: expected a quote .* Received: the end of the file"),
+        (b'image,"caption\na.jpg,a dog\n', "line 1: expected a quote .* closed"),
+        (b'image,caption\na.jpg,"' + 9000 * b"b.jpg,a long day\n", "line 2: expected a quote .* field limit"),
     ],
 )
 def test_a_bad_table_is_named_with_its_line(tmp_path, content, message):
     (tmp_path / "captions.csv").write_bytes(content)
     with pytest.raises(ValueError, match=r"captions\.csv.*" + message):
         tables.read(tmp_path / "captions.csv")
+
+
+@pytest.mark.parametrize("mark", "\t|")
+def test_a_quote_between_tabs_is_a_mark_like_any_other(tmp_path, mark):
+    rows = [("path", "text"), ("a.wav", '"so he said'), ("b.wav", "yes"), ("c.wav", 'no" 5" "')]
+    (tmp_path / "transcripts.tsv").write_text("\n".join(map(mark.join, rows)))
+    found = tables.read(tmp_path / "transcripts.tsv")
+    assert [(row.file, *row.texts) for row in found] == rows[1:]
+
+
+def test_quotes_are_understood_between_tabs_too_where_the_header_has_them(tmp_path):
+    (tmp_path / "transcripts.tsv").write_text('"path"\t"text"\n"a.wav"\t"so, yes"')
+    assert tables.read(tmp_path / "transcripts.tsv") == [tables.Row("a.wav", ["so, yes"])]
+
+
+def test_texts_of_several_lines_are_read(tmp_path):
+    (tmp_path / "captions.csv").write_bytes(b'image,caption\r\na.jpg,"a\r\ndog"\r\n\r\nb.jpg,"a ""cat\n"')
+    assert [row.texts for row in tables.read(tmp_path / "captions.csv")] == [["a\r\ndog"], ['a "cat']]
 
 
 def test_rows_where_something_is_empty_are_left_out_named_and_counted(tmp_path):
@@ -128,3 +150,35 @@ def test_pictures_are_found_in_sub_folders_and_missing_ones_named(tmp_path):
         assert tables.locate(tmp_path, [a, c, b]) == ([a, b], found)
     with pytest.raises(FileNotFoundError, match=r"1 of the 1 files .* are not in .*: c\.jpg"):
         tables.locate(tmp_path, [c])
+
+
+@pytest.mark.parametrize(
+    ("files", "rows", "found"),
+    [
+        (["s1/0.wav", "s1/1.wav"], ["s1/0.wav", "s2/0.wav"], ["s1/0.wav", None]),
+        (["s1/0.wav", "s1/1.wav"], ["s1/1.wav", "s2/0.wav"], ["s1/1.wav", None]),
+        (["s1/0.wav", "s1/1.wav"], ["s1/1", "s2/0"], ["s1/1.wav", None]),
+        (["s1/0.wav", "s2/0.wav", "1.wav"], ["0.wav", "1"], [None, "1.wav"]),  # which of two is not known
+        (["wavs/0.wav", "wavs/1.wav"], ["wavs/0.wav", "0", "1"], ["wavs/0.wav", None, "wavs/1.wav"]),
+        # from another machine
+        (["wavs/0.wav", "wavs/1.wav"], ["/home/a/0.wav", "/home/a/1"], ["wavs/0.wav", "wavs/1.wav"]),
+        (["wavs/0.wav", "wavs/1.wav"], ["/a/0.wav", "/b/0.wav", "/a/1.wav"], [None, None, "wavs/1.wav"]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.* are left out")
+def test_no_row_is_given_the_file_of_another(tmp_path, files, rows, found):
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    rows = [tables.Row(name) for name in rows]
+    there = [(row, tmp_path / name) for row, name in zip(rows, found, strict=True) if name]
+    assert tables.locate(tmp_path, rows, "transcripts") == tuple(map(list, zip(*there, strict=True)))
+
+
+def test_a_name_without_suffix_means_a_picture_or_a_sound(tmp_path):
+    for name in ("a.JPG", "a.jpg.txt", "a.lab", "a.txt", "a.wav", "b.txt"):
+        (tmp_path / name).touch()
+    a, b = tables.Row("a"), tables.Row("b")
+    for of, found in (("captions", "a.JPG"), ("transcripts", "a.wav")):
+        with pytest.warns(UserWarning, match="left out: b$"):
+            assert tables.locate(tmp_path, [a, b], of) == ([a], [tmp_path / found])

@@ -12,7 +12,7 @@ import mmkeras
 from mmkeras.sources import pictures
 from mmkeras.text_to_image import data as painting_data
 from mmkeras.toy import scene
-from mmkeras.vocabulary import END, START
+from mmkeras.vocabulary import END, START, Vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,17 @@ def test_photos_are_cut_to_the_square_in_the_middle(tmp_path):
     data = painting_data(tmp_path, image_size=32, batch_size=2, validation_share=0, test_share=0)
     _, target = next(iter(data.train))
     np.testing.assert_array_equal(target, 1)
+
+
+@pytest.mark.parametrize("package", [mmkeras.captioning, mmkeras.text_to_image])
+def test_pictures_for_testing_alone_will_do_with_a_vocabulary(photos, package):
+    rows = [f"{i}.jpg,number {i},{'validation' if i == 0 else 'test'}" for i in range(8)]
+    (photos / "captions.csv").write_text("\n".join(["image,caption,split", *rows]))
+    with pytest.raises(ValueError, match="None of the 8 rows of the table is for training.* vocabulary="):
+        package.data(photos, image_size=16)
+    data = package.data(photos, image_size=16, vocabulary=Vocabulary(["number"]))
+    assert data.train is None and data.max_length == 4
+    assert len(list(data.validation.unbatch())) == 1 and len(list(data.test.unbatch())) == 7
 
 
 def test_what_does_not_fit_into_memory_is_scaled_once(photos, tmp_path, monkeypatch):

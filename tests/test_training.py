@@ -1,6 +1,7 @@
 """The one recipe: nothing is lost, whatever stops a run, and it is told what cannot go on."""
 
 import csv
+import dataclasses
 import multiprocessing
 import os
 import random
@@ -323,8 +324,6 @@ def test_a_run_made_with_something_else_is_refused(kept, small_data):
 
 
 def _with_vocabulary(data, vocabulary):
-    import dataclasses
-
     return dataclasses.replace(data, vocabulary=vocabulary)
 
 
@@ -374,6 +373,12 @@ def test_bad_arguments_are_named(how, message, painting):
     data, make = painting
     with pytest.raises(ValueError, match=message):
         training.train(make(), data, **how)
+
+
+def test_data_for_testing_alone_are_refused(painting):
+    data, make = painting
+    with pytest.raises(ValueError, match=r"Expected data to train on: rows .* Received: data\.train=None"):
+        training.train(make(), dataclasses.replace(data, train=None), epochs=1)
 
 
 def test_a_disk_that_fills_leaves_the_last_whole_checkpoint(painting, tmp_path):

@@ -33,7 +33,7 @@ class TaskData:
     A split that the source lacks is None.
     """
 
-    train: tf.data.Dataset
+    train: tf.data.Dataset | None
     validation: tf.data.Dataset | None
     test: tf.data.Dataset | None
     test_unseen: tf.data.Dataset | None
@@ -121,7 +121,8 @@ def data(
         batch_size: pictures a step, over all devices together.
         image_size: side in pixels that pictures are brought to; None: 64 for the toy world, 224 for photos,
             the sizes of the presets `"toy"` and `"document"`.
-        vocabulary: None: counted from the training captions.
+        vocabulary: None: counted from the training captions. Where it is given, a source without these will do
+            for `evaluate`.
         min_count: words seen less often become `<unknown>`; None: 1 for the toy world and folders, 5 for COCO.
         max_size: of the vocabulary, special tokens included.
         max_length: tokens a caption, `<start>` and `<end>` included; longer ones are cut. None: as
@@ -151,7 +152,7 @@ def data(
     unit = "word" if language == "en" else "character"
     vocabulary, max_length = pictures.words(
         source,
-        splits["train"],
+        splits,
         unit,
         vocabulary=vocabulary,
         min_count=min_count,

@@ -117,13 +117,24 @@ def assemble(splits: Mapping[str, Split], for_fit: Callable, for_evaluate: Calla
         for_fit: from a split's name to a function of `start`, see `epochs`.
         for_evaluate: from a split to its batches.
     """
-    training = for_fit("train")
+    training = for_fit("train") if "train" in splits else lambda start: None
     return {
         "train": training(None),
         "validation": for_fit("validation")(None) if "validation" in splits else None,
         **{name: for_evaluate(splits[name]) if name in splits else None for name in ("test", "test_unseen")},
         "_training": training,
     }
+
+
+def training_split(splits: Mapping[str, Split]) -> Split:
+    """The split to train on, of which a vocabulary is counted. Raises ValueError where the source has none."""
+    if "train" not in splits:
+        count = sum(split.count for split in splits.values())
+        raise ValueError(
+            f"None of the {count} rows of the table is for training. To evaluate a model on them, give "
+            f"vocabulary=, the model's."
+        )
+    return splits["train"]
 
 
 def check_service(service: str | None) -> None:
@@ -194,8 +205,6 @@ def divide(rows: list[tables.Row], validation_share: float, test_share: float) -
     for number, row in enumerate(rows):
         drawn = "train" if named else _drawn_split(row.file, validation_share, test_share)
         splits.setdefault(row.split or drawn, []).append(number)
-    if "train" not in splits:
-        raise ValueError(f"None of the {len(rows)} rows of the table is for training.")
     for numbers in splits.values():
         random.Random(0).shuffle(numbers)
     return splits

@@ -6,7 +6,7 @@ labels {"labels": {attribute: int}} beside them.
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def read(
 
 def words(
     source: str | os.PathLike,
-    split: Split,
+    splits: Mapping[str, Split],
     unit: str,
     *,
     vocabulary: Vocabulary | None,
@@ -48,8 +48,8 @@ def words(
     max_size: int,
     max_length: int | None,
 ) -> tuple[Vocabulary, int]:
-    """The vocabulary of a split's captions, and how many tokens 99 % of them do not exceed; what is given of
-    the two is kept. `min_count` None: 1, for COCO 5."""
+    """The vocabulary of the training captions, and how many tokens 99 % of them do not exceed; what is given of
+    the two is kept, and with a vocabulary another split will do. `min_count` None: 1, for COCO 5."""
     if min_count is None:
         min_count = 5 if source == "coco_captions" else 1
     checks.ints(1, min_count=min_count)
@@ -62,6 +62,10 @@ def words(
     sources.check_vocabulary(vocabulary)
     if vocabulary is not None and max_length is not None:
         return vocabulary, max_length
+    if vocabulary is None or "train" in splits:
+        split = sources.training_split(splits)
+    else:
+        split = next(iter(splits.values()))
     splitter, lengths = Vocabulary((), unit), Counter()
 
     def noting_lengths():

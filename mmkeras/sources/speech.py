@@ -196,8 +196,8 @@ def _resampled(sound, from_hz, to_hz):
 
 def _folder(source, language, rate, *, table=None, encoding="utf-8-sig", validation_share=0.1, test_share=0.1):
     folder = Path(source)
-    rows = tables.read(tables.find(folder, table, of="transcripts"), encoding)
-    rows, paths = tables.locate(folder, rows)
+    rows = tables.read(tables.find(folder, table, of="transcripts"), encoding, of="transcripts")
+    rows, paths = tables.locate(folder, rows, of="transcripts")
     left_out = LeftOut(str(folder))
 
     def look(path):

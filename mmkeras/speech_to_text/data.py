@@ -46,7 +46,7 @@ class TaskData:
     clip can be used for `fit`, is None.
     """
 
-    train: tf.data.Dataset
+    train: tf.data.Dataset | None
     validation: tf.data.Dataset | None
     test: tf.data.Dataset | None
     test_unseen: tf.data.Dataset | None
@@ -93,7 +93,9 @@ def data(
         unit: of the tokens, `"word"` or `"character"`. None: words for the toy world in English and for
             speech_commands, else characters.
         vocabulary: None: counted from the training transcripts; for characters of LibriSpeech and LJSpeech
-            the English letters. What a given one lacks becomes `<unknown>`, and a warning names the letters.
+            the English letters. What it lacks becomes `<unknown>`; a warning names the letters where one of
+            characters is given for a folder or the toy world, whose texts are at hand. Where one is given, a
+            source without training transcripts will do for `evaluate`.
         min_count: tokens seen less often become `<unknown>`.
         max_size: of the vocabulary, special tokens included.
         sample_rate_hz: that clips are brought to, the model's.
@@ -141,10 +143,11 @@ def data(
     if vocabulary is None and unit == "character" and source in ("librispeech", "ljspeech"):
         vocabulary = Vocabulary(ENGLISH, unit)
     elif vocabulary is None:
-        progress = tqdm(splits["train"].texts(), "transcripts", splits["train"].count, delay=2, leave=False)
+        train = sources.training_split(splits)
+        progress = tqdm(train.texts(), "transcripts", train.count, delay=2, leave=False)
         texts = [text for texts_of_one in progress for text in texts_of_one]
         vocabulary = Vocabulary.count(texts, unit, min_count=min_count, max_size=max_size)
-        splits["train"] = replace(splits["train"], count=len(texts))  # now known for certain
+        splits["train"] = replace(train, count=len(texts))  # now known for certain
     elif unit == "character" and source not in SLOW_TEXTS:
         _name_unknown_letters(vocabulary, splits)
     common = {"batch_size": batch_size, "sample_rate_hz": sample_rate_hz}

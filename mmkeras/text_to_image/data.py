@@ -35,7 +35,7 @@ class TaskData:
     split that the source lacks is None.
     """
 
-    train: tf.data.Dataset
+    train: tf.data.Dataset | None
     validation: tf.data.Dataset | None
     test: tf.data.Dataset | None
     test_unseen: tf.data.Dataset | None
@@ -99,7 +99,8 @@ def data(
         language: `"en"` (tokens are words) or `"zh"` (tokens are characters).
         batch_size: pictures a step, over all devices together.
         image_size: side in pixels, a power of two from 16 to 256, the model's.
-        vocabulary: None: counted from the training captions.
+        vocabulary: None: counted from the training captions. Where it is given, a source without these will do
+            for `evaluate`.
         min_count: words seen less often become `<unknown>`; None: 1, for COCO 5.
         max_size: of the vocabulary, special tokens included.
         max_length: tokens a caption, `<start>` and `<end>` included; longer ones are cut. None: as many as 99 %
@@ -126,7 +127,7 @@ def data(
     checks.ints(0, seed=seed)
     check_image_size(image_size)
     splits = pictures.read(source, language, image_size, crop=True, **options)
-    if (count := splits["train"].count) < 2:
+    if "train" in splits and (count := splits["train"].count) < 2:
         raise ValueError(
             f"Expected at least 2 pictures to train on: from one alone a model learns to paint that one "
             f"whatever the text. Received: {count} in {str(source)!r}"
@@ -134,7 +135,7 @@ def data(
     unit = "word" if language == "en" else "character"
     vocabulary, max_length = pictures.words(
         source,
-        splits["train"],
+        splits,
         unit,
         vocabulary=vocabulary,
         min_count=min_count,
@@ -168,7 +169,7 @@ def data(
     return TaskData(
         **sources.assemble(splits, for_fit, for_evaluate),
         vocabulary=vocabulary,
-        attributes=splits["train"].attributes,
+        attributes=next(iter(splits.values())).attributes,
         source=str(source),
         image_size=image_size,
         max_length=max_length,
