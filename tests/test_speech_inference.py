@@ -54,6 +54,28 @@ def test_answers_do_not_depend_on_the_company(transcriber, clips):
     assert together == [transcriber(clip, sample_rate_hz=RATE) for clip in clips[:5]]
 
 
+def chatterbox(**sizes):
+    """Writes "a" over and over, and never ends."""
+    vocabulary = Vocabulary(["a", "b"], "character")
+    model = build("toy", vocabulary=vocabulary, units=8, encoder_layers=1, **sizes)
+    logits = model.get_layer("decoder").get_layer("logits")
+    kernel, bias = logits.get_weights()
+    logits.set_weights([kernel * 0, np.eye(len(bias))[vocabulary.ids["a"]] * 9])
+    return Transcriber(model)
+
+
+@pytest.mark.parametrize("subsampling", [4, 8])
+@pytest.mark.parametrize("beams", [1, 2])
+def test_a_transcript_may_be_as_long_as_its_clip_has_time_for(subsampling, beams):
+    writer = chatterbox(subsampling=subsampling)
+    short, long = np.ones(RATE // 2, "float32"), np.ones(6 * RATE, "float32")
+    texts = writer.transcribe([short, long], beams=beams)
+    assert texts[1] == "a" * 256  # a token for each of the 150 steps of 40 ms, rounded up
+    assert texts == [writer.transcribe([sound], beams=beams)[0] for sound in (short, long)]
+    assert writer.explain(long, sample_rate_hz=RATE, beams=beams).text == texts[1]
+    assert writer.transcribe([long], beams=beams, max_length=20) == ["a" * 20]
+
+
 def test_a_beam_of_one_is_greedy_and_wider_ones_answer_too(transcriber, clips):
     greedy = transcriber(clips[:3], sample_rate_hz=RATE)
     assert transcriber(clips[:3], sample_rate_hz=RATE, beams=1) == greedy
