@@ -165,6 +165,14 @@ def test_an_explanation_gives_each_word_its_time(transcriber, clips, tmp_path):
     assert (tmp_path / "aligned.png").stat().st_size > 10_000
 
 
+def test_what_is_said_in_less_than_the_last_step_is_explained_there():
+    click = np.zeros(2 * RATE, np.float32)  # 20 steps of 100 ms
+    click[-1] = 1
+    aligned = chatterbox(subsampling=10).explain(click, sample_rate_hz=RATE, max_length=1)
+    assert aligned.weights.shape[1] == 20 and aligned.weights[:, :-1].max() == 0
+    assert [(word.start, word.end) for word in aligned.words] == [pytest.approx((1.9, 2.0))]
+
+
 def test_evaluate_scores_and_names_a_collapse(transcriber, small_toy):
     test = mmkeras.speech_to_text.data("toy", data_dir=small_toy).test
     with warnings.catch_warnings():

@@ -166,7 +166,7 @@ class Transcriber:
             inputs = self._inputs([sound[start:stop]])
             found = self._written(inputs, **how)[0]
             ids = found[(found != PAD) & (found != END)]
-            first = round(start / self.sample_rate_hz / self.step_seconds)
+            first = min(round(start / self.sample_rate_hz / self.step_seconds), steps - 1)
             count = min(-(-(stop - start) * steps // len(sound)), steps - first)
             weights = self._weights(inputs, ids)[:, :count]  # (T, S of the piece)
             spans = [(first + a, first + b) for a, b in monotonic(weights)] if len(ids) else []
