@@ -145,6 +145,20 @@ def test_a_clip_without_any_pause_is_cut_all_the_same():
     assert pieces[-1][1] == 160_000 and all(0 < stop - start <= 48_000 for start, stop in pieces)
 
 
+@pytest.mark.parametrize("sound", [np.ones, np.random.default_rng(0).standard_normal], ids=["tone", "noise"])
+@pytest.mark.parametrize("beyond", [1, 159, 160, 161, 1_600, 15_999, 16_001, 47_999, 48_001])
+def test_no_piece_is_a_sliver(sound, beyond):
+    lengths = [stop - start for start, stop in audio.cut(sound(48_000 + beyond), 16_000, 3.0)]
+    assert sum(lengths) == 48_000 + beyond
+    assert min(lengths) >= 16_000 and max(lengths) <= 48_000
+
+
+@pytest.mark.parametrize("samples", [161, 319, 320, 321, 1_000])
+def test_pieces_may_be_as_short_as_a_hop(samples):
+    pieces = audio.cut(np.ones(samples), 16_000, 0.01)
+    assert pieces[-1][1] == samples and all(0 < stop - start <= 160 for start, stop in pieces)
+
+
 def amid_quiet(noise):
     """A tone of a second that swells and fades, half a second of quiet on either side, noise under it all."""
     swelling = tone(seconds=1) * np.hanning(16_000) ** 0.5
@@ -156,6 +170,13 @@ def amid_quiet(noise):
 def test_quiet_before_and_behind_is_found(noise):
     start, stop = audio.trim(amid_quiet(noise), 16_000)
     assert 0.45 < start / 16_000 < 0.55 and 1.45 < stop / 16_000 < 1.55
+
+
+def test_a_whisper_far_below_a_click_counts_as_quiet():
+    for loudness, is_lost in ((0.02, False), (0.002, True)):  # -28 and -48 dB of the click
+        clip = np.concatenate([np.zeros(8_000), tone(seconds=0.1), np.zeros(8_000), tone(seconds=1) * loudness])
+        _, stop = audio.trim(np.pad(clip, (0, 8_000)).astype(np.float32), 16_000)
+        assert (stop < 12_000) == is_lost
 
 
 @pytest.mark.parametrize(

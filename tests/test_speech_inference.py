@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import soundfile
+import tensorflow as tf
 
 import mmkeras
 from mmkeras import explain
@@ -52,6 +53,28 @@ def test_one_in_one_out_a_list_in_a_list_out(transcriber, clips, tmp_path):
 def test_answers_do_not_depend_on_the_company(transcriber, clips):
     together = transcriber(clips[:5], sample_rate_hz=RATE)
     assert together == [transcriber(clip, sample_rate_hz=RATE) for clip in clips[:5]]
+
+
+def chatterbox(**sizes):
+    """Writes "a" over and over, and never ends."""
+    vocabulary = Vocabulary(["a", "b"], "character")
+    model = build("toy", vocabulary=vocabulary, units=8, encoder_layers=1, **sizes)
+    logits = model.get_layer("decoder").get_layer("logits")
+    kernel, bias = logits.get_weights()
+    logits.set_weights([kernel * 0, np.eye(len(bias))[vocabulary.ids["a"]] * 9])
+    return Transcriber(model)
+
+
+@pytest.mark.parametrize("subsampling", [4, 8])
+@pytest.mark.parametrize("beams", [1, 2])
+def test_a_transcript_may_be_as_long_as_its_clip_has_time_for(subsampling, beams):
+    writer = chatterbox(subsampling=subsampling)
+    short, long = np.ones(RATE // 2, "float32"), np.ones(6 * RATE, "float32")
+    texts = writer.transcribe([short, long], beams=beams)
+    assert texts[1] == "a" * 256  # a token for each of the 150 steps of 40 ms, rounded up
+    assert texts == [writer.transcribe([sound], beams=beams)[0] for sound in (short, long)]
+    assert writer.explain(long, sample_rate_hz=RATE, beams=beams).text == texts[1]
+    assert writer.transcribe([long], beams=beams, max_length=20) == ["a" * 20]
 
 
 def test_a_beam_of_one_is_greedy_and_wider_ones_answer_too(transcriber, clips):
@@ -104,6 +127,20 @@ def test_an_array_without_its_rate_is_refused(transcriber):
         transcriber(np.zeros(RATE, np.int16))
 
 
+@pytest.mark.parametrize(
+    ("sound", "message"),
+    [
+        (np.zeros(0, np.float32), r"at least one sample. Received: shape=\(0,\)"),
+        (np.zeros((1, 2, 3), np.float32), r"shape=\(1, 2, 3\)"),
+        (np.array([0.1, np.nan]), "holds NaN"),
+        (0.5, r"shape=\(\)"),
+    ],
+)
+def test_sounds_that_cannot_be_transcribed_are_described(transcriber, sound, message):
+    with pytest.raises(ValueError, match=message):
+        transcriber.transcribe([np.ones(RATE, np.float32), sound])
+
+
 def test_one_broken_clip_does_not_stop_the_others(transcriber, clips, tmp_path):
     good, text, gone = tmp_path / "good.flac", tmp_path / "text.wav", tmp_path / "gone.wav"
     soundfile.write(good, clips[0], RATE)
@@ -119,6 +156,14 @@ def test_one_broken_clip_does_not_stop_the_others(transcriber, clips, tmp_path):
         transcriber([text, gone])
     with pytest.raises(ValueError, match="empty list"):
         transcriber([])
+
+
+def test_more_clips_than_are_read_at_once_keep_their_order(transcriber, clips, tmp_path, monkeypatch):
+    first, last = (transcriber(some, sample_rate_hz=RATE) for some in (clips[:4], clips[4:6]))
+    several = [*clips[:4], tmp_path / "gone.wav", *clips[4:6]]
+    monkeypatch.setattr("mmkeras.speech_to_text.inference.AT_ONCE", 3)
+    with pytest.warns(UserWarning, match="1 of 7 clips cannot be read.*gone.wav"):
+        assert transcriber(several, sample_rate_hz=RATE) == [*first, None, *last]
 
 
 def test_the_file_alone_gives_the_same_transcripts_elsewhere(transcriber, clips, tmp_path):
@@ -141,6 +186,14 @@ def test_an_explanation_gives_each_word_its_time(transcriber, clips, tmp_path):
     assert all(0 <= word.start < word.end <= seconds + 0.04 for word in aligned.words)
     aligned.plot(tmp_path / "aligned.png")
     assert (tmp_path / "aligned.png").stat().st_size > 10_000
+
+
+def test_what_is_said_in_less_than_the_last_step_is_explained_there():
+    click = np.zeros(2 * RATE, np.float32)  # 20 steps of 100 ms
+    click[-1] = 1
+    aligned = chatterbox(subsampling=10).explain(click, sample_rate_hz=RATE, max_length=1)
+    assert aligned.weights.shape[1] == 20 and aligned.weights[:, :-1].max() == 0
+    assert [(word.start, word.end) for word in aligned.words] == [pytest.approx((1.9, 2.0))]
 
 
 def test_evaluate_scores_and_names_a_collapse(transcriber, small_toy):
@@ -170,6 +223,14 @@ def test_evaluate_scores_and_names_a_collapse(transcriber, small_toy):
     said = " ".join(str(warning.message) for warning in caught)
     assert expected in said
     assert ("attention never moves" in said) == (transcriber.head == "attention")
+
+
+@pytest.mark.filterwarnings("ignore:Collapse")
+def test_a_transcript_of_punctuation_alone_is_scored_like_the_others():
+    batch = {"audio": np.ones((2, RATE), "float32"), "length": [RATE, RATE], "transcript": ["!!!", "A, a."]}
+    scores = evaluate(chatterbox(), tf.data.Dataset.from_tensors(batch), max_length=3)  # "aaa" for both
+    assert scores["wer"] == 1.5 and scores["cer"] == pytest.approx(4 / 3)
+    assert scores["substitutions"] == scores["deletions"] == scores["insertions"] == 0.5
 
 
 def test_bad_arguments_are_named(transcriber, small_toy):

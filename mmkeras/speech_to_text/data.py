@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from mmkeras import batching, caller, checks, sources
 from mmkeras.sources import speech
-from mmkeras.vocabulary import UNITS, Vocabulary
+from mmkeras.vocabulary import SPECIAL, UNITS, Vocabulary
 
 # A training set this small is kept decoded in memory; a larger one is read again each epoch, and shuffled
 # within a buffer of so many clips.
@@ -127,7 +127,8 @@ def data(
     sources.check_service(service)
     sources.check_vocabulary(vocabulary)
     checks.ints(1, batch_size=batch_size, sample_rate_hz=sample_rate_hz, step_ms=step_ms)
-    checks.ints(1, min_count=min_count, max_size=max_size)
+    checks.ints(1, min_count=min_count)
+    checks.ints(len(SPECIAL) + 1, max_size=max_size)
     checks.ints(0, seed=seed)
     if not isinstance(max_seconds, Real) or not 0 < max_seconds < math.inf:
         raise ValueError(f"Expected max_seconds to be a number above 0. Received: max_seconds={max_seconds!r}")
@@ -218,9 +219,11 @@ def _for_fit(
 
     clips = clips.map(with_tokens, num_parallel_calls=tf.data.AUTOTUNE)
     clips = clips.filter(_usable(None if service else left_out, step, most, sample_rate_hz))
-    # What stays in memory is read and counted now; of what is read again each epoch it is known only that some
-    # clip can be used, and an epoch then takes as many batches as if all could.
-    found = int(clips.take(-1 if in_memory else 1).reduce(np.int64(0), lambda n, _: n + 1))
+    # What stays in memory is read and counted now, and so is what must fill a batch of a size that is known; of
+    # what is read again each epoch it is known only that some clip can be used, and an epoch then takes as many
+    # batches as if all could.
+    counted = in_memory or (static_shapes and not training)
+    found = int(clips.take(-1 if counted else 1).reduce(np.int64(0), lambda n, _: n + 1))
     if not found and training:
         raise ValueError(
             f"None of the {split.count} clips of {left_out.title} can be used: "
@@ -228,7 +231,7 @@ def _for_fit(
         )
     if not found:
         return lambda start: None  # each of its clips has been named
-    count = found if in_memory else split.count
+    count = found if counted else split.count
     if static_shapes and not training:
         batch_size = min(batch_size, count)
 
@@ -262,7 +265,7 @@ def _for_fit(
             )
         dataset = dataset.map(measured)
         if static_shapes:
-            shapes = {"audio": [longest], "length": [], "tokens": [most // step + 2]}
+            shapes = {"audio": [longest], "length": [], "tokens": [-(-most // step) + 2]}
             dataset = dataset.padded_batch(batch_size, shapes, drop_remainder=True)
         else:
             dataset = batching.bucketed(dataset, sample_rate_hz, batch_size)

@@ -27,6 +27,9 @@ BATCH_SIZE = 32
 AT_ONCE = 256
 # A clip may be so much longer than any that training saw before it is cut.
 LEEWAY = 1.2
+# An attention decoder may write a token every 40 ms, faster than anyone speaks (one a step where these are
+# shorter, as in training), and at the least so many: a clip can be very short without the quiet around it.
+TOKEN_SECONDS, LEAST_TOKENS = 0.04, 64
 # Below this peak, -80 dB of full scale, there is nothing to hear.
 SILENCE = 1e-4
 
@@ -63,9 +66,10 @@ class Transcriber:
     ) -> str | list[str | None] | None:
         """A transcript, or a list of them for a list of clips.
 
-        Quiet before and behind what is said is not read, see `mmkeras.audio.trim`. A clip much longer than any
-        that training saw is cut at its quietest places, and a warning says so. In a list, a clip that cannot be
-        read has None for its transcript, and a warning names it.
+        Quiet before and behind what is said is not read: also a whisper that is 40 dB below a click, see
+        `mmkeras.audio.trim`. A clip much longer than any that training saw is cut at its quietest places, and a
+        warning says so. In a list, a clip that cannot be read has None for its transcript, and a warning names
+        it.
 
         Args:
             clips: a path, an array (see `mmkeras.audio.read`), or a list of these.
@@ -109,9 +113,13 @@ class Transcriber:
 
         Args:
             sounds: of any lengths.
-            how: with an attention decoder what `mmkeras.writing.Writer` takes (`beams`, `length_penalty`,
-                `max_length`, ...); with CTC `beams` alone.
+            how: with an attention decoder what `mmkeras.writing.Writer` takes (`beams`, `length_penalty`, ...;
+                `max_length` is by default more than can be said in a clip's time); with CTC `beams` alone.
+
+        Raises:
+            ValueError: a sound is none that `mmkeras.audio.read` takes, or holds no sample.
         """
+        sounds = [audio.read(sound, self.sample_rate_hz, self.sample_rate_hz) for sound in sounds]
         texts, cut = self._transcribe(sounds, **how)
         self._say_cut(cut, len(sounds))
         return texts
@@ -129,7 +137,7 @@ class Transcriber:
         # of one batch there is no progress to see
         for first in tqdm(batches, "transcripts", delay=2, leave=False, disable=len(batches) == 1):
             numbers = heard[first : first + BATCH_SIZE]
-            tokens, _ = self._read(self._inputs([flat[i] for i in numbers]), **how)
+            tokens = self._written(self._inputs([flat[i] for i in numbers]), **how)
             for i, ids in zip(numbers, tokens, strict=True):
                 texts[i] = self.vocabulary.decode(ids)
         texts = iter(texts)
@@ -161,9 +169,9 @@ class Transcriber:
             if np.abs(sound[start:stop]).max() <= SILENCE:
                 continue
             inputs = self._inputs([sound[start:stop]])
-            found, _ = self._read(inputs, **how)
-            ids = found[0][(found[0] != 0) & (found[0] != END)]
-            first = round(start / self.sample_rate_hz / self.step_seconds)
+            found = self._written(inputs, **how)[0]
+            ids = found[(found != PAD) & (found != END)]
+            first = min(round(start / self.sample_rate_hz / self.step_seconds), steps - 1)
             count = min(-(-(stop - start) * steps // len(sound)), steps - first)
             weights = self._weights(inputs, ids)[:, :count]  # (T, S of the piece)
             spans = [(first + a, first + b) for a, b in monotonic(weights)] if len(ids) else []
@@ -218,6 +226,17 @@ class Transcriber:
         for row, sound in zip(batch, sounds, strict=True):
             row[: len(sound)] = sound
         return {"audio": batch, "length": np.array([len(sound) for sound in sounds], np.int32)}
+
+    def _written(self, inputs, **how):
+        """Token ids (B, T) of a batch, padded with 0; T grows with the clips, unless `max_length` is given."""
+        if self.head == "ctc" or "max_length" in how:
+            return self._read(inputs, **how)[0]
+        steps = inputs["length"] / self.sample_rate_hz / min(self.step_seconds, TOKEN_SECONDS)
+        # powers of two, so that few lengths are compiled
+        most = 2 ** np.ceil(np.log2(np.maximum(steps, LEAST_TOKENS))).astype(int)  # (B,)
+        tokens, _ = self._read(inputs, max_length=int(most.max()), **how)
+        # what does not end is as long in any company
+        return np.where(np.arange(most.max()) < most[:, None], tokens, PAD)
 
     def _weights(self, inputs, ids):
         if self.head == "attention":
@@ -296,7 +315,7 @@ def _name_stuck(transcriber, sounds, texts):
         )
     if transcriber.head == "attention":
         inputs = transcriber._inputs(sounds[:8])
-        tokens, _ = transcriber._read(inputs)
+        tokens = transcriber._written(inputs)
         peaks = transcriber._read.attention(inputs, tokens).argmax(axis=-1)  # (8, T)
         counts = ((tokens != PAD) & (tokens != END)).sum(axis=1)
         moved = [len(set(row[:n])) > 1 for row, n in zip(peaks, counts, strict=True) if n > 2]
