@@ -120,8 +120,8 @@ def read(path: Path, encoding: str = "utf-8-sig", of: str = "captions") -> list[
 
 
 def locate(folder: Path, rows: list[Row], of: str = "captions") -> tuple[list[Row], list[Path]]:
-    """The rows whose files are in the folder or its sub-folders, and these files; a suffix of
-    a picture (of transcripts: of a sound) may be missing.
+    """The rows whose files are in the folder or its sub-folders, and these files. A picture's suffix, of
+    transcripts a sound's, may be missing in the table.
 
     A row without a folder, and all where not one path of the table is here, as of one that was written on
     another machine, may mean a file anywhere below: the only one of that name, where no other row means it.
