@@ -99,7 +99,7 @@ def to_int16(samples: np.ndarray) -> np.ndarray:
 
 
 def cut(samples: np.ndarray, sample_rate_hz: int, max_seconds: float) -> list[tuple[int, int]]:
-    """Cuts a long clip at its quietest places into pieces of at most `max_seconds`.
+    """Cuts a long clip at its quietest places into pieces of a third of `max_seconds` to all of it.
 
     Returns:
         Where each piece starts and ends, in samples; together they are the whole clip.
@@ -109,10 +109,12 @@ def cut(samples: np.ndarray, sample_rate_hz: int, max_seconds: float) -> list[tu
     power = np.add.reduceat(samples.astype(np.float64) ** 2, np.arange(0, len(samples), hop))
     power = np.convolve(power, np.hanning(21), mode="same")
     most = max(int(max_seconds * sample_rate_hz) // hop, 1)
+    least = max(most // 3, 1)
     pieces, start = [], 0
     while (len(samples) - start * hop) > most * hop:
-        least = start + max(most // 3, 1)
-        stop = least + int(np.argmin(power[least : start + most + 1]))
+        first = start + least
+        last = max(min(start + most, len(samples) // hop - least), first)
+        stop = first + int(np.argmin(power[first : last + 1]))
         pieces.append((start * hop, stop * hop))
         start = stop
     return [*pieces, (start * hop, len(samples))]

@@ -145,6 +145,20 @@ def test_a_clip_without_any_pause_is_cut_all_the_same():
     assert pieces[-1][1] == 160_000 and all(0 < stop - start <= 48_000 for start, stop in pieces)
 
 
+@pytest.mark.parametrize("sound", [np.ones, np.random.default_rng(0).standard_normal], ids=["tone", "noise"])
+@pytest.mark.parametrize("beyond", [1, 159, 160, 161, 1_600, 15_999, 16_001, 47_999, 48_001])
+def test_no_piece_is_a_sliver(sound, beyond):
+    lengths = [stop - start for start, stop in audio.cut(sound(48_000 + beyond), 16_000, 3.0)]
+    assert sum(lengths) == 48_000 + beyond
+    assert min(lengths) >= 16_000 and max(lengths) <= 48_000
+
+
+@pytest.mark.parametrize("samples", [161, 319, 320, 321, 1_000])
+def test_pieces_may_be_as_short_as_a_hop(samples):
+    pieces = audio.cut(np.ones(samples), 16_000, 0.01)
+    assert pieces[-1][1] == samples and all(0 < stop - start <= 160 for start, stop in pieces)
+
+
 def amid_quiet(noise):
     """A tone of a second that swells and fades, half a second of quiet on either side, noise under it all."""
     swelling = tone(seconds=1) * np.hanning(16_000) ** 0.5
