@@ -155,6 +155,16 @@ def test_a_step_that_is_begun_counts_as_in_the_model(recordings, samples, fits):
     assert (samples in lengths) == fits
 
 
+@pytest.mark.filterwarnings("ignore:.*is left out")
+def test_static_shapes_hold_a_token_for_the_step_that_is_begun(recordings):
+    seconds = 12.5 * 0.04
+    soundfile.write(recordings / "wavs" / "A-4.wav", noise(seconds), 16_000)  # 13 tokens
+    how = {"max_seconds": seconds, "static_shapes": True, "validation_share": 0, "test_share": 0}
+    found = data(recordings, batch_size=1, augment=False, **how)
+    ((inputs, targets),) = found.train
+    assert inputs["tokens"].shape == targets.shape == (1, 14) and targets.numpy().all()
+
+
 @pytest.mark.parametrize("memory", [512, 0], ids=["in memory", "read again"])
 @pytest.mark.filterwarnings("ignore:.*is left out")
 def test_an_epoch_fits_what_remains_where_most_clips_cannot_be_used(recordings, monkeypatch, memory):

@@ -259,7 +259,7 @@ def _for_fit(
             )
         dataset = dataset.map(measured)
         if static_shapes:
-            shapes = {"audio": [longest], "length": [], "tokens": [most // step + 2]}
+            shapes = {"audio": [longest], "length": [], "tokens": [-(-most // step) + 2]}
             dataset = dataset.padded_batch(batch_size, shapes, drop_remainder=True)
         else:
             dataset = batching.bucketed(dataset, sample_rate_hz, batch_size)
