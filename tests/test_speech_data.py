@@ -295,6 +295,7 @@ def test_a_folder_that_cannot_be_used_is_explained(recordings, spoil, message):
         ({"max_seconds": "35"}, "max_seconds='35'"),
         ({"vocabulary": "abc"}, "vocabulary='abc'"),
         ({"min_count": "1"}, "min_count='1'"),
+        ({"max_size": 4}, "max_size to be an int of at least 5. Received: max_size=4"),
         ({"seed": "a"}, "seed='a'"),
         ({"snr_db": float("nan")}, "snr_db=nan"),
     ],

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from mmkeras import batching, caller, checks, sources
 from mmkeras.sources import speech
-from mmkeras.vocabulary import UNITS, Vocabulary
+from mmkeras.vocabulary import SPECIAL, UNITS, Vocabulary
 
 # A training set this small is kept decoded in memory; a larger one is read again each epoch, and shuffled
 # within a buffer of so many clips.
@@ -125,7 +125,8 @@ def data(
     sources.check_service(service)
     sources.check_vocabulary(vocabulary)
     checks.ints(1, batch_size=batch_size, sample_rate_hz=sample_rate_hz, step_ms=step_ms)
-    checks.ints(1, min_count=min_count, max_size=max_size)
+    checks.ints(1, min_count=min_count)
+    checks.ints(len(SPECIAL) + 1, max_size=max_size)
     checks.ints(0, seed=seed)
     if not isinstance(max_seconds, Real) or not 0 < max_seconds < math.inf:
         raise ValueError(f"Expected max_seconds to be a number above 0. Received: max_seconds={max_seconds!r}")
