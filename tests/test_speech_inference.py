@@ -127,6 +127,20 @@ def test_an_array_without_its_rate_is_refused(transcriber):
         transcriber(np.zeros(RATE, np.int16))
 
 
+@pytest.mark.parametrize(
+    ("sound", "message"),
+    [
+        (np.zeros(0, np.float32), r"at least one sample. Received: shape=\(0,\)"),
+        (np.zeros((1, 2, 3), np.float32), r"shape=\(1, 2, 3\)"),
+        (np.array([0.1, np.nan]), "holds NaN"),
+        (0.5, r"shape=\(\)"),
+    ],
+)
+def test_sounds_that_cannot_be_transcribed_are_described(transcriber, sound, message):
+    with pytest.raises(ValueError, match=message):
+        transcriber.transcribe([np.ones(RATE, np.float32), sound])
+
+
 def test_one_broken_clip_does_not_stop_the_others(transcriber, clips, tmp_path):
     good, text, gone = tmp_path / "good.flac", tmp_path / "text.wav", tmp_path / "gone.wav"
     soundfile.write(good, clips[0], RATE)

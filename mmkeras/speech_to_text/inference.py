@@ -114,7 +114,11 @@ class Transcriber:
             sounds: of any lengths.
             how: with an attention decoder what `mmkeras.writing.Writer` takes (`beams`, `length_penalty`, ...;
                 `max_length` is by default more than can be said in a clip's time); with CTC `beams` alone.
+
+        Raises:
+            ValueError: a sound is none that `mmkeras.audio.read` takes, or holds no sample.
         """
+        sounds = [audio.read(sound, self.sample_rate_hz, self.sample_rate_hz) for sound in sounds]
         texts, cut = self._transcribe(sounds, **how)
         self._say_cut(cut, len(sounds))
         return texts
