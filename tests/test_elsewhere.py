@@ -66,6 +66,16 @@ def test_validation_smaller_than_a_batch_is_one_batch(toy, photos):
         mmkeras.captioning.data(photos, image_size=64, static_shapes=True)
 
 
+@pytest.mark.parametrize("memory", [512, 0], ids=["in memory", "read again"])
+@pytest.mark.filterwarnings("ignore:.*is left out")
+def test_validation_clips_that_can_be_used_are_one_batch_where_they_fill_none(toy, monkeypatch, memory):
+    monkeypatch.setitem(mmkeras.speech_to_text.data.__globals__, "IN_MEMORY_MB", memory)
+    lengths = sorted(int(n) for inputs, _ in toy("speech_to_text").validation for n in inputs["length"])
+    most = lengths[2]
+    ((inputs, _),) = toy("speech_to_text", static_shapes=True, max_seconds=(most + 0.5) / 16_000).validation
+    assert sorted(inputs["length"].numpy()) == [n for n in lengths if n <= most]
+
+
 # --- tf.data service ---
 
 

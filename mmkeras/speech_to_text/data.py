@@ -216,9 +216,11 @@ def _for_fit(
 
     clips = clips.map(with_tokens, num_parallel_calls=tf.data.AUTOTUNE)
     clips = clips.filter(_usable(None if service else left_out, step, most, sample_rate_hz))
-    # What stays in memory is read and counted now; of what is read again each epoch it is known only that some
-    # clip can be used, and an epoch then takes as many batches as if all could.
-    found = int(clips.take(-1 if in_memory else 1).reduce(np.int64(0), lambda n, _: n + 1))
+    # What stays in memory is read and counted now, and so is what must fill a batch of a size that is known; of
+    # what is read again each epoch it is known only that some clip can be used, and an epoch then takes as many
+    # batches as if all could.
+    counted = in_memory or (static_shapes and not training)
+    found = int(clips.take(-1 if counted else 1).reduce(np.int64(0), lambda n, _: n + 1))
     if not found and training:
         raise ValueError(
             f"None of the {split.count} clips of {left_out.title} can be used: "
@@ -226,7 +228,7 @@ def _for_fit(
         )
     if not found:
         return lambda start: None  # each of its clips has been named
-    count = found if in_memory else split.count
+    count = found if counted else split.count
     if static_shapes and not training:
         batch_size = min(batch_size, count)
 
