@@ -172,6 +172,13 @@ def test_quiet_before_and_behind_is_found(noise):
     assert 0.45 < start / 16_000 < 0.55 and 1.45 < stop / 16_000 < 1.55
 
 
+def test_a_whisper_far_below_a_click_counts_as_quiet():
+    for loudness, is_lost in ((0.02, False), (0.002, True)):  # -28 and -48 dB of the click
+        clip = np.concatenate([np.zeros(8_000), tone(seconds=0.1), np.zeros(8_000), tone(seconds=1) * loudness])
+        _, stop = audio.trim(np.pad(clip, (0, 8_000)).astype(np.float32), 16_000)
+        assert (stop < 12_000) == is_lost
+
+
 @pytest.mark.parametrize(
     "clip",
     [

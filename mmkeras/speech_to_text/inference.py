@@ -66,9 +66,10 @@ class Transcriber:
     ) -> str | list[str | None] | None:
         """A transcript, or a list of them for a list of clips.
 
-        Quiet before and behind what is said is not read, see `mmkeras.audio.trim`. A clip much longer than any
-        that training saw is cut at its quietest places, and a warning says so. In a list, a clip that cannot be
-        read has None for its transcript, and a warning names it.
+        Quiet before and behind what is said is not read: also a whisper that is 40 dB below a click, see
+        `mmkeras.audio.trim`. A clip much longer than any that training saw is cut at its quietest places, and a
+        warning says so. In a list, a clip that cannot be read has None for its transcript, and a warning names
+        it.
 
         Args:
             clips: a path, an array (see `mmkeras.audio.read`), or a list of these.
