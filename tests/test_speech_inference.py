@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import soundfile
+import tensorflow as tf
 
 import mmkeras
 from mmkeras import explain
@@ -158,6 +159,14 @@ def test_one_broken_clip_does_not_stop_the_others(transcriber, clips, tmp_path):
         transcriber([])
 
 
+def test_more_clips_than_are_read_at_once_keep_their_order(transcriber, clips, tmp_path, monkeypatch):
+    first, last = (transcriber(some, sample_rate_hz=RATE) for some in (clips[:4], clips[4:6]))
+    several = [*clips[:4], tmp_path / "gone.wav", *clips[4:6]]
+    monkeypatch.setattr("mmkeras.speech_to_text.inference.AT_ONCE", 3)
+    with pytest.warns(UserWarning, match="1 of 7 clips cannot be read.*gone.wav"):
+        assert transcriber(several, sample_rate_hz=RATE) == [*first, None, *last]
+
+
 def test_the_file_alone_gives_the_same_transcripts_elsewhere(transcriber, clips, tmp_path):
     paths = [tmp_path / f"{i}.wav" for i in range(4)]
     for path, clip in zip(paths, clips, strict=False):
@@ -215,6 +224,14 @@ def test_evaluate_scores_and_names_a_collapse(transcriber, small_toy):
     said = " ".join(str(warning.message) for warning in caught)
     assert expected in said
     assert ("attention never moves" in said) == (transcriber.head == "attention")
+
+
+@pytest.mark.filterwarnings("ignore:Collapse")
+def test_a_transcript_of_punctuation_alone_is_scored_like_the_others():
+    batch = {"audio": np.ones((2, RATE), "float32"), "length": [RATE, RATE], "transcript": ["!!!", "A, a."]}
+    scores = evaluate(chatterbox(), tf.data.Dataset.from_tensors(batch), max_length=3)  # "aaa" for both
+    assert scores["wer"] == 1.5 and scores["cer"] == pytest.approx(4 / 3)
+    assert scores["substitutions"] == scores["deletions"] == scores["insertions"] == 0.5
 
 
 def test_bad_arguments_are_named(transcriber, small_toy):
