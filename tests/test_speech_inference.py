@@ -120,6 +120,7 @@ def test_quiet_around_a_clip_is_not_read_and_words_keep_their_times(transcriber,
 def test_silence_says_nothing(transcriber):
     assert quietly(transcriber, np.zeros(RATE), sample_rate_hz=RATE) == ""
     assert transcriber.explain(np.zeros(RATE), sample_rate_hz=RATE).words == []
+    assert transcriber._pieces(np.zeros(60 * RATE, np.float32)) == []  # however long
 
 
 def test_an_array_without_its_rate_is_refused(transcriber):

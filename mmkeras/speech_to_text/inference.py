@@ -131,12 +131,11 @@ class Transcriber:
             sound[start:stop] for sound, of_one in zip(sounds, pieces, strict=True) for start, stop in of_one
         ]
         texts = [""] * len(flat)
-        heard = [i for i, sound in enumerate(flat) if np.abs(sound).max() > SILENCE]
-        heard.sort(key=lambda i: len(flat[i]))  # clips of like length share a batch
-        batches = range(0, len(heard), BATCH_SIZE)
+        by_length = sorted(range(len(flat)), key=lambda i: len(flat[i]))  # clips of like length share a batch
+        batches = range(0, len(flat), BATCH_SIZE)
         # of one batch there is no progress to see
         for first in tqdm(batches, "transcripts", delay=2, leave=False, disable=len(batches) == 1):
-            numbers = heard[first : first + BATCH_SIZE]
+            numbers = by_length[first : first + BATCH_SIZE]
             tokens = self._written(self._inputs([flat[i] for i in numbers]), **how)
             for i, ids in zip(numbers, tokens, strict=True):
                 texts[i] = self.vocabulary.decode(ids)
@@ -166,8 +165,6 @@ class Transcriber:
         pieces = self._pieces(sound)
         self._say_cut(len(pieces) > 1, 1)
         for start, stop in pieces:
-            if np.abs(sound[start:stop]).max() <= SILENCE:
-                continue
             inputs = self._inputs([sound[start:stop]])
             found = self._written(inputs, **how)[0]
             ids = found[(found != PAD) & (found != END)]
@@ -207,16 +204,17 @@ class Transcriber:
 
     def _pieces(self, sound):
         """Where the pieces of a sound that are read start and end, each without the quiet around it: the toy
-        world's clips have none, and all that a model sees of loudness is relative to its clip."""
+        world's clips have none, and all that a model sees of loudness is relative to its clip. Where there is
+        nothing to hear, there is no piece."""
         rate, longest = self.sample_rate_hz, self.log_mel.longest_seconds
         start, stop = audio.trim(sound, rate)
-        if not longest or stop - start <= LEEWAY * longest * rate:
-            return [(start, stop)]
-        pieces = []
-        for first, end in audio.cut(sound[start:stop], rate, longest):
-            a, b = audio.trim(sound[start + first : start + end], rate)
-            pieces.append((start + first + a, start + first + b))
-        return pieces
+        pieces = [(start, stop)]
+        if longest and stop - start > LEEWAY * longest * rate:
+            pieces = []
+            for first, end in audio.cut(sound[start:stop], rate, longest):
+                a, b = audio.trim(sound[start + first : start + end], rate)
+                pieces.append((start + first + a, start + first + b))
+        return [(a, b) for a, b in pieces if np.abs(sound[a:b]).max() > SILENCE]
 
     def _inputs(self, sounds):
         """Padded to half seconds, so that few shapes are compiled."""
