@@ -94,7 +94,8 @@ def _write(place, made_from, compute, element_shape, count, dtype):
     free = shutil.disk_usage(place.parent).free
     if expected > free:
         raise OSError(_no_room(place, expected, free))
-    partial = Path(tempfile.mkdtemp(prefix=f"{_partial(place)}{os.getpid()}-", dir=place.parent))
+    prefix = f"{place.name}.partial-{socket.gethostname()}-{os.getpid()}-"
+    partial = Path(tempfile.mkdtemp(prefix=prefix, dir=place.parent))
     try:
         path = partial / "data.tfrecord"
         with tf.io.TFRecordWriter(str(path)) as writer:
@@ -124,17 +125,16 @@ def _example(array, texts, dtype):
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
 
-def _partial(place):
-    """How the names begin under which this machine writes; others may share the disk."""
-    return f"{place.name}.partial-{socket.gethostname()}-"
-
-
 def _clear_abandoned(place):
-    """Removes what a killed run of this machine left behind; a run that is still writing keeps its own."""
-    for partial in place.parent.glob(f"{glob.escape(_partial(place))}*"):
-        pid = int(partial.name.removeprefix(_partial(place)).split("-")[0])
+    """Removes what a killed run of this machine left behind; a run that is still writing keeps its own, and so
+    does another machine that shares the disk."""
+    for partial in place.parent.glob(f"{glob.escape(place.name)}.partial-*"):
+        host_and_pid = partial.name.removeprefix(f"{place.name}.partial-").rpartition("-")[0]
+        host, _, pid = host_and_pid.rpartition("-")
+        if host != socket.gethostname():
+            continue
         try:
-            os.kill(pid, 0)
+            os.kill(int(pid), 0)
         except ProcessLookupError:
             shutil.rmtree(partial, ignore_errors=True)
         except PermissionError:

@@ -44,7 +44,12 @@ def mean(value):
 
 def gathered(value):
     """A batch (B, ...) with those of all replicas behind each other; it has a gradient."""
-    return _context().all_gather(value, axis=0) if count() > 1 else value
+    if count() == 1:
+        return value
+    import tensorflow as tf
+
+    # several workers want to know the tensor's device, and what comes from a dataset has none
+    return _context().all_gather(tf.identity(value), axis=0)
 
 
 def one_at_least(value):
@@ -71,8 +76,9 @@ def predict_alone(model: keras.Model, inputs):
 
         if tf.distribute.has_strategy() or model.distribute_strategy is not tf.distribute.get_strategy():
             raise ValueError(
-                f"Expected what answers to be made and called outside of the strategy's scope; the model alone "
-                f"is built inside. Received: {type(model.distribute_strategy).__name__}"
+                f"Expected what answers, scores or computes features to be made and called outside of the "
+                f"strategy's scope; the model alone is built inside. Received: "
+                f"{type(model.distribute_strategy).__name__.lstrip('_')}"
             )
     return model.predict_on_batch(inputs)
 

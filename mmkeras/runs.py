@@ -240,8 +240,7 @@ def check_folder(folder: str | os.PathLike, resume: bool) -> None:
             f"{folder} holds a run already. Go on with it (--resume, in Python resume=True), or name another "
             f"folder (--run)."
         )
-    if folder.exists():
-        saving.check_writable(folder)
+    saving.check_writable(next(path for path in (folder, *folder.absolute().parents) if path.exists()))
 
 
 def _read_facts(path):

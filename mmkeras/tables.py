@@ -144,6 +144,16 @@ def locate(folder: Path, rows: list[Row], of: str = "captions") -> tuple[list[Ro
     ]
     meant = Counter(guesses)
     paths = [path or (guess if meant[guess] == 1 else None) for path, guess in zip(exact, guesses, strict=True)]
+    by_name = [
+        f"{row.file} → {path.relative_to(folder).as_posix()}"
+        for row, path in zip(rows, paths, strict=True)
+        if elsewhere and path and "/" in row.file
+    ]
+    if by_name:
+        caller.warn(
+            f"None of the paths in the table is in {folder}; {len(by_name)} of its {len(rows)} files were "
+            f"found by their name alone: {_few(by_name)}"
+        )
     missing = [row.file for row, path in zip(rows, paths, strict=True) if path is None]
     if missing:
         said = (
@@ -235,6 +245,11 @@ def _read_lines(path, text):
     for where, cells in records:
         cells += [""] * (len(header) - len(cells))
         # Flickr8k's captions.txt does not quote: a caption's own commas end up in surplus columns.
+        if len(cells) > len(header) and text_column < len(header) - 1:
+            raise ValueError(
+                f"{path.name}, {where}: expected {len(header)} columns, as in the header; put a text that "
+                f"holds {delimiter!r} into quotes. Received: {len(cells)}"
+            )
         caption = ",".join([cells[text_column], *cells[len(header) :]])
         split = cells[columns["split"]].strip() if "split" in columns else None
         yield where, cells[file_column], caption, split
@@ -242,22 +257,14 @@ def _read_lines(path, text):
 
 def _records(path, text, **how):
     """Where each record ends, and its cells."""
-    at_end = []
-
-    def lines():
-        yield from io.StringIO(text, newline="")
-        at_end.append(True)
-
-    reader, before = csv.reader(lines(), **how), 0
+    reader, before = csv.reader(io.StringIO(text, newline=""), strict=True, **how), 0
     try:
         for cells in reader:
-            if at_end:  # a whole record asks for no line beyond it
-                raise csv.Error("the end of the file within quotes")
             if cells:
                 yield f"line {reader.line_num}", cells
             before = reader.line_num
     except csv.Error as error:
         raise ValueError(
-            f"{path.name}, line {before + 1}: expected a quote that opens a text to be closed, and one within "
-            f"it to be doubled. Received: {error}"
+            f"{path.name}, line {before + 1}: expected a quote that opens a text to be closed at its end, and "
+            f"one within it to be doubled. Received: {error}"
         ) from None

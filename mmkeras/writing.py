@@ -51,7 +51,7 @@ class Writer:
         Returns:
             tokens (B, max_length) int32, padded with 0 after <end>, and their log-probability (B,).
         """
-        checks.ints(1, beams=beams)
+        checks.ints(1, beams=beams, max_length=max_length)
         if temperature is not None and beams != 1:
             raise ValueError(
                 f"Expected either beams or temperature. Received: beams={beams}, temperature={temperature}"

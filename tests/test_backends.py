@@ -28,7 +28,7 @@ XLA = "--xla_force_host_platform_device_count=2 --xla_llvm_disable_expensive_pas
 
 
 def run(backend, *arguments):
-    environment = os.environ | {"KERAS_BACKEND": backend}
+    environment = os.environ | {"KERAS_BACKEND": backend, "TQDM_DISABLE": "1"}  # a slow machine shows progress
     if backend == "jax":
         environment |= {"XLA_FLAGS": XLA, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, Path(__file__).with_name("backends.py"), *arguments]

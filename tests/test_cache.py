@@ -103,6 +103,16 @@ def test_what_a_killed_run_left_is_removed(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["features", "other"]
 
 
+def test_what_another_machine_writes_is_left_alone(folder, monkeypatch):
+    other = folder / "features.partial-node-2-1-abc"
+    other.mkdir(parents=True)
+    for host in ("node", "node-2-1"):
+        monkeypatch.setattr("socket.gethostname", lambda host=host: host)
+        read(cached())
+        assert other.is_dir()
+        shutil.rmtree(folder / "features")
+
+
 def test_a_disk_without_room_is_said_before_computing(monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
     calls = []

@@ -380,6 +380,18 @@ def test_what_was_learned_on_two_devices_answers_and_is_saved_as_on_one(small_wo
 
 
 @pytest.mark.slow
+def test_the_adversarial_model_learns_the_same_on_all_workers(pictures, tmp_path):
+    """Not what one device learns: each draws its own noise."""
+    addresses, outputs = ",".join(free_addresses(2)), [tmp_path / "0", tmp_path / "1"]
+    processes = [
+        start("adversarial", pictures, output, "--workers", addresses, "--index", number)
+        for number, output in enumerate(outputs)
+    ]
+    assert_trained(processes, outputs)
+    assert_same("adversarial", *outputs, atol=0)
+
+
+@pytest.mark.slow
 def test_when_one_worker_is_killed_the_others_say_so_and_end(pictures, tmp_path):
     addresses = ",".join(free_addresses(3))
     processes = [

@@ -207,7 +207,7 @@ def test_a_source_without_one_usable_clip_is_explained(recordings, small_toy, mo
         data("toy", max_seconds=0.5, data_dir=small_toy)
 
 
-@pytest.mark.filterwarnings("ignore:.*is left out")
+@pytest.mark.filterwarnings("ignore:.*is left out", "ignore:The vocabulary lacks")
 def test_a_validation_split_without_one_usable_clip_is_none(recordings):
     rows = [f"wavs/A-{i}.wav,number {i},{'validation' if i == 9 else 'train'}" for i in range(10)]
     (recordings / "transcripts.csv").write_text("\n".join(["path,sentence,split", *rows]))
@@ -244,6 +244,13 @@ def test_letters_that_a_given_vocabulary_lacks_are_unknown_and_named(recordings)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         data(recordings, vocabulary=Vocabulary(list("abcdeilmnpru 012fé"), "character"))
+
+
+def test_letters_that_training_never_shows_are_named(recordings):
+    rows = [f"wavs/A-{i}.wav,{'dog' if i < 8 else 'dig'},{'train' if i < 8 else 'test'}" for i in range(10)]
+    (recordings / "transcripts.csv").write_text("\n".join(["path,sentence,split", *rows]))
+    with pytest.warns(UserWarning, match="lacks 1 letters, .* in 2 of 10 transcripts: 'i'$"):
+        data(recordings, table="transcripts.csv", batch_size=2)
 
 
 def test_one_bad_row_of_the_table_does_not_stop_the_others(recordings):

@@ -149,6 +149,8 @@ def test_one_broken_clip_does_not_stop_the_others(transcriber, clips, tmp_path):
     with pytest.warns(UserWarning, match="2 of 4 clips cannot be read.*text.wav.*gone.wav"):
         first, second, third, fourth = transcriber([good, text, gone, good])
     assert first == fourth and isinstance(first, str) and second is third is None
+    with pytest.warns(UserWarning, match="5 of 6 clips .*: clip 0: .*; clip 2: .*; clip 3: .*; [^ ]*gone.wav$"):
+        transcriber([np.zeros(0), good, np.zeros(0), np.zeros(0), gone, gone], sample_rate_hz=RATE)
     with pytest.raises(ValueError, match="text.wav is no sound file"):
         transcriber(text)
     with pytest.raises(FileNotFoundError, match="gone.wav"):
@@ -224,6 +226,16 @@ def test_evaluate_scores_and_names_a_collapse(transcriber, small_toy):
     said = " ".join(str(warning.message) for warning in caught)
     assert expected in said
     assert ("attention never moves" in said) == (transcriber.head == "attention")
+
+
+@pytest.mark.filterwarnings("ignore:Collapse: the attention")
+def test_a_word_over_and_over_is_named_in_letters_too(monkeypatch):
+    model = build("toy", vocabulary=Vocabulary(list(" abc"), "character"), units=8, encoder_layers=1)
+    transcriber = Transcriber(model)
+    monkeypatch.setattr(transcriber, "transcribe", lambda sounds: ["ab ab ab", "cab cab cab"])
+    batch = {"audio": np.ones((2, RATE), "float32"), "length": [RATE, RATE], "transcript": ["ab c", "c"]}
+    with pytest.warns(UserWarning, match="2 of 2 transcripts are one word over and over"):
+        evaluate(transcriber, tf.data.Dataset.from_tensors(batch))
 
 
 @pytest.mark.filterwarnings("ignore:Collapse")

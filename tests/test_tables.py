@@ -74,7 +74,12 @@ def test_a_split_column_and_windows_files_are_understood(tmp_path):
         (b"image,caption,split\na.jpg,a,train\na.jpg,b,test\n", "two splits"),
         (b"a.jpg#0\ta dog\nb.jpg a cat\n", "line 2: expected image#0<TAB>caption"),
         (b'image,caption\na.jpg,"a\ndog"\nb.jpg,"a cat\nc.jpg,a cow\n', "line 4: expected a quote .* closed"),
-        (b'image,caption\na.jpg,"a dog', "line 2: expected a quote .* Received: the end of the file"),
+        (b'image,caption\na.jpg,"a dog', "line 2: expected a quote .* Received: unexpected end of data"),
+        (
+            b'image,caption\na.jpg,"a dog\nb.jpg,a cat\nc.jpg,"yes, a cow"\n',
+            "line 2: expected a quote .* closed",
+        ),
+        (b"image,caption,who\na.jpg,a dog, a cat,bob\n", "line 2: expected 3 columns.* Received: 4"),
         (b'image,"caption\na.jpg,a dog\n', "line 1: expected a quote .* closed"),
         (b'image,caption\na.jpg,"' + 9000 * b"b.jpg,a long day\n", "line 2: expected a quote .* field limit"),
     ],

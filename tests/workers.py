@@ -70,7 +70,8 @@ def train(name, data_dir, strategy, epochs, die_after):
         verbose=0,
     )
     scores = model.evaluate(data.validation, verbose=0, return_dict=True)
-    found = {"losses": steps.losses, "answers": model.predict(data.validation.take(1), verbose=0)}
+    answers = keras.tree.flatten(model.predict(data.validation.take(1), verbose=0))
+    found = {"losses": steps.losses} | {f"answer {number}": answer for number, answer in enumerate(answers)}
     found |= {f"history {name}": values for name, values in history.history.items()}
     found |= {f"score {name}": value for name, value in scores.items()}
     weights = [keras.ops.convert_to_numpy(w) for w in model.weights]

@@ -93,9 +93,9 @@ def data(
         unit: of the tokens, `"word"` or `"character"`. None: words for the toy world in English and for
             speech_commands, else characters.
         vocabulary: None: counted from the training transcripts; for characters of LibriSpeech and LJSpeech
-            the English letters. What it lacks becomes `<unknown>`; a warning names the letters where one of
-            characters is given for a folder or the toy world, whose texts are at hand. Where one is given, a
-            source without training transcripts will do for `evaluate`.
+            the English letters. What it lacks becomes `<unknown>`; a warning names the letters of a folder or
+            the toy world, whose texts are at hand. Where one is given, a source without training transcripts
+            will do for `evaluate`.
         min_count: tokens seen less often become `<unknown>`.
         max_size: of the vocabulary, special tokens included.
         sample_rate_hz: that clips are brought to, the model's.
@@ -149,7 +149,7 @@ def data(
         texts = [text for texts_of_one in progress for text in texts_of_one]
         vocabulary = Vocabulary.count(texts, unit, min_count=min_count, max_size=max_size)
         splits["train"] = replace(train, count=len(texts))  # now known for certain
-    elif unit == "character" and source not in SLOW_TEXTS:
+    if unit == "character" and source not in SLOW_TEXTS:
         _name_unknown_letters(vocabulary, splits)
     common = {"batch_size": batch_size, "sample_rate_hz": sample_rate_hz}
 

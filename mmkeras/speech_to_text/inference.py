@@ -84,26 +84,31 @@ class Transcriber:
         if not several:
             raise ValueError("Expected at least one clip. Received: an empty list")
         transcripts: list[str | None] = []
-        broken, cut = [], 0
+        broken, cut = {}, 0  # name → why
         for first in range(0, len(several), AT_ONCE):
             sounds = []
-            for clip in tqdm(several[first : first + AT_ONCE], "reading", delay=2, leave=False):
+            reading = tqdm(several[first : first + AT_ONCE], "reading", delay=2, leave=False)
+            for number, clip in enumerate(reading, start=first):
                 try:
                     sounds.append(audio.read(clip, self.sample_rate_hz, sample_rate_hz))
                 except (ValueError, OSError) as error:
                     if len(several) == 1:
                         raise
                     sounds.append(None)
-                    broken.append(str(error))
+                    if isinstance(clip, str | os.PathLike):  # which the error names
+                        broken[os.fspath(clip)] = str(error)
+                    else:
+                        broken[f"clip {number}"] = f"clip {number}: {error}"
             texts, cut_here = self._transcribe([sound for sound in sounds if sound is not None], **how)
             texts, cut = iter(texts), cut + cut_here
             transcripts += [None if sound is None else next(texts) for sound in sounds]
-        if len(broken) == len(several):
-            raise ValueError(f"None of the {len(several)} clips can be read. The first: {broken[0]}")
+        why, other_names = list(broken.values())[:3], list(broken)[3:]
+        if transcripts.count(None) == len(several):
+            raise ValueError(f"None of the {len(several)} clips can be read. The first: {why[0]}")
         if broken:
             caller.warn(
-                f"{len(broken)} of {len(several)} clips cannot be read and have None for a transcript: "
-                f"{'; '.join(broken[:5])}{' ...' if len(broken) > 5 else ''}"
+                f"{transcripts.count(None)} of {len(several)} clips cannot be read and have None for a "
+                f"transcript: {'; '.join([*why, *other_names])}"
             )
         self._say_cut(cut, len(several))
         return transcripts if many else transcripts[0]
@@ -227,12 +232,12 @@ class Transcriber:
 
     def _written(self, inputs, **how):
         """Token ids (B, T) of a batch, padded with 0; T grows with the clips, unless `max_length` is given."""
-        if self.head == "ctc" or "max_length" in how:
+        if self.head == "ctc" or how.get("max_length") is not None:
             return self._read(inputs, **how)[0]
         steps = inputs["length"] / self.sample_rate_hz / min(self.step_seconds, TOKEN_SECONDS)
         # powers of two, so that few lengths are compiled
         most = 2 ** np.ceil(np.log2(np.maximum(steps, LEAST_TOKENS))).astype(int)  # (B,)
-        tokens, _ = self._read(inputs, max_length=int(most.max()), **how)
+        tokens, _ = self._read(inputs, **how | {"max_length": int(most.max())})
         # what does not end is as long in any company
         return np.where(np.arange(most.max()) < most[:, None], tokens, PAD)
 
@@ -287,6 +292,10 @@ def evaluate(transcriber: Transcriber, dataset: tf.data.Dataset, **how) -> dict[
         found += transcriber.transcribe(sounds, **how)
         references += [text.decode() for text in batch["transcript"].numpy()]
 
+    if not references:
+        raise ValueError(
+            "Expected a dataset of clips and transcripts. Received: one without any that can be read"
+        )
     vocabulary = transcriber.vocabulary
 
     def plain(text):  # as the model writes: lower case, no punctuation
@@ -303,9 +312,8 @@ def evaluate(transcriber: Transcriber, dataset: tf.data.Dataset, **how) -> dict[
 
 
 def _name_stuck(transcriber, sounds, texts):
-    one_word = sum(
-        len(words) > 2 and len(set(words)) == 1 for words in map(transcriber.vocabulary.split, texts)
-    )
+    split = str.split if transcriber._between_words else transcriber.vocabulary.split
+    one_word = sum(len(words) > 2 and len(set(words)) == 1 for words in map(split, texts))
     if one_word > len(texts) / 2:
         caller.warn(
             f"Collapse: {one_word} of {len(texts)} transcripts are one word over and over. Train the model "
