@@ -170,7 +170,7 @@ def test_pictures_are_found_in_sub_folders_and_missing_ones_named(tmp_path):
         (["wavs/0.wav", "wavs/1.wav"], ["/a/0.wav", "/b/0.wav", "/a/1.wav"], [None, None, "wavs/1.wav"]),
     ],
 )
-@pytest.mark.filterwarnings("ignore:.* are left out")
+@pytest.mark.filterwarnings("ignore:.* are left out", "ignore:None of the paths")
 def test_no_row_is_given_the_file_of_another(tmp_path, files, rows, found):
     for name in files:
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -178,6 +178,15 @@ def test_no_row_is_given_the_file_of_another(tmp_path, files, rows, found):
     rows = [tables.Row(name) for name in rows]
     there = [(row, tmp_path / name) for row, name in zip(rows, found, strict=True) if name]
     assert tables.locate(tmp_path, rows, "transcripts") == tuple(map(list, zip(*there, strict=True)))
+
+
+def test_files_that_were_found_by_their_name_alone_are_told(tmp_path):
+    for name in ("s1/0.wav", "s1/1.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    rows = [tables.Row(name) for name in ("s2/0.wav", "s2/1.wav")]  # another machine's, or another speaker's
+    with pytest.warns(UserWarning, match="None of the paths .* 2 of its 2 files .*: s2/0.wav → s1/0.wav, s2/1"):
+        tables.locate(tmp_path, rows, "transcripts")
 
 
 def test_a_name_without_suffix_means_a_picture_or_a_sound(tmp_path):
