@@ -160,7 +160,7 @@ def evaluate(
         import mmkeras
 
         answerer = mmkeras.load(model)
-        is_chinese = any("\u4e00" <= word[0] <= "\u9fff" for word in answerer.vocabulary.words)
+        is_chinese = any(map(mmkeras.vocabulary.is_chinese, answerer.vocabulary.words))
         language = language or ("zh" if is_chinese else "en")
         data = _package(answerer).data(source, language=language, **answerer.data_options)
         if data.test is None:
