@@ -28,7 +28,6 @@ from mmkeras import replicas
 try:
     from keras.src.backend.tensorflow import nn, trainer
     from keras.src.backend.tensorflow.optimizer import TFOptimizer
-    from keras.src.optimizers.loss_scale_optimizer import LossScaleOptimizer
 except ImportError:  # a Keras whose insides have moved, so nothing that is known here is broken
     trainer = None
 
@@ -50,7 +49,8 @@ def apply(strategy: tf.distribute.Strategy) -> list[str]:
         _clip_the_sum()
         repaired.append("_clip_gradients")
     if _looks_at_one_replica(strategy):
-        LossScaleOptimizer.check_finite = _checking_all(LossScaleOptimizer.check_finite)
+        optimizer = keras.optimizers.LossScaleOptimizer
+        optimizer.check_finite = _checking_all(optimizer.check_finite)
         repaired.append("check_finite")
     if _cannot_convolve_nothing(strategy):
         for name in ("conv", "conv_transpose", "max_pool", "average_pool"):
@@ -163,9 +163,9 @@ def _clip_the_sum():
 
 
 def _looks_at_one_replica(strategy):
-    if strategy.num_replicas_in_sync == 1 or not hasattr(LossScaleOptimizer, "check_finite"):
+    if strategy.num_replicas_in_sync == 1 or not hasattr(keras.optimizers.LossScaleOptimizer, "check_finite"):
         return False
-    optimizer = LossScaleOptimizer(keras.optimizers.SGD())
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())
 
     def is_finite():  # no number on the first replica
         place = tf.distribute.get_replica_context().replica_id_in_sync_group
