@@ -17,6 +17,7 @@ import csv
 import io
 import json
 import os
+import posixpath
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,7 +100,8 @@ def read(path: Path, encoding: str = "utf-8-sig", of: str = "captions") -> list[
             continue
         if split not in (None, *SPLITS):
             raise ValueError(f"{path.name}, {where}: expected split to be one of {SPLITS}. Received: {split!r}")
-        row = rows.setdefault(file.strip(), Row(file.strip(), split=split))
+        file = posixpath.normpath(file.strip())  # ./beach.jpg is beach.jpg
+        row = rows.setdefault(file, Row(file, split=split))
         if row.split != split:
             raise ValueError(f"{path.name}, {where}: {file!r} is in two splits, {row.split!r} and {split!r}.")
         if of == "captions" or not row.texts:

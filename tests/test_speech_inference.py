@@ -77,6 +77,12 @@ def test_a_transcript_may_be_as_long_as_its_clip_has_time_for(subsampling, beams
     assert writer.transcribe([long], beams=beams, max_length=20) == ["a" * 20]
 
 
+def test_what_only_an_attention_decoder_takes_is_refused_with_ctc():
+    reader = Transcriber(build("toy", vocabulary=Vocabulary(["a"]), head="ctc", units=8, encoder_layers=1))
+    with pytest.raises(TypeError, match="takes beams alone. Received: length_penalty=1, max_length=3"):
+        reader(np.ones(RATE, "float32"), sample_rate_hz=RATE, max_length=3, length_penalty=1, beams=2)
+
+
 def test_a_beam_of_one_is_greedy_and_wider_ones_answer_too(transcriber, clips):
     greedy = transcriber(clips[:3], sample_rate_hz=RATE)
     assert transcriber(clips[:3], sample_rate_hz=RATE, beams=1) == greedy

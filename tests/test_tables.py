@@ -103,6 +103,11 @@ def test_quotes_are_understood_between_tabs_too_where_the_header_has_them(tmp_pa
     assert tables.read(tmp_path / "transcripts.tsv") == [tables.Row("a.wav", ["so, yes"])]
 
 
+def test_a_file_may_be_written_in_several_ways(tmp_path):
+    (tmp_path / "captions.csv").write_text("image,caption\na/b.jpg,a dog\n./a/b.jpg,a beach\na//b.jpg,sand\n")
+    assert tables.read(tmp_path / "captions.csv") == [tables.Row("a/b.jpg", ["a dog", "a beach", "sand"])]
+
+
 def test_texts_of_several_lines_are_read(tmp_path):
     (tmp_path / "captions.csv").write_bytes(b'image,caption\r\na.jpg,"a\r\ndog"\r\n\r\nb.jpg,"a ""cat\n"')
     assert [row.texts for row in tables.read(tmp_path / "captions.csv")] == [["a\r\ndog"], ['a "cat']]

@@ -232,6 +232,11 @@ class Transcriber:
 
     def _written(self, inputs, **how):
         """Token ids (B, T) of a batch, padded with 0; T grows with the clips, unless `max_length` is given."""
+        if self.head == "ctc" and (others := how.keys() - {"beams"}):
+            raise TypeError(
+                f"A CTC head writes as many tokens as it reads, and takes beams alone. "
+                f"Received: {', '.join(f'{name}={how[name]!r}' for name in sorted(others))}"
+            )
         if self.head == "ctc" or how.get("max_length") is not None:
             return self._read(inputs, **how)[0]
         steps = inputs["length"] / self.sample_rate_hz / min(self.step_seconds, TOKEN_SECONDS)
