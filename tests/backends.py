@@ -22,11 +22,6 @@ from tiny import BATCH_SIZE, MODELS
 STEPS = 10
 
 
-def names(backend):
-    """What a backend learns here; on JAX compiling the adversarial model's training takes minutes."""
-    return [name for name in MODELS if (backend, name) != ("jax", "adversarial")]
-
-
 class Losses(keras.callbacks.Callback):
     """The running loss after each step."""
 
@@ -117,7 +112,7 @@ def train(data_dir, folder):
     folder = Path(folder) / keras.backend.backend()
     folder.mkdir()
     np.savez(folder / "resume.npz", **resume(data_dir, folder))
-    for name in names(keras.backend.backend()):
+    for name in MODELS:
         model, told = fit(name, data_dir)
         mmkeras.saving.answerer(model).save(folder / f"{name}.keras")
         loaded = mmkeras.load(folder / f"{name}.keras").model
@@ -129,7 +124,7 @@ def train(data_dir, folder):
 def devices(data_dir, folder):
     keras.distribution.set_distribution(keras.distribution.DataParallel())
     folder = Path(folder) / keras.backend.backend()
-    for name in names(keras.backend.backend()):
+    for name in MODELS:
         model, told = fit(name, data_dir)
         spread = min(len(variable.value.devices()) for variable in model.weights)
         np.savez(folder / f"{name}.devices.npz", spread=spread, **told)
@@ -137,7 +132,7 @@ def devices(data_dir, folder):
 
 def answer(folder, *backends):
     for backend in backends:
-        for name in names(backend):
+        for name in MODELS:
             path = Path(folder) / backend / f"{name}.keras"
             found = answers(mmkeras.load(path).model)
             np.savez(path.with_suffix(f".{keras.backend.backend()}.npz"), **found)

@@ -7,7 +7,11 @@ import functools
 import os
 import tempfile
 import time
+from unittest import mock
 
+from mmkeras import start  # noqa: F401 (first: it keeps TensorFlow's start-up notes off the terminal)
+
+# isort: split
 import keras
 import numpy as np
 import tensorflow as tf
@@ -62,8 +66,8 @@ def log_mel_in_tf_data():
     print(f"log-mel in tf.data: {20 * 16 * 10 / best / max(cores, 1):.0f} times real time a core")
 
 
+@mock.patch.dict(builders.EXAMPLES, train=1000, validation=32, test=32, test_unseen=32)
 def waiting_for_speech(folder):
-    builders.EXAMPLES.update(train=1000, validation=32, test=32, test_unseen=32)
     data = speech_data("toy", data_dir=folder)
     model = build_speech("toy", vocabulary=data.vocabulary)
     model.fit(data.train, verbose=0)  # compiles, and fills the cache
@@ -140,8 +144,8 @@ def strategy_of_one_replica():
     print(f"captioning, one replica under MirroredStrategy: {one / none:.3f} times the step of no strategy")
 
 
-def cached_features(folder, pictures=128):
-    builders.EXAMPLES.update(train=pictures, validation=32, test=32, test_unseen=32)
+@mock.patch.dict(builders.EXAMPLES, train=128, validation=32, test=32, test_unseen=32)
+def cached_features(folder):
     data = captioning_data("toy", image_size=224, data_dir=folder)
     model = build("document", vocabulary=data.vocabulary, weights=None)
     cached = data.with_features(model)
@@ -150,7 +154,7 @@ def cached_features(folder, pictures=128):
         return lambda: model.fit(train, verbose=0)
 
     features, vgg16 = seconds(epoch(cached.train), 2), seconds(epoch(data.train), 1)
-    print(f"'document' at 224 px, an epoch of {pictures} pictures: {features:.2f} s on cached features,")
+    print(f"'document' at 224 px, an epoch of 128 pictures: {features:.2f} s on cached features,")
     print(f"  {vgg16 / features:.0f} times faster than the one that runs VGG16")
 
 
