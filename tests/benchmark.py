@@ -9,7 +9,7 @@ import tempfile
 import time
 from unittest import mock
 
-from mmkeras import start  # noqa: F401 (first: it keeps TensorFlow's start-up notes off the terminal)
+import mmkeras.start  # noqa: F401 (first: it keeps TensorFlow's start-up notes off the terminal)
 
 # isort: split
 import keras
