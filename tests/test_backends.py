@@ -119,7 +119,7 @@ def test_what_one_backend_saved_answers_alike_on_another(task, of, by, worked):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", TASKS[:-1])
 def test_two_devices_learn_as_one_does_on_jax(task, worked):
     one = np.load(worked[0] / "jax" / f"{task}.npz")
     two = np.load(worked[0] / "jax" / f"{task}.devices.npz")
