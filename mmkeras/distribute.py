@@ -18,6 +18,8 @@ same weights, numbers and answers, and all workers must call them; an answering 
 import contextlib
 import os
 import re
+import signal
+import threading
 import traceback
 from collections.abc import Sequence
 
@@ -285,6 +287,25 @@ def _multi_worker(workers, index, port):
             "none of them"
         )
     cluster.check_port(addresses[place])
-    chosen = _MultiWorkerMirroredStrategy()
+    if len(addresses) > 1:
+        print(f"Waiting for all {len(addresses)} workers, of which this is {addresses[place]}", flush=True)
+    with _signals_that_end():
+        chosen = _MultiWorkerMirroredStrategy()
     where = f"{addresses[place]}, worker {place} of {len(addresses)} (MultiWorkerMirroredStrategy)"
     return chosen, where
+
+
+@contextlib.contextmanager
+def _signals_that_end():
+    """Around TensorFlow's wait for the other workers: Ctrl-C ends it. And SIGTERM ends this worker afterwards,
+    which TensorFlow takes for a notice of preemption, to nobody's knowledge."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may say what signals do
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -92,6 +92,22 @@ def test_a_port_in_use_is_named(alone, monkeypatch):
             distribute.strategy()
 
 
+@pytest.mark.parametrize(("workers", "number"), [(2, signal.SIGINT), (1, signal.SIGTERM)])
+def test_a_worker_can_be_ended_before_and_after_all_are_there(alone, workers, number):
+    code = (
+        "import sys, time, mmkeras\n"
+        "mmkeras.distribute.strategy('multi_worker', workers=sys.argv[1:], index=0)\n"
+        "time.sleep(100)"
+    )
+    command = [sys.executable, "-c", code, *free_addresses(workers)]
+    worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    said = worker.stdout.readline()
+    assert said.startswith("Waiting for all 2 workers" if workers == 2 else "Training on 127.0.0.1"), said
+    time.sleep(1)  # into TensorFlow's wait
+    worker.send_signal(number)
+    assert statuses([worker], 30) == [-number]
+
+
 def test_the_chief_of_a_tf_config_comes_first():
     config = '{"cluster": {"chief": ["a:1"], "worker": ["b:2", "c:3"]}, "task": {"type": "%s", "index": %d}}'
     assert cluster.members(config % ("chief", 0)) == (["a:1", "b:2", "c:3"], 0)
