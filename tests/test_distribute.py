@@ -347,7 +347,10 @@ def test_two_workers_learn_what_one_does(one_device, pictures, tmp_path):
     assert_workers_learn_what_one_does("text_to_image", pictures, one_device, tmp_path, options)
     said = (tmp_path / "1" / "log").read_text().splitlines()
     chosen = f"{addresses[1]}, worker 1 of 2 (MultiWorkerMirroredStrategy)"
-    assert said[0] == f"Training on {chosen}, since TF_CONFIG names them"
+    assert said[:2] == [
+        f"Waiting for all 2 workers, of which this is {addresses[1]}",
+        f"Training on {chosen}, since TF_CONFIG names them",
+    ]
 
 
 @pytest.fixture(scope="module")
