@@ -141,7 +141,7 @@ def alignment(aligned: "Alignment", path: str | os.PathLike | None = None) -> Fi
         middle = (word.start + word.end) / 2
         heard.text(
             middle,
-            1.02,
+            1.02 + 0.08 * (number % 2),  # short words follow one another too closely for one line
             label,
             transform=heard.get_xaxis_transform(),
             ha="center",
