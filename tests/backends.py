@@ -124,9 +124,7 @@ def train(data_dir, folder):
 def devices(data_dir, folder):
     keras.distribution.set_distribution(keras.distribution.DataParallel())
     folder = Path(folder) / keras.backend.backend()
-    for name in list(MODELS)[
-        :-1
-    ]:  # not the adversarial one: who plays against each other drifts apart by rounding
+    for name in list(MODELS)[:-1]:  # the adversarial one drifts apart by rounding
         model, told = fit(name, data_dir)
         spread = min(len(variable.value.devices()) for variable in model.weights)
         np.savez(folder / f"{name}.devices.npz", spread=spread, **told)

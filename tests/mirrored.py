@@ -81,8 +81,8 @@ def check(name, data_dir, folder, strategy):
         np.testing.assert_allclose(scores[score], value, rtol=1e-4, atol=1e-4, err_msg=f"{name}: {score}")
 
 
-def check_adversarial_losses(strategy):
-    """Shares of three and one, or four and none: value and gradients are those of four together."""
+def check_adversarial_losses(strategy, middle):
+    """A batch of four, shared out there: value and gradients are those of all together."""
     random = np.random.default_rng(0)
     seen, said = random.normal(size=(2, 4, 8)).astype("float32")
     tokens = np.array([[2, 5], [2, 6], [2, 7], [2, 5]], "int32")  # the first and the last are the same text
@@ -94,19 +94,17 @@ def check_adversarial_losses(strategy):
             share = loss / mmkeras.replicas.count()
         return [loss, adversarial._spread(seen), *tape.gradient(share, [seen, said])]
 
+    def share(context):
+        part = [slice(middle), slice(middle, None)][context.replica_id_in_sync_group]
+        return [tf.constant(x[part]) for x in (seen, said, tokens)]
+
     expected = losses(*map(tf.constant, (seen, said, tokens)))
-    for middle in (3, 4):
-
-        def share(context, middle=middle):
-            part = [slice(middle), slice(middle, None)][context.replica_id_in_sync_group]
-            return [tf.constant(x[part]) for x in (seen, said, tokens)]
-
-        shares = strategy.experimental_distribute_values_from_function(share)
-        found = tf.function(lambda shares=shares: strategy.run(losses, args=shares), autograph=False)()
-        for number, (one, of_shares) in enumerate(zip(expected, found, strict=True)):
-            both = strategy.experimental_local_results(of_shares)
-            for value in both if number < 2 else [np.concatenate(both)]:  # numbers, then gradients
-                np.testing.assert_allclose(value, one, rtol=1e-5, atol=1e-6)
+    shares = strategy.experimental_distribute_values_from_function(share)
+    found = tf.function(lambda: strategy.run(losses, args=shares), autograph=False)()
+    for number, (one, of_shares) in enumerate(zip(expected, found, strict=True)):
+        both = strategy.experimental_local_results(of_shares)
+        for value in both if number < 2 else [np.concatenate(both)]:  # numbers, then gradients
+            np.testing.assert_allclose(value, one, rtol=1e-5, atol=1e-6)
 
 
 def check_float16(strategy):
@@ -128,7 +126,8 @@ def main(data_dir, folder):
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     strategy = distribute.strategy("mirrored")
     check_float16(strategy)
-    check_adversarial_losses(strategy)
+    for middle in (3, 4):  # the other share is one, or none
+        check_adversarial_losses(strategy, middle)
     for name in TRAININGS:
         keras.utils.set_random_seed(0)
         check(name, data_dir, Path(folder), strategy)

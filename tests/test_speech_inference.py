@@ -234,7 +234,7 @@ def test_evaluate_scores_and_names_a_collapse(transcriber, small_toy):
     assert ("attention never moves" in said) == (transcriber.head == "attention")
 
 
-@pytest.mark.filterwarnings("ignore:Collapse")
+@pytest.mark.filterwarnings("ignore:Collapse. the attention")
 def test_a_word_over_and_over_is_named_in_letters_too(monkeypatch):
     model = build("toy", vocabulary=Vocabulary(list(" abc"), "character"), units=8, encoder_layers=1)
     transcriber = Transcriber(model)
