@@ -6,6 +6,8 @@
 Files are read by libsndfile (wav, flac, ogg, mp3, aiff ...), rates changed by the SoX resampler.
 """
 
+import contextlib
+import itertools
 import math
 import os
 from dataclasses import dataclass
@@ -13,6 +15,22 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+
+from mmkeras import caller
+
+# Longer than lectures and most audio books. Of damaged headers some promise days, and some give a rate so low
+# that the clip would take gigabytes at a usual one.
+MAX_HOURS = 4
+
+# MP3 decoders and resamplers overshoot full scale by a few dB, and float recordings may peak above it, hardly
+# by 18 dB. Ints that were made floats without dividing them peak far higher, unless they are all but silent.
+_MAX_PEAK = 8
+
+# The mean of two unrelated channels has half of their power, of sixteen 6 %; of a channel and the same with
+# its sign turned, as a balanced cable or a swapped plug gives, next to nothing is left.
+_CANCELED = 0.03
+
+_BLOCK = 2**18  # samples of all channels together: 1 MiB
 
 # Of the power of 50 ms at a clip's quietest place (the noise) and at its loudest (the speech): quiet is what
 # passes neither twice the noise nor a ten-thousandth of the speech. Where speech is less than fifty times as
@@ -42,16 +60,23 @@ def check(path: str | os.PathLike) -> Info:
 
     path = _existing(path)
     try:
-        info = soundfile.info(path)
+        with caller.quiet_c_stderr():
+            info = soundfile.info(path)
     except soundfile.LibsndfileError as error:
         raise ValueError(f"{path} is no sound file that can be read: {error.error_string}") from None
-    if info.frames <= 0:
+    frames = info.frames
+    if _too_long(frames, info.samplerate):  # a damaged header or a very long clip: decoding tells which
+        frames = len(_mono(lambda: _opened(path), info.samplerate, path))
+    if frames <= 0:
         raise ValueError(f"{path} lasts 0 seconds.")
-    return Info(info.frames / info.samplerate, info.samplerate, info.channels)
+    return Info(frames / info.samplerate, info.samplerate, info.channels)
 
 
 def read(sound: Any, target_rate_hz: int, sample_rate_hz: int | None = None) -> np.ndarray:
-    """A clip as (n,) float32 in -1..1, mono (the mean of its channels), `target_rate_hz` samples a second.
+    """A clip as (n,) float32 in -1..1, mono, `target_rate_hz` samples a second.
+
+    Mono is the mean of the channels or, where they cancel each other (less than 3 % of their mean power is left
+    in the mean), the loudest channel. A clip that peaks above 1, as decoded MP3 may, is scaled down as a whole.
 
     Args:
         sound: a path; or an array (n,) or (n, channels) of floats in -1..1 or of 8-, 16- or 32-bit ints.
@@ -60,23 +85,21 @@ def read(sound: Any, target_rate_hz: int, sample_rate_hz: int | None = None) -> 
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it cannot be read, lasts 0 seconds, or holds NaN; an array of another kind or without a
-            rate. Of a file cut short flac's decoder alone complains; of another, what is there is read.
+        ValueError: it cannot be read, lasts 0 seconds or more than `MAX_HOURS`, holds NaN, or peaks above 8,
+            as ints that were made floats do; an array of another kind or without a rate. Of a file cut short
+            flac's decoder alone complains; of another, what is there is read.
     """
     if isinstance(sound, str | os.PathLike):
-        check(sound)
-        samples, rate, name = *_read_file(sound), os.fspath(sound)
+        name, rate = os.fspath(sound), check(sound).sample_rate_hz
+        samples = _mono(lambda: _opened(name), rate, name)
     else:
-        samples, rate, name = *_read_array(sound, sample_rate_hz), "the array"
-    if not np.isfinite(samples).all():
-        first = int(np.flatnonzero(~np.isfinite(samples).all(axis=tuple(range(1, samples.ndim))))[0])
-        raise ValueError(f"Expected finite samples. Received: {name} holds NaN or infinity, first at {first}")
-    if samples.ndim == 2:
-        samples = samples.mean(axis=1)
+        array, rate = _read_array(sound, sample_rate_hz)
+        name = "the array"
+        samples = _mono(lambda: contextlib.nullcontext([array]), rate, name)
     samples = resample(samples, rate, target_rate_hz)
     if not len(samples):
         raise ValueError(f"{name} is too short: nothing is left of it at {target_rate_hz} samples a second.")
-    return samples
+    return samples / max(np.abs(samples).max(), np.float32(1))
 
 
 def resample(samples: np.ndarray, from_hz: float, to_hz: float) -> np.ndarray:
@@ -144,14 +167,59 @@ def _existing(path):
     return path
 
 
-def _read_file(path):
+def _mono(opened, rate, name):
+    """One channel of blocks (n, channels), which `with opened()` gives: → (sum of all n,) float32"""
+    power, mean, frames = 0, [], 0
+    with opened() as blocks:
+        for block in blocks:
+            _check_samples(block, name, frames)
+            power += np.einsum("nc,nc->c", block, block)
+            mean.append(block.mean(axis=1) if block.shape[1] > 1 else block[:, 0])
+            frames += len(block)
+            if _too_long(frames, rate):
+                raise ValueError(
+                    f"Expected a clip of at most {MAX_HOURS} hours; cut it into shorter ones. Received: "
+                    f"{name}, which has more at its {rate} samples a second, or a damaged header"
+                )
+    if not mean:
+        raise ValueError(f"{name} lasts 0 seconds.")
+    left = sum(np.dot(block, block) for block in mean)
+    if left < _CANCELED * power.mean():
+        loudest = power.argmax()
+        with opened() as blocks:
+            mean = [block[:, loudest].copy() for block in blocks]
+    return np.concatenate(mean)
+
+
+def _too_long(frames, rate):
+    return frames > MAX_HOURS * 3600 * rate
+
+
+def _check_samples(block, name, start):
+    if not np.isfinite(block).all():
+        first = start + int(np.isfinite(block).all(axis=1).argmin())
+        raise ValueError(f"Expected finite samples. Received: {name} holds NaN or infinity, first at {first}")
+    peak = max(block.max(), -block.min())
+    if peak > _MAX_PEAK:
+        raise ValueError(
+            f"Expected floats in -1..1. Received: {name} with a peak of {peak:.4g}. If its samples were 16-bit "
+            f"ints, divide them by 32768"
+        )
+
+
+@contextlib.contextmanager
+def _opened(path):
+    """A file as blocks (n, channels), to where its decoder has no more, whatever its header says."""
     import soundfile
 
     try:
-        samples, rate = soundfile.read(path, dtype="float32")
+        with caller.quiet_c_stderr(), soundfile.SoundFile(path) as file:
+            file.seekable = lambda: False  # soundfile would seek after each block
+            frames = max(_BLOCK // file.channels, 1)
+            blocks = (file.read(frames, dtype="float32", always_2d=True) for _ in itertools.count())
+            yield itertools.takewhile(len, blocks)
     except soundfile.LibsndfileError as error:
         raise ValueError(f"{path} is damaged and cannot be read to its end: {error.error_string}") from None
-    return samples, rate
 
 
 def _read_array(sound, rate):
@@ -172,7 +240,8 @@ def _read_array(sound, rate):
             f"Received: sample_rate_hz={rate!r}"
         )
     if samples.dtype.kind == "f":
-        samples = samples.astype(np.float32)
+        with np.errstate(over="ignore"):  # infinity, which is refused
+            samples = samples.astype(np.float32)
     elif samples.dtype.name in _FULL_SCALE:
         middle = 2**7 if samples.dtype == np.uint8 else 0  # 8-bit sound has no sign
         samples = ((samples.astype(np.float64) - middle) / _FULL_SCALE[samples.dtype.name]).astype(np.float32)
@@ -181,4 +250,4 @@ def _read_array(sound, rate):
             f"Expected floats in -1..1, or 8-, 16- or 32-bit ints, whose full scale is known. "
             f"Received: dtype={samples.dtype}"
         )
-    return samples, rate
+    return samples.reshape(len(samples), -1), rate

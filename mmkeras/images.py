@@ -5,6 +5,7 @@ picture = resize(picture, 224)    # (224, 224, 3)
 """
 
 import contextlib
+import logging
 import os
 import threading
 import warnings
@@ -12,9 +13,12 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mmkeras import caller
+
 # How a whole file of these formats ends; what comes after it is somebody's appendix.
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 _WARNINGS = threading.Lock()
+_LOGGER, _NOWHERE = logging.getLogger("PIL"), logging.NullHandler()
 
 
 def read(picture: str | os.PathLike | Image.Image | np.ndarray) -> np.ndarray:
@@ -108,19 +112,25 @@ def _open(path):
 
 @contextlib.contextmanager
 def _quietly():
-    """Keeps to ourselves what Pillow says of large photos, which are welcome, and of damaged
-    metadata in pictures that can be read all the same."""
+    """Keeps to ourselves what Pillow says of large photos, which are welcome, and what it and libtiff
+    say of damaged pictures, which are read all the same or refused with an error."""
     # Warning filters belong to the whole process, and pictures are read in several threads.
-    with _WARNINGS, warnings.catch_warnings():
+    with _WARNINGS, warnings.catch_warnings(), caller.quiet_c_stderr():
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        yield
+        _LOGGER.addHandler(_NOWHERE)  # without any handler, logging prints errors
+        try:
+            yield
+        finally:
+            _LOGGER.removeHandler(_NOWHERE)
 
 
 def _to_rgb(image, name):
     if 0 in image.size:
         raise ValueError(f"Expected a picture with pixels. Received: {name} of size={image.size}")
     try:
-        image.load()
+        # TIFF alone warns and prints here; the other formats need not wait for each other
+        with _quietly() if image.format == "TIFF" else contextlib.nullcontext():
+            image.load()
     except Exception as error:  # as above: a broken PNG is a SyntaxError, a broken AVIF a RuntimeError
         raise ValueError(f"{name} is cut short or damaged: {error}") from None
     # Cameras' and editors' broken metadata must not cost the picture.

@@ -70,7 +70,7 @@ def note(path: str | os.PathLike, name: str) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.read(name).decode()
-    except (zipfile.BadZipFile, KeyError) as error:
+    except Exception as error:  # zipfile, zlib and struct each have their own
         raise ValueError(f"{os.fspath(path)!r} holds no {name!r}: {error}") from None
 
 
@@ -82,7 +82,7 @@ def load(path: str | os.PathLike):
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no Keras file, or not a model of mmkeras.
+        ValueError: it is no Keras file, is damaged, or is not a model of mmkeras.
     """
     path = Path(path)
     if not path.is_file():
@@ -96,9 +96,15 @@ def load(path: str | os.PathLike):
     import keras
 
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # Keras reads the weights without their checksum
+        if damaged:
+            raise ValueError(f"its {damaged!r} does not match its checksum")
         model = keras.saving.load_model(path)
-    except (TypeError, ValueError, KeyError, OSError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read as a Keras model: {error}") from error
+    except Exception as error:  # of a damaged file zipfile, zlib, json, h5py and Keras raise many kinds
+        raise ValueError(
+            f"{str(path)!r} cannot be read as a Keras model: {type(error).__name__}: {error}"
+        ) from error
     try:
         return answerer(model)
     except ValueError as error:

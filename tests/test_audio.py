@@ -1,13 +1,15 @@
 """Sound from anywhere comes out as mono float32 at the rate asked for, or with an error that names it."""
 
+import ctypes
 import glob
 import itertools
+import sys
 
 import numpy as np
 import pytest
 import soundfile
 
-from mmkeras import audio
+from mmkeras import audio, caller
 
 
 def tone(hz=440.0, seconds=0.5, rate=16_000):
@@ -46,6 +48,39 @@ def test_stereo_becomes_the_mean_of_its_channels(tmp_path):
     soundfile.write(tmp_path / "stereo.wav", np.stack([left, right], axis=1), 16_000, subtype="FLOAT")
     assert audio.check(tmp_path / "stereo.wav").channels == 2
     np.testing.assert_allclose(audio.read(tmp_path / "stereo.wav", 16_000), (left + right) / 2, atol=1e-6)
+
+
+def test_of_channels_that_cancel_each_other_the_loudest_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio, "_BLOCK", 1_000)
+    channels = np.stack([0.9 * tone(), -tone()], axis=1)
+    soundfile.write(tmp_path / "antiphase.wav", channels, 16_000, subtype="FLOAT")
+    for samples in (audio.read(tmp_path / "antiphase.wav", 16_000), audio.read(channels, 16_000, 16_000)):
+        np.testing.assert_array_equal(samples, -tone())
+
+
+@pytest.mark.parametrize("name", ["clip.wav", "clip.flac", "clip.ogg", "clip.mp3"])
+def test_blocks_make_no_difference(tmp_path, monkeypatch, name):
+    soundfile.write(tmp_path / name, np.stack([tone(300), tone(500)], axis=1), 16_000)
+    whole = audio.read(tmp_path / name, 16_000)
+    monkeypatch.setattr(audio, "_BLOCK", 1_001)
+    np.testing.assert_array_equal(audio.read(tmp_path / name, 16_000), whole)
+
+
+@pytest.mark.parametrize("peak", [1.5, 7.9])
+def test_an_overshoot_scales_the_whole_clip(tmp_path, peak):
+    loud = tone() / np.abs(tone()).max()
+    soundfile.write(tmp_path / "loud.wav", peak * loud, 16_000, subtype="FLOAT")
+    for samples in (audio.read(tmp_path / "loud.wav", 16_000), audio.read(peak * loud, 16_000, 16_000)):
+        np.testing.assert_allclose(samples, loud, atol=1e-6)
+        assert np.abs(samples).max() == 1
+
+
+def test_floats_in_the_range_of_ints_are_refused(tmp_path):
+    loud = 32_768 * tone()
+    soundfile.write(tmp_path / "scipy.wav", loud, 16_000, subtype="FLOAT")
+    for sound, name in ((tmp_path / "scipy.wav", "scipy.wav"), (loud, "the array")):
+        with pytest.raises(ValueError, match=f"{name} with a peak of 1.638e.04.*divide them by 32768"):
+            audio.read(sound, 16_000, 16_000)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +130,27 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, write, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
         audio.read(path, 16_000)
     assert "clip.wav" in str(caught.value)
+
+
+def test_the_length_in_a_header_is_not_believed(tmp_path):
+    path = tmp_path / "clip.flac"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 8_000), 16_000)
+    header = bytearray(path.read_bytes())
+    header[21] |= 0x0F
+    header[22:26] = b"\xff" * 4  # 2**36 - 1 samples
+    path.write_bytes(header)
+    assert soundfile.info(path).frames == 2**36 - 1
+    assert len(audio.read(path, 16_000)) == 8_000
+    assert audio.check(path).seconds == 0.5
+
+
+def test_a_clip_of_many_hours_is_refused(tmp_path):
+    soundfile.write(tmp_path / "slow.wav", tone(seconds=1), 1)  # 16,000 seconds
+    for read in (audio.check, lambda path: audio.read(path, 16_000)):
+        with pytest.raises(ValueError, match="at most 4 hours.*slow.wav.*1 samples a second"):
+            read(tmp_path / "slow.wav")
+    with pytest.raises(ValueError, match="at most 4 hours.*the array"):
+        audio.read(tone(), 16_000, 0.1)
 
 
 def test_of_a_file_cut_short_flac_alone_complains(tmp_path):
@@ -207,3 +263,24 @@ def test_a_clip_too_short_for_the_other_rate_is_named(tmp_path):
     soundfile.write(tmp_path / "click.wav", np.ones(1, "float32") / 2, 48_000)
     with pytest.raises(ValueError, match="click.wav is too short"):
         audio.read(tmp_path / "click.wav", 16_000)
+
+
+def test_a_damaged_mp3_prints_nothing(tmp_path, capfd):
+    path = tmp_path / "clip.mp3"
+    soundfile.write(path, tone(seconds=2), 16_000)
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2 :: 100] = whole[len(whole) // 3 :: 100][: len(whole[len(whole) // 2 :: 100])]
+    path.write_bytes(whole)
+    audio.read(path, 16_000)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="C's stderr cannot be set there")
+def test_what_c_prints_is_dropped_and_what_python_prints_appears(capfd):
+    with caller.quiet_c_stderr():
+        with caller.quiet_c_stderr():
+            pass
+        ctypes.CDLL(None).perror(b"dropped")
+        print("ours", file=sys.stderr)
+    ctypes.CDLL(None).perror(b"theirs")
+    assert [line.partition(":")[0] for line in capfd.readouterr().err.splitlines()] == ["ours", "theirs"]

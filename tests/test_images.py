@@ -204,6 +204,20 @@ def test_bad_files_are_refused(tmp_path, look):
             look(tmp_path / name)
 
 
+def test_a_damaged_tiff_prints_nothing(tmp_path, capfd):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    for compression, at in (("tiff_lzw", 50), ("tiff_adobe_deflate", 50), ("tiff_lzw", -8)):
+        Image.fromarray(noise).save(tmp_path / "a.tif", compression=compression)
+        whole = bytearray((tmp_path / "a.tif").read_bytes())
+        whole[at : at + 4] = b"\xff" * 4
+        (tmp_path / "a.tif").write_bytes(whole)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(ValueError, match=r"a\.tif"):
+                images.read(tmp_path / "a.tif")
+    assert capfd.readouterr().err == ""
+
+
 def test_something_else_is_refused():
     with pytest.raises(TypeError, match="Received: int"):
         images.read(3)
