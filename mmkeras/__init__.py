@@ -18,10 +18,9 @@ Every task is used in the same six lines:
 | text to image | `mmkeras.text_to_image` | text → image | 5.3 |
 
 Bricks, none of which knows a task: `vocabulary`, `images`, `audio`, `batching`, `tables`, `sources`, `cache`,
-`layers`, `spectrogram`, `ctc`, `decoding`, `writing`, `metrics`, `saving`, `explain`, `plots`, `checks`,
-`caller`; `training` and `runs`, the recipe of `mmkeras train`; `distribute`, `cluster`, `replicas` for several
-devices
-and machines. `toy` is the little world that everything can be learned in.
+`layers`, `spectrogram`, `ctc`, `decoding`, `writing`, `metrics`, `saving`, `explain`, `plots`, `progress`,
+`checks`, `caller`; `training` and `runs`, the recipe of `mmkeras train`; `distribute`, `cluster`, `replicas`
+for several devices and machines. `toy` is the little world that everything can be learned in.
 
 Submodules load on first use; importing mmkeras itself loads no TensorFlow.
 """
@@ -54,8 +53,8 @@ logging.getLogger("absl").addFilter(
 _SUBMODULES = (
     "captioning", "speech_to_text", "text_to_image", "toy",
     "audio", "batching", "cache", "caller", "checks", "cluster", "ctc", "decoding", "demo", "distribute",
-    "explain", "images", "layers", "metrics", "plots", "replicas", "runs", "saving", "sources", "spectrogram",
-    "start", "tables", "training", "vocabulary", "writing",
+    "explain", "images", "layers", "metrics", "plots", "progress", "replicas", "runs", "saving", "sources",
+    "spectrogram", "start", "tables", "training", "vocabulary", "writing",
 )  # fmt: skip
 
 __all__ = ["captioning", "load", "speech_to_text", "text_to_image", "toy"]

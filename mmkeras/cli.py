@@ -3,6 +3,7 @@
 TensorFlow is loaded inside the commands, so that `mmkeras --help` answers at once.
 """
 
+import importlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,7 +67,9 @@ def demo(
 def train(
     task: Task,
     source: Source = "toy",
-    preset: Annotated[str, typer.Option(help="document or toy.")] = "toy",
+    preset: Annotated[
+        str | None, typer.Option(help="toy or document; by default toy for the toy world, else document.")
+    ] = None,
     language: Language = "en",
     epochs: Annotated[int | None, typer.Option(min=1, help="What the toy world takes, by default.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="The task's own by default.")] = None,
@@ -133,7 +136,7 @@ def train(
             answerer, data = _train(
                 task,
                 source,
-                preset,
+                preset or ("toy" if source == "toy" else "document"),
                 language,
                 epochs or usual,
                 batch_size,
@@ -160,12 +163,12 @@ def evaluate(
         import mmkeras
 
         answerer = mmkeras.load(model)
-        is_chinese = any(map(mmkeras.vocabulary.is_chinese, answerer.vocabulary.words))
-        language = language or ("zh" if is_chinese else "en")
+        words = getattr(answerer, "vocabulary", mmkeras.vocabulary.Vocabulary(())).words  # a judge has none
+        language = language or ("zh" if any(map(mmkeras.vocabulary.is_chinese, words)) else "en")
         data = _package(answerer).data(source, language=language, **answerer.data_options)
         if data.test is None:
             raise ValueError(f"The source {source!r} has nothing for testing.")
-        _score(answerer, data, **({} if _paints(answerer) else {"beams": beams}))
+        _score(answerer, data, **({"beams": beams} if _writes(answerer) else {}))
 
 
 @app.command()
@@ -184,11 +187,15 @@ def predict(
         import mmkeras
 
         answerer = mmkeras.load(model)
-        how = {"seed": seed} if _paints(answerer) else {"beams": beams}
+        if explain and not hasattr(answerer, "explain"):
+            raise ValueError(f"Expected no --explain: what a {answerer.model.name} reads has no plot.")
+        how = {"beams": beams} if _writes(answerer) else {"seed": seed} if _paints(answerer) else {}
         answers = dict(zip(inputs, answerer(inputs, **how), strict=True))
         if _paints(answerer):
             answers = {text: _painted(output, number, answers[text]) for number, text in enumerate(answers)}
         for given, answer in answers.items():
+            if isinstance(answer, dict):
+                answer = ", ".join(f"{attribute}: {name}" for attribute, name in answer.items())
             if answer is not None:  # a clip that cannot be read; a note has said so
                 typer.echo(f"{given}\t{answer}" if len(inputs) > 1 else answer)
         if explain:
@@ -228,6 +235,10 @@ def _judge(data):
 
 def _paints(answerer):
     return answerer.model.name == "text_to_image"
+
+
+def _writes(answerer):
+    return answerer.model.name in ("captioning", "speech_to_text")
 
 
 def _painted(folder, number, picture):
@@ -309,16 +320,17 @@ def _known(task):
 def _package(answerer):
     import mmkeras
 
-    return getattr(mmkeras, answerer.model.name)
+    return importlib.import_module(mmkeras.saving.ANSWERERS[answerer.model.name][0])
 
 
 def _score(answerer, data, **how):
-    scores = {}
+    scores, package = {}, _package(answerer)
+    evaluate = package.evaluate_judge if answerer.model.name == "judge" else package.evaluate
     if _paints(answerer) and data.attributes and "judge" not in how:
         how["judge"] = _judge(data)
     for split in ("test", "test_unseen"):
         if getattr(data, split) is not None:
-            scores[split] = _package(answerer).evaluate(answerer, getattr(data, split), **how)
+            scores[split] = evaluate(answerer, getattr(data, split), **how)
             typer.echo(f"\n{split}")
             for name, value in scores[split].items():
                 typer.echo(f"  {name:18} {value:.4f}")

@@ -46,8 +46,9 @@ def captioning_section(captioner, data, scores: dict[str, dict[str, float]], pic
             seen = captioner.explain(picture)
             truth = texts[0].decode()
             right = scene.parse(seen.caption) == scene.parse(truth)
+            peak = seen.attention.max(initial=0)  # one scale, so that a diffuse map does not look sharp
             words = "".join(
-                f"<figure>{_image(plots.spotlight(_enlarged(picture), m))}{html.escape(word)}</figure>"
+                f"<figure>{_image(plots.spotlight(_enlarged(picture), m, peak))}{html.escape(word)}</figure>"
                 for word, m in zip(seen.words, seen.attention, strict=True)
             )
             parts.append(

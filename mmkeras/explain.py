@@ -1,5 +1,5 @@
-"""What a model attended to, word by word: over a picture (`Explanation`) or over time (`Alignment`); and what
-each word of a prompt did to a painted picture (`Influence`)."""
+"""Explanations word by word: attention over an image (`Explanation`) or over time (`Alignment`), and the effect
+of each word of a prompt on the generated image (`Influence`)."""
 
 import os
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Explanation:
-    """A caption with the places that each of its words looked at.
+    """A caption with one attention map per word.
 
-    picture:   (H, W, 3) uint8, as it was given
+    picture:   (H, W, 3) uint8, as given
     caption:   the words joined
-    words:     the T words (or characters)
-    attention: (T, h, w) float, each map sums to 1; stretched over the picture it lies where it belongs
+    words:     T words (or characters)
+    attention: (T, h, w) float, each map sums to 1 and covers the whole image
     """
 
     picture: np.ndarray
@@ -23,10 +23,10 @@ class Explanation:
     attention: np.ndarray
 
     def plot(self, path: str | os.PathLike | None = None):
-        """The picture once a word, light where the word looked. Returns a matplotlib Figure.
+        """Plots the image once per word, bright where the word attended to. Returns a matplotlib Figure.
 
         Args:
-            path: where to write it as a picture as well (the suffix says as what).
+            path: File to write as well; its suffix is the format. Defaults to None.
         """
         from mmkeras import plots
 
@@ -35,13 +35,13 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Influence:
-    """A painted picture, and what each word of its prompt did: the difference that leaving it out makes.
+    """A generated image, and how it changes when each word is left out of its prompt.
 
     picture: (S, S, 3) uint8
-    prompt:  as it was given
-    words:   the T words (or characters)
-    without: (T, S, S, 3) uint8, the picture painted without each
-    changed: (T, S, S) float in 0..1, how much of each pixel that changed
+    prompt:  as given
+    words:   T words (or characters)
+    without: (T, S, S, 3) uint8, the image generated without each word
+    changed: (T, S, S) float in 0..1, absolute change of each pixel, averaged over the channels
     """
 
     picture: np.ndarray
@@ -51,11 +51,11 @@ class Influence:
     changed: np.ndarray
 
     def plot(self, path: str | os.PathLike | None = None):
-        """The picture; then once a word the picture without it, and below the pixels it changed. Returns a
+        """Plots the image, then per word the image without it, and below it the pixels that changed. Returns a
         matplotlib Figure.
 
         Args:
-            path: where to write it as a picture as well (the suffix says as what).
+            path: File to write as well; its suffix is the format. Defaults to None.
         """
         from mmkeras import plots
 
@@ -64,7 +64,7 @@ class Influence:
 
 @dataclass(frozen=True)
 class Word:
-    """A word (in Chinese: a character), from when to when it was said, in seconds."""
+    """A word (in Chinese: a character) with its start and end in seconds."""
 
     text: str
     start: float
@@ -75,15 +75,15 @@ class Word:
 class Alignment:
     """A transcript with the time of each word.
 
-    samples:        (n,) float32, what was heard
+    samples:        (n,) float32, the clip
     sample_rate_hz: of the samples
     text:           the words joined
     words:          each with its start and end
-    tokens:         the T words or characters that the model wrote
-    weights:        (T, S) float, what each token was read off: attention over S steps, or its probability
-    step_seconds:   how long a step is
-    log_mel:        (F, bands) what the model saw
-    hop_seconds:    from one frame of it to the next
+    tokens:         T words or characters, the model's output
+    weights:        (T, S) float, per token its attention over S time steps, or with CTC its probability
+    step_seconds:   length of a time step
+    log_mel:        (F, bands) float, the log-mel spectrogram
+    hop_seconds:    from one frame of the spectrogram to the next
     """
 
     samples: np.ndarray
@@ -97,10 +97,10 @@ class Alignment:
     hop_seconds: float
 
     def plot(self, path: str | os.PathLike | None = None):
-        """The spectrogram with the words over it, and the weights below. Returns a matplotlib Figure.
+        """Plots the spectrogram with the words above it, and the weights below. Returns a matplotlib Figure.
 
         Args:
-            path: where to write it as a picture as well (the suffix says as what).
+            path: File to write as well; its suffix is the format. Defaults to None.
         """
         from mmkeras import plots
 
@@ -108,17 +108,17 @@ class Alignment:
 
 
 def monotonic(weights: np.ndarray) -> list[tuple[int, int]]:
-    """Divides time among tokens that follow one another: each gets a stretch of steps, the best in sum.
+    """Aligns tokens with time: a monotonic segmentation of the steps with the highest sum of log weights.
 
     Args:
-        weights: (T, S) at least 0, how much token t has to do with step s; T at most S.
+        weights: (T, S) float, at least 0: attention or probability of token t at step s.
 
     Returns:
-        T pairs (start, end): token t has the steps start, ..., end - 1. The stretches touch; the first starts
+        T pairs (start, end): token t covers the steps start, ..., end - 1. The segments touch; the first starts
         and each ends where its token has weight.
     """
     tokens, steps = weights.shape
-    if tokens > steps:  # more tokens than steps: all that can be said is where each weighs most
+    if tokens > steps:  # no segmentation exists: each token gets the step of its highest weight
         peaks = np.maximum.accumulate(weights.argmax(axis=1))
         return [(int(peak), int(peak) + 1) for peak in peaks]
     gains = np.log(weights + 1e-6)
@@ -136,8 +136,8 @@ def monotonic(weights: np.ndarray) -> list[tuple[int, int]]:
             step -= 1
         starts[token] = step
         step -= 1
-    # CTC's probabilities stand in short peaks with nothing between them, and a peak comes late in its word:
-    # so a stretch ends where its token's weight does, and what follows belongs to the next.
+    # CTC's probabilities are short peaks, and a peak comes late in its word: so a segment ends where its
+    # token's weight ends, and the steps after it belong to the next token.
     spans = []
     for row, start, stop in zip(weights, starts, [*starts[1:], steps], strict=True):
         weighty = start + np.flatnonzero(row[start:stop] >= 0.1 * row[start:stop].max())

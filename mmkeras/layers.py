@@ -124,6 +124,25 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return super().get_config() | {"synchronized": False}
 
 
+class _Masked:
+    """Keras 3.16 turns `supports_masking` off for recurrent layers and so warns of each call with a mask,
+    though it heeds the mask as before."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.supports_masking = True
+
+
+@keras.saving.register_keras_serializable("mmkeras")
+class MaskedLSTM(_Masked, keras.layers.LSTM):
+    """Keras's LSTM, for calls with a mask."""
+
+
+@keras.saving.register_keras_serializable("mmkeras")
+class MaskedBidirectional(_Masked, keras.layers.Bidirectional):
+    """Keras's Bidirectional around a `MaskedLSTM`, for calls with a mask."""
+
+
 def attention_decoder(
     vocabulary: Vocabulary,
     *,

@@ -1,36 +1,50 @@
-"""Pictures for a person to look at (matplotlib)."""
+"""Figures that show what a model did (matplotlib, without pyplot)."""
 
+import io
 import os
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import matplotlib.figure
 import numpy as np
 from matplotlib import font_manager
-from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 if TYPE_CHECKING:
     from mmkeras.explain import Alignment, Influence
 
-# matplotlib's own font has no Chinese; these come with the systems or with their font packages.
+# matplotlib's own font has no Chinese characters; these come with operating systems or font packages.
 _CHINESE_FONTS = (
     "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "PingFang SC",
     "Heiti SC", "Microsoft YaHei", "SimHei", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei",
 )  # fmt: skip
 
 
-def spotlight(picture: np.ndarray, attention: np.ndarray) -> np.ndarray:
-    """The picture, light where the attention is.
+class Figure(matplotlib.figure.Figure):
+    """A matplotlib figure that Jupyter displays without pyplot, which keeps global state."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+
+def spotlight(picture: np.ndarray, attention: np.ndarray, peak: float | None = None) -> np.ndarray:
+    """Darkens an image where the attention is low.
 
     Args:
         picture: (H, W, 3) uint8.
-        attention: (h, w), at least 0; stretched smoothly over the picture.
+        attention: (h, w) float, at least 0. Resized smoothly to the image.
+        peak: float. Attention that is shown at full brightness; give the same to all maps that are compared.
+            Defaults to the maximum of this map.
 
     Returns:
         (H, W, 3) uint8.
     """
     height, width = picture.shape[:2]
-    peak = max(float(attention.max()), 1e-9)
+    peak = max(float(attention.max() if peak is None else peak), 1e-9)
     light = Image.fromarray((attention / peak).astype(np.float32))
     light = np.asarray(light.resize((width, height), Image.Resampling.BICUBIC)).clip(0, 1)
     return (picture * (0.25 + 0.75 * light[..., None])).astype(np.uint8)
@@ -44,47 +58,56 @@ def attention(
     path: str | os.PathLike | None = None,
     columns: int = 6,
 ) -> Figure:
-    """The picture, then once a word under that word's spotlight.
+    """Plots an image, then the image once per word, bright where the word attended to.
+
+    All maps share one scale: a diffuse map looks dark beside a sharp one.
 
     Args:
         picture: (H, W, 3) uint8.
-        caption: the title.
+        caption: str. The title.
         words: T words.
-        maps: (T, h, w).
-        path: where to write the figure as well.
-        columns: pictures a row.
+        maps: (T, h, w) float, at least 0.
+        path: File to write as well; its suffix is the format. Defaults to None.
+        columns: int. Images per row, at most. Defaults to 6.
     """
+    columns = min(columns, max(len(words) + 1, 4))  # four leave room for the title
     rows = -(-(len(words) + 1) // columns)
-    figure = Figure(figsize=(1.7 * columns, 2.0 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flat
-    for axis in axes:
+    title = _wrapped(caption, 1.7 * columns, 12)
+    figure = Figure(figsize=(1.7 * columns, 2.0 * rows + 0.2 * title.count("\n")), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
         axis.set_axis_off()
-    pictures = [picture, *(spotlight(picture, m) for m in maps)]
+    peak = maps.max(initial=0)
+    pictures = [picture, *(spotlight(picture, m, peak) for m in maps)]
     font = _font(caption)
-    for number, (axis, shown) in enumerate(zip(axes, pictures, strict=False)):
+    for number, (axis, shown) in enumerate(zip(axes.flat, pictures, strict=False)):
         axis.imshow(shown)
-        # without a font for the word its number stands for it
-        title = words[number - 1] if number and font else str(number or "")
-        axis.set_title(title, fontproperties=font, fontsize=11)
+        # without a Chinese font, the word's number replaces it
+        label = words[number - 1] if number and font else str(number or "")
+        axis.set_title(label, fontproperties=font, fontsize=11)
     if font:
-        figure.suptitle(caption, fontproperties=font, fontsize=12)
+        figure.suptitle(title, fontproperties=font, fontsize=12)
     return _written(figure, path)
 
 
 def grid(prompts: Sequence[str], rows: Sequence[np.ndarray], path: str | os.PathLike | None = None) -> Figure:
-    """A row of pictures a prompt, the prompt above it.
+    """Plots one row of images per prompt, under the prompt.
 
     Args:
         prompts: N texts.
-        rows: N arrays (n, S, S, 3).
-        path: where to write the figure as well.
+        rows: N arrays (n, S, S, 3) uint8.
+        path: File to write as well; its suffix is the format. Defaults to None.
     """
     columns = len(rows[0])
-    figure = Figure(figsize=(max(1.5 * columns, 4), 1.8 * len(prompts)), layout="constrained")
-    for part, prompt, row in zip(np.atleast_1d(figure.subfigures(len(prompts), 1)), prompts, rows, strict=True):
-        font = _font(prompt)
+    width = max(1.5 * columns, 4)
+    titles = [_wrapped(prompt, width, 10) for prompt in prompts]
+    heights = [1.8 + 0.17 * title.count("\n") for title in titles]
+    figure = Figure(figsize=(width, sum(heights)), layout="constrained")
+    parts = np.atleast_1d(figure.subfigures(len(prompts), 1, height_ratios=heights))
+    for part, title, row in zip(parts, titles, rows, strict=True):
+        font = _font(title)
         if font:
-            part.suptitle(prompt, fontproperties=font, fontsize=10)
+            part.suptitle(title, fontproperties=font, fontsize=10)
         for axis, picture in zip(part.subplots(1, columns, squeeze=False).flat, row, strict=True):
             axis.imshow(picture)
             axis.set_axis_off()
@@ -92,14 +115,15 @@ def grid(prompts: Sequence[str], rows: Sequence[np.ndarray], path: str | os.Path
 
 
 def influence(painted: "Influence", path: str | os.PathLike | None = None) -> Figure:
-    """The picture; then once a word the picture without it, and below the pixels that it changed.
+    """Plots an image, then per word the image without that word, and below it the pixels that changed.
 
     Args:
-        painted: from `Painter.explain`.
-        path: where to write the figure as well.
+        painted: from `explain` of text to image.
+        path: File to write as well; its suffix is the format. Defaults to None.
     """
     columns, font = len(painted.words) + 1, _font(painted.prompt)
-    figure = Figure(figsize=(1.25 * columns, 3.2), layout="constrained")
+    title = _wrapped(painted.prompt, 1.25 * columns, 12)
+    figure = Figure(figsize=(1.25 * columns, 3.2 + 0.2 * title.count("\n")), layout="constrained")
     axes = figure.subplots(2, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
@@ -107,20 +131,20 @@ def influence(painted: "Influence", path: str | os.PathLike | None = None) -> Fi
     most = max(float(painted.changed.max()), 1e-9)
     for number, word in enumerate(painted.words, start=1):
         axes[0, number].imshow(painted.without[number - 1])
-        # without a font for the word its number stands for it
+        # without a Chinese font, the word's number replaces it
         axes[0, number].set_title(f"− {word if font else number}", fontproperties=font, fontsize=10)
         axes[1, number].imshow(painted.changed[number - 1], cmap="magma", vmin=0, vmax=most)
     if font:
-        figure.suptitle(painted.prompt, fontproperties=font, fontsize=12)
+        figure.suptitle(title, fontproperties=font, fontsize=12)
     return _written(figure, path)
 
 
 def alignment(aligned: "Alignment", path: str | os.PathLike | None = None) -> Figure:
-    """A clip's spectrogram with each word over the time it was said; below, what each token was read off.
+    """Plots a clip's spectrogram, each word above its time, and below it the weights of each token over time.
 
     Args:
-        aligned: from `Transcriber.explain`.
-        path: where to write the figure as well.
+        aligned: from `explain` of speech to text.
+        path: File to write as well; its suffix is the format. Defaults to None.
     """
     seconds = len(aligned.samples) / aligned.sample_rate_hz
     font = _font(aligned.text)
@@ -136,7 +160,7 @@ def alignment(aligned: "Alignment", path: str | os.PathLike | None = None) -> Fi
     for number, word in enumerate(aligned.words):
         for edge in (word.start, word.end):
             heard.axvline(edge, color="white", linewidth=0.8, alpha=0.7)
-        # without a font for the word its number stands for it
+        # without a Chinese font, the word's number replaces it
         label = word.text if font else str(number + 1)
         middle = (word.start + word.end) / 2
         heard.text(
@@ -161,34 +185,46 @@ def alignment(aligned: "Alignment", path: str | os.PathLike | None = None) -> Fi
 
 
 def curves(history: dict[str, list[float]], path: str | os.PathLike | None = None) -> Figure:
-    """How a training went: one axis a figure of `fit`, training and validation in it, over the epochs.
+    """Plots training and validation curves over the epochs, one panel per loss or metric.
 
     Args:
-        history: one value an epoch under each name; those that begin with "val_" are of the validation data.
-        path: where to write the figure as well.
+        history: {name: one value per epoch}, as `fit(...).history`; "val_" begins the validation names.
+        path: File to write as well; its suffix is the format. Defaults to None.
     """
     names = [name for name in history if not name.startswith("val_")]
-    figure = Figure(figsize=(4 * max(len(names), 1), 3), layout="constrained")
-    axes = figure.subplots(1, max(len(names), 1), squeeze=False).flat
-    for axis, name in zip(axes, names, strict=False):
+    columns = min(max(len(names), 1), 3)
+    rows = max(-(-len(names) // columns), 1)
+    figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat[len(names) :]:
+        axis.set_axis_off()
+    for axis, name in zip(axes.flat, names, strict=False):
         for key, label in ((name, "training"), (f"val_{name}", "validation")):
             if key in history:
                 axis.plot(range(1, len(history[key]) + 1), history[key], marker=".", label=label)
         axis.set_title(name.replace("_", " "), fontsize=11)
         axis.set_xlabel("epoch")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axis.legend(fontsize=8)
     return _written(figure, path)
 
 
 def _written(figure, path):
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # "$" in a caption is a character, not the start of a formula
     if path is not None:
         figure.savefig(path, dpi=120)
     return figure
 
 
+def _wrapped(text, inches, size):
+    """The text in lines of at most that width, at a font size in points."""
+    character = (0.6 if text.isascii() else 1.0) * size / 72  # mean width in inches; Chinese ones are square
+    return textwrap.fill(text, int(inches / character))
+
+
 def _font(text):
-    """A font that can write the text, or None where the system has none."""
+    """A font with the text's characters, or None if the system has none."""
     if text.isascii():
         return font_manager.FontProperties()
     installed = {font.name for font in font_manager.fontManager.ttflist}

@@ -23,12 +23,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmkeras import caller
+from mmkeras.vocabulary import has_words
 
 FILE_COLUMNS = (
     "image", "image_name", "audio", "audio_file", "wav", "wav_filename", "clip", "file_name", "filename",
     "file", "path",
 )  # fmt: skip
 TEXT_COLUMNS = ("caption", "transcript", "transcription", "text", "sentence", "comment")
+EMPTY = "something is empty or has no letter"
 SPLITS = ("train", "validation", "test")
 PATTERNS = {
     "captions": ("*caption*.csv", "*caption*.tsv", "*caption*.txt", "*.token.txt", "*caption*.json"),
@@ -82,8 +84,8 @@ def read(path: Path, encoding: str = "utf-8-sig", of: str = "captions") -> list[
         encoding: of the file. A byte-order mark is understood without it.
         of: `"captions"`: a file may have several. `"transcripts"`: the first counts.
 
-    A row without a file or a text, or with another transcript of a clip that has one, is left out, and a
-    warning says how many are.
+    A row without a file or without a word in its text, or with another transcript of a clip that has one, is
+    left out, and a warning says how many are.
 
     Raises:
         ValueError: the encoding is another one, the columns are missing, a split is unknown, or no row is
@@ -95,7 +97,7 @@ def read(path: Path, encoding: str = "utf-8-sig", of: str = "captions") -> list[
     rows: dict[str, Row] = {}
     pairs, empty, second = list(pairs), [], []
     for where, file, caption, split in pairs:
-        if not file.strip() or not caption.strip():
+        if not file.strip() or not has_words(caption):
             empty.append(f"{where}, the {f'text for {file!r}' if file.strip() else 'file name'}")
             continue
         if split not in (None, *SPLITS):
@@ -113,9 +115,9 @@ def read(path: Path, encoding: str = "utf-8-sig", of: str = "captions") -> list[
         return f"{path.name}: {len(found)} of {len(pairs)} rows are left out, where {what}: {_few(found)}"
 
     if not rows:
-        raise ValueError(said(empty, "something is empty") if empty else f"{path.name} holds no texts.")
+        raise ValueError(said(empty, EMPTY) if empty else f"{path.name} holds no texts.")
     if empty:
-        caller.warn(said(empty, "something is empty"))
+        caller.warn(said(empty, EMPTY))
     if second:
         caller.warn(said(second, "a clip has another transcript already"))
     return list(rows.values())
@@ -200,14 +202,21 @@ def _read_coco(path, text):
         content = json.loads(text)
         files = {image["id"]: image["file_name"] for image in content["images"]}
         return [
-            (f"annotation {i}", files[note["image_id"]], note["caption"], None)
+            (f"annotation {i}", _text(files[note["image_id"]]), _text(note["caption"]), None)
             for i, note in enumerate(content["annotations"])
         ]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{path.name} is not in COCO's annotation format: expected 'images' with id and file_name and "
             f"'annotations' with image_id and caption. Received: {type(error).__name__}: {error}"
         ) from None
+
+
+def _text(value):
+    """JSON's null is an empty text, which is left out; another kind of value is an error."""
+    if not isinstance(value, str | None):
+        raise TypeError(f"expected a text, not {value!r}")
+    return value or ""
 
 
 def _read_lines(path, text):

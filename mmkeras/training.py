@@ -20,7 +20,7 @@ from mmkeras import start  # noqa: F401 (first: it keeps TensorFlow's start-up n
 import keras
 import tensorflow as tf
 
-from mmkeras import cache, distribute
+from mmkeras import cache, distribute, progress, saving
 from mmkeras.runs import Run, State
 
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
@@ -83,13 +83,14 @@ def train(
         made_with: what else must be the same when the run goes on, such as the preset; JSON-able.
         callbacks: more of them, for `fit`.
         seed: Python's, NumPy's and TensorFlow's random numbers begin anew each epoch, with this and its number.
-        verbose: as in `fit`.
+        verbose: as in `fit`; "auto" is one line per epoch if stdout is no terminal.
 
     Returns:
         The history of all epochs, those before a `resume` included.
 
     Raises:
-        ValueError: an argument is not as it should be, a batch is smaller than the replicas, or the run was
+        ValueError: an argument is not as it should be, the data are of another kind than the model (vocabulary,
+            image size, sample rate, step length), a batch is smaller than the replicas, or the run was
             made with something else or is not the same for all workers.
         FileExistsError: the folder holds a run, and `resume` was not given.
         OSError: the folder cannot be written to, or the disk is full; the last whole checkpoint stays.
@@ -113,6 +114,7 @@ def train(
             f"Expected data to train on: rows of split 'train' in the table of the source {data.source!r}. "
             f"Received: data.train=None"
         )
+    _check_kind(model, data)
     steps = int(data.train.cardinality())
     schedule(model.optimizer, epochs * steps, warmup_steps)
     # which Keras has with its TensorFlow backend alone; the default one does nothing
@@ -133,7 +135,7 @@ def train(
                 epochs=epochs,
                 initial_epoch=state.epoch,
                 callbacks=[*callbacks, recording],
-                verbose=verbose,
+                verbose=progress.verbosity(verbose),
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_how_to_go_on(kept, state, epochs)) from None
@@ -145,6 +147,19 @@ def train(
     # where an optimizer averages the weights, the averages are what was learned
     model.optimizer.finalize_variable_values(model.trainable_variables)
     return state.history
+
+
+def _check_kind(model, data):
+    """Raises ValueError where the data are of another kind than a model of mmkeras."""
+    if model.name not in saving.ANSWERERS:
+        return
+    for name, own in saving.answerer(model).data_options.items():
+        given = getattr(data, name)
+        if name != "max_length" and given != own:  # of which a model has none
+            raise ValueError(
+                f"Expected data of the model's {name}, {own!r}. Received: data of {name}={given!r}. Make the "
+                f"data with data(..., **answerer.data_options), or build a model for these data."
+            )
 
 
 class _Recording(keras.callbacks.Callback):

@@ -10,6 +10,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from mmkeras import caller
+
 SPECIAL = ("<pad>", "<unknown>", "<start>", "<end>")
 PAD, UNKNOWN, START, END = range(4)
 UNITS = ("word", "character")
@@ -69,11 +71,26 @@ class Vocabulary:
             unit: `"word"` or `"character"`.
             min_count: words seen less often become `<unknown>`.
             max_size: how many ids there are at most, the four special ones included.
+
+        Raises:
+            ValueError: no word is left, or most texts are in Chinese and `unit` is `"word"`.
         """
-        counts = Counter()
+        counts, chinese, total = Counter(), [], 0
         splitter = cls((), unit)
         for text in texts:
+            total += 1
             counts.update(splitter.split(text))
+            if unit == "word" and is_chinese(text):
+                chinese.append(text)
+        if chinese:
+            message = (
+                f"Expected texts whose words are separated by spaces. Received: {len(chinese)} of {total} "
+                f"texts in Chinese or Japanese, the first {chinese[0]!r}, which count as one word each. Use "
+                f"language='zh' or unit='character'."
+            )
+            if 2 * len(chinese) > total:
+                raise ValueError(message)
+            caller.warn(message)
         # Ties in alphabetical order: the ids must not depend on the order of the captions.
         kept = sorted((w for w, n in counts.items() if n >= min_count), key=lambda w: (-counts[w], w))
         if not kept:
@@ -145,12 +162,26 @@ class Vocabulary:
         edge = tf.ones_like(texts, tf.int32)[:, None]  # (n, 1)
         return tf.concat([START * edge, ids, END * edge], axis=1)
 
+    def check_known(self, texts: Iterable[str]) -> None:
+        """Raises ValueError where it holds no word of any of the texts: they are in another language."""
+        texts = list(texts)
+        if not any(word in self.ids for text in texts for word in self.split(text)):
+            raise ValueError(
+                f"Expected data in the words of the model, {self!r}. Received: {texts[:3]}, of which it knows "
+                f"no {self.unit}. Make them with data(..., **answerer.data_options), in the model's language."
+            )
+
     def get_config(self) -> dict:
         return {"words": list(self.words[len(SPECIAL) :]), "unit": self.unit}
 
     @classmethod
     def from_config(cls, config: dict) -> "Vocabulary":
         return cls(**config)
+
+
+def has_words(text: str) -> bool:
+    """Whether a text has a letter or a digit, so that there is something to learn."""
+    return any(unicodedata.category(character)[0] in "LN" for character in text)
 
 
 def is_chinese(text: str) -> bool:

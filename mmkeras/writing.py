@@ -52,9 +52,10 @@ class Writer:
             tokens (B, max_length) int32, padded with 0 after <end>, and their log-probability (B,).
         """
         checks.ints(1, beams=beams, max_length=max_length)
-        if temperature is not None and beams != 1:
+        if beams != 1 and not (temperature is None and top_p == 1.0):
             raise ValueError(
-                f"Expected either beams or temperature. Received: beams={beams}, temperature={temperature}"
+                f"Expected either a beam search (beams) or sampling (temperature, top_p). "
+                f"Received: beams={beams}, temperature={temperature}, top_p={top_p}"
             )
         inputs = dict(inputs)
         if temperature is None and top_p == 1.0:

@@ -82,6 +82,13 @@ def test_log_probabilities_are_those_of_teacher_forcing(trained, pictures):
         np.testing.assert_allclose(found, (each * (tokens != 0)).sum(axis=1), atol=1e-3)
 
 
+def test_beams_and_sampling_exclude_each_other(trained, pictures):
+    captioner, _ = trained
+    for sampling in ({"temperature": 0.5}, {"top_p": 0.9}):
+        with pytest.raises(ValueError, match="Received: beams=4"):
+            captioner(pictures[0], beams=4, **sampling)
+
+
 def test_samples_follow_their_seed(trained, pictures):
     captioner, _ = trained
     how = {"temperature": 1.0, "top_p": 0.95}
@@ -243,10 +250,36 @@ def test_a_cut_model_file_is_refused(trained, tmp_path):
         mmkeras.load(tmp_path / "captioner.keras")
 
 
+def test_a_model_file_with_a_wrong_byte_is_refused(trained, tmp_path):
+    captioner, _ = trained
+    path = tmp_path / "captioner.keras"
+    captioner.save(path)
+    whole = path.read_bytes()
+    entry = whole.rindex(b"PK\1\2")  # of the last file in the archive: signature, versions, flags, method
+    places = {"signature": 0, "weights": len(whole) // 2, "is encrypted": entry + 8, "method": entry + 10}
+    for place in places.values():
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match="captioner.keras"):
+            mmkeras.load(path)
+
+
 def test_a_missing_split_is_named(trained):
     captioner, _ = trained
     with pytest.raises(ValueError, match="dataset=None"):
         evaluate(captioner, None)
+
+
+def test_a_dataset_of_another_kind_is_refused(trained):
+    captioner, _ = trained
+
+    def dataset(size, caption):
+        image = tf.zeros((2, size, size, 3), tf.uint8)
+        return tf.data.Dataset.from_tensors({"image": image, "captions": tf.constant([[caption]] * 2)})
+
+    with pytest.raises(ValueError, match=r"image_size=64. Received: .*\(32, 32\).*data_options"):
+        evaluate(captioner, dataset(32, "a red circle"))
+    with pytest.raises(ValueError, match="words of the model, Vocabulary.*Received: .*'红色圆形'"):
+        evaluate(captioner, dataset(64, "红色圆形"))
 
 
 def test_tf_is_not_needed_to_be_eager(trained, pictures):

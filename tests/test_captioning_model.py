@@ -25,9 +25,9 @@ def unreachable(tmp_path_factory):
         yield
 
 
-def test_build_without_argument_and_network(unreachable):
+def test_document_preset_without_network(unreachable):
     with pytest.warns(UserWarning, match="ImageNet") as warned:
-        model = build()
+        model = build("document")
     assert [warning.filename for warning in warned] == [__file__]
     assert type(model).__name__ == "Functional" and model.compiled
     assert model.output_shape == (None, None, 10_000)
@@ -39,13 +39,13 @@ def test_build_without_argument_and_network(unreachable):
 
 def test_imagenet_can_be_insisted_on(unreachable):
     with pytest.raises(OSError, match="neither cached nor to be fetched"):
-        build(weights="imagenet", image_size=64)
+        build("document", weights="imagenet", image_size=64)
 
 
 def test_a_training_on_photos_refuses_a_silent_fall_back(unreachable, photos):
     data = mmkeras.captioning.data(photos, image_size=64)
     with pytest.warns(UserWarning, match="ImageNet"):
-        model = build(vocabulary=data.vocabulary, **TINY)
+        model = build("document", vocabulary=data.vocabulary, **TINY)
     with pytest.raises(ValueError, match="starts from random weights"):
         data.with_features(model)
 
@@ -69,7 +69,7 @@ def test_a_weights_file_in_keras_layout_is_loaded_value_by_value(tmp_path):
     write_keras_layout(path, true.layers)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = build(weights=path, vocabulary=50, **TINY)
+        model = build("document", weights=path, vocabulary=50, **TINY)
     loaded = model.get_layer("encoder").get_layer("grid").network.weights
     assert len(loaded) == len(true.weights) == 26
     for a, b in zip(loaded, true.weights, strict=True):
@@ -80,21 +80,21 @@ def test_a_weights_file_of_another_layout_is_refused(tmp_path):
     path = tmp_path / "other.h5"
     write_keras_layout(path, keras.applications.VGG16(include_top=False, weights=None).layers[:5])
     with pytest.raises(ValueError, match="does not hold VGG16's convolutions"):
-        build(weights=path, **TINY)
+        build("document", weights=path, **TINY)
     (tmp_path / "text.h5").write_text("no weights")
     with pytest.raises(ValueError, match="does not hold VGG16's convolutions"):
-        build(weights=tmp_path / "text.h5", **TINY)
+        build("document", weights=tmp_path / "text.h5", **TINY)
 
 
 def test_what_learns_and_what_does_not():
-    frozen = build(weights=None, vocabulary=20, **TINY)
-    tuned = build(weights=None, vocabulary=20, fine_tune=True, **TINY)
+    frozen = build("document", weights=None, vocabulary=20, **TINY)
+    tuned = build("document", weights=None, vocabulary=20, fine_tune=True, **TINY)
     assert len(tuned.trainable_weights) - len(frozen.trainable_weights) == 26
     assert not any("block" in w.path for w in frozen.trainable_weights)
 
 
 def test_a_frozen_encoder_takes_grids_for_pictures():
-    model = build(weights=None, vocabulary=20, **TINY)
+    model = build("document", weights=None, vocabulary=20, **TINY)
     picture = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
     tokens = np.array([[2, 5, 6], [2, 7, 0]])
     grid = model.get_layer("encoder").get_layer("grid").network(picture)
@@ -134,7 +134,7 @@ def test_compile_can_be_left_to_the_caller():
         ({"preset": "toy", "encoder": "resnet"}, ValueError, "vgg16.*Received: encoder='resnet'"),
         ({"preset": "toy", "image_size": 8}, ValueError, "Received: image_size=8"),
         ({"preset": "toy", "weights": "imagenet"}, ValueError, "Received: weights='imagenet'"),
-        ({"weights": "nowhere.h5"}, FileNotFoundError, "nowhere.h5"),
+        ({"preset": "document", "weights": "nowhere.h5"}, FileNotFoundError, "nowhere.h5"),
         ({"preset": "toy", "vocabulary": 2}, ValueError, "vocabulary=2"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The command line and the package as a user meets them: in processes of their own."""
+"""The command line and the package as a user meets them: what starts or trains in a process of its own."""
 
 import os
 import re
@@ -9,10 +9,12 @@ import sys
 import sysconfig
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
+import typer
 from PIL import Image
 
 import mmkeras
@@ -29,6 +31,19 @@ def run(*command, check=True):
 
 def mmkeras_command(*arguments, check=True):
     return run(MMKERAS, *arguments, check=check)
+
+
+@pytest.fixture
+def mmkeras_here(capsys):
+    """The command in this process, where TensorFlow is loaded already: its status and what it printed."""
+
+    def invoke(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.app(list(map(str, arguments)))
+        return SimpleNamespace(status=ended.value.code, **capsys.readouterr()._asdict())
+
+    return invoke
 
 
 def test_importing_loads_no_tensorflow():
@@ -94,20 +109,23 @@ def test_train_saves_a_model_and_prints_its_scores(trained):
     assert not [line for line in done.stderr.splitlines() if "Note:" in line and "Collapse" not in line]
 
 
-def test_evaluate_scores_and_predict_answers(trained, tmp_path):
+def test_evaluate_scores_and_predict_answers(trained, mmkeras_here, tmp_path):
     folder, model, _ = trained
-    assert "cider_d" in mmkeras_command("evaluate", model, "--source", folder).stdout
+    assert "cider_d" in mmkeras_here("evaluate", model, "--source", folder).out
     shutil.copy(folder / "3.png", tmp_path)
     (tmp_path / "captions.csv").write_text("image,caption,split\n3.png,grey number 3,test")
-    assert "cider_d" in mmkeras_command("evaluate", model, "--source", tmp_path).stdout
+    assert "cider_d" in mmkeras_here("evaluate", model, "--source", tmp_path).out
     pictures = [folder / "0.png", folder / "1.png"]
     lines = mmkeras_command("predict", model, *pictures, "--explain", folder / "seen").stdout.splitlines()
     assert [line.split("\t")[0] for line in lines] == list(map(str, pictures))
     assert (folder / "seen" / "0.png").is_file()
 
 
-def test_bad_input_ends_in_one_line(trained, tmp_path):
+def test_bad_input_ends_in_one_line(trained, mmkeras_here, tmp_path):
     folder, model, _ = trained
+    nowhere = tmp_path / "nowhere.keras"
+    done = mmkeras_command("evaluate", nowhere, check=False)
+    assert done.returncode == 2 and done.stderr == mmkeras_here("evaluate", nowhere).err
     again = ("train", "captioning", "--source", folder, "--epochs", 1, "--output", model)
     for arguments, named in (
         (("train", "chess"), "Expected TASK to be one of captioning, speech_to_text, text_to_image"),
@@ -115,15 +133,15 @@ def test_bad_input_ends_in_one_line(trained, tmp_path):
         (("train", "captioning", "--source", "nowhere"), "source='nowhere'"),
         (("train", "captioning", "--preset", "huge"), "preset='huge'"),
         (("train", "captioning", "--output", "model.h5"), ".keras"),
-        (("evaluate", tmp_path / "nowhere.keras"), "nowhere.keras"),
+        (("evaluate", nowhere), "nowhere.keras"),
         (("train", "captioning", "--output", "/proc/model.keras"), "cannot be written to"),
         (again, "holds a run already"),
         (("predict", model, folder / "captions.csv"), "captions.csv"),
     ):
-        done = mmkeras_command(*arguments, check=False)
-        assert done.returncode == 2
-        assert done.stderr.startswith("Error: ") and named in done.stderr
-        assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+        done = mmkeras_here(*arguments)
+        assert done.status == 2
+        assert done.err.startswith("Error: ") and named in done.err
+        assert done.err.count("\n") == 1 and "Traceback" not in done.err
 
 
 def test_ctrl_c_says_how_to_go_on(trained, tmp_path):
@@ -151,7 +169,7 @@ def test_ctrl_c_says_how_to_go_on(trained, tmp_path):
     assert not model.is_file()
 
 
-def test_speech_to_text_from_a_folder_of_clips(tmp_path):
+def test_speech_to_text_from_a_folder_of_clips(mmkeras_here, tmp_path):
     rng = np.random.default_rng(0)
     for i in range(4):
         soundfile.write(tmp_path / f"{i}.wav", rng.uniform(-0.5, 0.5, 20_000 + i), 16_000)
@@ -162,34 +180,67 @@ def test_speech_to_text_from_a_folder_of_clips(tmp_path):
     done = mmkeras_command("train", "speech_to_text", *options, "--output", model)
     assert model.is_file() and "cer" in done.stdout
     assert "oneDNN" not in done.stderr and "UserWarning" not in done.stderr
-    assert "cer" in mmkeras_command("evaluate", model, "--source", tmp_path).stdout
+    assert "cer" in mmkeras_here("evaluate", model, "--source", tmp_path).out
     (tmp_path / "broken.wav").write_text("no sound")
-    done = mmkeras_command("predict", model, wav, tmp_path / "broken.wav", "--explain", tmp_path / "heard")
-    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == [str(wav)]
-    assert "1 of 2 clips cannot be read" in done.stderr and (tmp_path / "heard" / "0.png").is_file()
+    done = mmkeras_here("predict", model, wav, tmp_path / "broken.wav", "--explain", tmp_path / "heard")
+    assert [line.split("\t")[0] for line in done.out.splitlines()] == [str(wav)]
+    assert "1 of 2 clips cannot be read" in done.err and (tmp_path / "heard" / "0.png").is_file()
     soundfile.write(tmp_path / "0.flac", rng.uniform(-0.5, 0.5, 20_000), 16_000)
-    mmkeras_command("predict", model, wav, tmp_path / "0.flac", "--explain", tmp_path / "both")
+    mmkeras_here("predict", model, wav, tmp_path / "0.flac", "--explain", tmp_path / "both")
     assert {path.name for path in (tmp_path / "both").iterdir()} == {"0_0.png", "1_0.png"}
 
 
-def test_text_to_image_from_a_folder(trained, tmp_path):
+def test_text_to_image_from_a_folder(trained, mmkeras_here, tmp_path):
     folder, _, _ = trained
     model = tmp_path / "painter.keras"
     options = ("--source", folder, "--image-size", 16, "--epochs", 1, "--batch-size", 2)
-    done = mmkeras_command("train", "text_to_image", *options, "--output", model)
-    assert model.is_file() and "sharpness" in done.stdout and "UserWarning" not in done.stderr
-    assert "variety" in mmkeras_command("evaluate", model, "--source", folder).stdout
+    done = mmkeras_here("train", "text_to_image", *options, "--output", model)
+    assert model.is_file() and "sharpness" in done.out and "UserWarning" not in done.err
+    assert "variety" in mmkeras_here("evaluate", model, "--source", folder).out
     options = ("--output", tmp_path / "painted", "--explain", tmp_path / "why")
-    done = mmkeras_command("predict", model, "grey number 1", "number 0", *options)
-    paths = [line.split("\t")[1] for line in done.stdout.splitlines()]
+    done = mmkeras_here("predict", model, "grey number 1", "number 0", *options)
+    paths = [line.split("\t")[1] for line in done.out.splitlines()]
     assert [Image.open(path).size for path in paths] == [(16, 16)] * 2
     assert (tmp_path / "why" / "1.png").is_file()
 
 
-def test_the_first_training_learns_what_the_second_does(monkeypatch):
-    """The first of them makes the toy world, which draws random numbers; this size is new."""
+@pytest.fixture
+def small_world(monkeypatch):
     counts = {"train": 20, "validation": 4, "test": 4, "test_unseen": 4}
     monkeypatch.setattr(mmkeras.toy.builders, "EXAMPLES", counts)
+
+
+def test_a_judge_is_scored_and_answers(small_world, tmp_path, capsys):
+    attributes = mmkeras.text_to_image.data("toy", image_size=16).attributes
+    model = tmp_path / "judge.keras"
+    mmkeras.text_to_image.Judge(mmkeras.text_to_image.judge.build_judge(attributes, 16)).save(model)
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(tmp_path / "image.png")
+    cli.predict(model, [str(tmp_path / "image.png")])
+    assert {part.split(": ")[0] for part in capsys.readouterr().out.strip().split(", ")} == set(attributes)
+    cli.evaluate(model)
+    printed = capsys.readouterr().out
+    assert "test_unseen" in printed and all(name in printed for name in (*attributes, "all"))
+    with pytest.raises(typer.Exit):
+        cli.predict(model, [str(tmp_path / "image.png")], explain=tmp_path)
+    assert "--explain" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("source", "preset"), [("toy", "toy"), ("my/photos", "document")])
+def test_the_preset_follows_the_source(source, preset, monkeypatch, tmp_path):
+    given = []
+
+    def stop(task, source, preset, *args, **options):
+        given.append(preset)
+        raise ValueError
+
+    monkeypatch.setattr(cli, "_train", stop)
+    with pytest.raises(typer.Exit):
+        cli.train("captioning", source=source, output=tmp_path / "captioner.keras")
+    assert given == [preset]
+
+
+def test_the_first_training_learns_what_the_second_does(small_world):
+    """The first of them makes the toy world, which draws random numbers; this size is new."""
     first, second = (
         cli._train("text_to_image", "toy", "toy", "en", 1, 4, image_size=16, how={"verbose": 0})[0].model
         for _ in range(2)

@@ -1,13 +1,18 @@
 """An epoch's order and chance follow from the seed and its number alone."""
 
+from collections import Counter
 from itertools import islice
 
 import numpy as np
 import pytest
+import soundfile
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
+import mmkeras
 from mmkeras import sources
 from mmkeras.sources import Split, pictures
+from mmkeras.toy import builders
 from mmkeras.vocabulary import Vocabulary
 
 TASKS = ("captioning", "speech_to_text", "text_to_image")
@@ -32,6 +37,61 @@ def test_an_epoch_is_the_same_wherever_one_starts(small):
     first, second = (arrays(islice(data.train_from(0), start, start + steps)) for start in (0, steps))
     assert same(second, arrays(islice(data.train_from(1), steps)))
     assert not same(first, second)
+
+
+def count_examples(batches):
+    """How often each example is in the batches, by its image or its unpadded audio."""
+    counts = Counter()
+    for inputs, targets in batches:
+        if "audio" in inputs:
+            pairs = zip(inputs["audio"].numpy(), inputs["length"].numpy(), strict=True)
+            counts.update(row[:length].tobytes() for row, length in pairs)
+        else:
+            counts.update(row.numpy().tobytes() for row in inputs.get("image", targets))
+    return counts
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """A folder of 45 clips of 0.5 to 6 s."""
+    rng, rows = np.random.default_rng(0), ["path,transcript"]
+    for i, seconds in enumerate(np.clip(rng.lognormal(0, 0.6, 45), 0.5, 6)):
+        soundfile.write(tmp_path / f"{i}.wav", 0.1 * rng.standard_normal(int(seconds * 8_000)), 8_000)
+        rows.append(f"{i}.wav,go")
+    (tmp_path / "transcripts.csv").write_text("\n".join(rows))
+    return tmp_path
+
+
+def check_epochs(data, count):
+    """Every epoch holds every example once, though they fill no whole number of batches."""
+    steps = int(data.train.cardinality())
+    first, second = (count_examples(data.train) for _ in range(2))
+    assert first == second and set(first.values()) == {1} and len(first) == count
+    assert count_examples(islice(data.train_from(3), steps)) == first
+
+
+PICTURE_TASKS = ("captioning", "text_to_image")
+
+
+@pytest.mark.parametrize("task", PICTURE_TASKS)
+def test_every_epoch_holds_every_picture_once(task, photos, tmp_path_factory, monkeypatch):
+    make, options = getattr(mmkeras, task).data, {"image_size": 32, "batch_size": 7}
+    check_epochs(make(photos, validation_share=0, test_share=0, **options), 8)
+    monkeypatch.setattr(builders, "EXAMPLES", dict.fromkeys(builders.EXAMPLES, 40))
+    check_epochs(make("toy", data_dir=tmp_path_factory.mktemp("toy"), **options), 40)
+    with tfds.testing.mock_data(num_examples=20):
+        check_epochs(make("cifar10" if task == "text_to_image" else "coco_captions", **options), 20)
+
+
+@pytest.mark.parametrize("memory", [512, 0], ids=["in memory", "read again"])
+def test_every_epoch_holds_every_clip_once(memory, recordings, small_toy, mock_speech, monkeypatch):
+    make = mmkeras.speech_to_text.data
+    monkeypatch.setitem(make.__globals__, "IN_MEMORY_MB", memory)
+    options = {"augment": False, "batch_size": 7}
+    check_epochs(make(recordings, sample_rate_hz=8_000, validation_share=0, test_share=0, **options), 45)
+    check_epochs(make("toy", data_dir=small_toy, **options), 96)
+    with mock_speech():
+        check_epochs(make("ljspeech", **options), 20)
 
 
 def test_the_global_seed_has_no_say_in_it(small):

@@ -1,10 +1,13 @@
 """Losses, metrics and layers that the graphs are made of."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
+import mmkeras
 from mmkeras import layers
 from mmkeras.vocabulary import Vocabulary
 
@@ -89,6 +92,26 @@ def test_grids_pass_through_and_pictures_do_not():
     grid = ops.convert_to_numpy(layer(picture))
     assert grid.shape == (2, 3, 3, 6) == layer.compute_output_shape(picture.shape)
     np.testing.assert_array_equal(ops.convert_to_numpy(layer(grid)), grid)
+
+
+@pytest.mark.parametrize("make", [mmkeras.speech_to_text.build, mmkeras.text_to_image.build])
+def test_masked_calls_warn_of_nothing_in_keras_3_16(make, monkeypatch, tmp_path):
+    """Where recurrent layers have `supports_masking` off, here by a shim."""
+
+    def without_masking(init):
+        def shim(self, *args, **kwargs):
+            init(self, *args, **kwargs)
+            self.supports_masking = False
+
+        return shim
+
+    for layer in (keras.layers.RNN, keras.layers.Bidirectional):
+        monkeypatch.setattr(layer, "__init__", without_masking(layer.__init__))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*mask")
+        model = make("toy", vocabulary=9, units=4, embedding_dim=4)
+        model.save(tmp_path / "model.keras")
+        keras.saving.load_model(tmp_path / "model.keras")
 
 
 def test_imagenet_means_are_those_of_keras_applications():

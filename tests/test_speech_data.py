@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
 from mmkeras import audio
-from mmkeras.batching import bucketed
+from mmkeras.batching import by_length
 from mmkeras.sources import speech
 from mmkeras.speech_to_text import data
 from mmkeras.toy import speak
@@ -100,7 +99,7 @@ def test_batches_of_like_length_hold_little_padding():
     clips = tf.data.Dataset.from_tensor_slices((seconds * 100).astype(np.int32))  # 100 frames a second
     clips = clips.map(lambda n: {"audio": tf.zeros([n], tf.int16), "length": n})
     real = total = 0
-    for batch in bucketed(clips, 100, 32):
+    for batch in by_length(clips, 32):
         real += int(tf.reduce_sum(batch["length"]))
         total += int(tf.size(batch["audio"]))
     assert real / total > 0.9
@@ -111,7 +110,7 @@ def test_a_folder_as_ljspeech_has_it(recordings):
     assert found.vocabulary.unit == "character"
     assert {"clip number 0", "clip number 1", "clip number 2"} >= set(transcripts(found.test))
     inputs, _ = next(iter(found.train))
-    assert inputs["audio"].shape[0] == 4 and 0.4 < float(tf.reduce_max(inputs["audio"])) <= 1.01
+    assert inputs["audio"].shape[0] <= 4 and 0.4 < float(tf.reduce_max(inputs["audio"])) <= 1.01
 
 
 @pytest.mark.filterwarnings("error:.*left out")
@@ -186,15 +185,16 @@ def test_static_shapes_hold_a_token_for_the_step_that_is_begun(recordings):
 
 @pytest.mark.parametrize("memory", [512, 0], ids=["in memory", "read again"])
 @pytest.mark.filterwarnings("ignore:.*is left out")
-def test_an_epoch_fits_what_remains_where_most_clips_cannot_be_used(recordings, monkeypatch, memory):
+def test_an_epoch_holds_each_usable_clip_once_where_most_cannot_be_used(recordings, monkeypatch, memory):
     monkeypatch.setitem(data.__globals__, "IN_MEMORY_MB", memory)
     for i in range(3, 10):
         soundfile.write(recordings / "wavs" / f"A-{i}.wav", noise(9), 16_000)
     how = {"batch_size": 2, "augment": False, "max_seconds": 5, "validation_share": 0, "test_share": 0}
     found = data(recordings, **how)
-    batches = list(found.train)
-    assert len(batches) == found.train.cardinality() == (1 if memory else 5)
-    assert all(inputs["audio"].shape[0] == 2 for inputs, _ in batches)
+    for _ in range(2):
+        lengths = [int(n) for inputs, _ in found.train for n in inputs["length"]]
+        assert sorted(lengths) == [16_000, 17_600, 19_200]
+    assert found.train.cardinality() == 2
 
 
 @pytest.mark.parametrize("memory", [512, 0], ids=["in memory", "read again"])
@@ -306,7 +306,7 @@ def no_table(folder):
     [
         (no_clip_is_there, "2 of the 2 files in the table are not in .*B-1, B-2"),
         (only_empty_transcripts, "metadata.csv: 2 of 2 rows are left out, .*: line 1, the text for 'A-1'"),
-        (only_exclamations, "No character was found min_count=1 times in the texts .* look at the texts"),
+        (only_exclamations, "metadata.csv: 2 of 2 rows are left out, .*: line 1, the text for 'A-1'"),
         (no_table, "Expected one table of transcripts"),
         (no_clip_is_sound, "None of the 10 clips"),
     ],
@@ -353,43 +353,10 @@ def test_bad_options_of_a_folder_are_named(recordings, option):
 
 # --- TensorFlow Datasets, with its own mock data: true feature specs, random content ---
 
-SPLITS = {
-    "librispeech": ("train_clean100", "train_clean360", "train_other500", "dev_clean", "test_clean"),
-    "ljspeech": ("train",),
-    "speech_commands": ("train", "validation", "test"),
-}
 
-
-@pytest.mark.parametrize("name", SPLITS)
-def test_datasets_of_tfds_go_through_the_same_pipeline(name):
-    rng = np.random.default_rng(0)
-
-    def examples(self, *args, **kwargs):
-        field = {"librispeech": "speech", "ljspeech": "speech", "speech_commands": "audio"}[name]
-        for i in range(20):
-            sound = rng.integers(-1000, 1000, rng.integers(16_000, 40_000)).astype(np.int64)
-            example = {field: sound}
-            if name == "librispeech":
-                example |= {"text": "HELLO WORLD", "speaker_id": 1, "chapter_id": 2, "id": f"1-2-{i}"}
-            elif name == "ljspeech":
-                example |= {"id": f"LJ-{i}", "text": "Hello, 2!", "text_normalized": "hello, two!"}
-            else:
-                example |= {"label": i % 12}
-            yield example
-
-    def as_dataset(self, split, decoders=None, **kwargs):
-        partial = decoders.extract_features(self.info.features) if decoders else self.info.features
-        keep = set(partial)
-
-        def generate():
-            for example in examples(self):
-                yield {key: value for key, value in example.items() if key in keep}
-
-        spec = {key: value for key, value in self.info.features.get_tensor_spec().items() if key in keep}
-        dataset = tf.data.Dataset.from_generator(generate, output_signature=spec)
-        return dataset.apply(tf.data.experimental.assert_cardinality(20))
-
-    with tfds.testing.mock_data(num_examples=20, as_dataset_fn=as_dataset):
+@pytest.mark.parametrize("name", ["librispeech", "ljspeech", "speech_commands"])
+def test_datasets_of_tfds_go_through_the_same_pipeline(name, mock_speech):
+    with mock_speech():
         found = data(name, batch_size=4, augment=False)
         inputs, targets = next(iter(found.train))
         assert inputs["audio"].shape[0] == 4 and np.abs(inputs["audio"]).max() < 0.1

@@ -261,6 +261,11 @@ def test_bad_arguments_are_named(transcriber, small_toy):
     ):
         with pytest.raises(ValueError, match=f"as data\\(...\\).test is; .*{named}"):
             evaluate(transcriber, dataset)
+    other = {"audio": tf.zeros((1, 8_000)), "length": [8_000], "transcript": ["a"], "sample_rate_hz": [8_000]}
+    with pytest.raises(ValueError, match="sample_rate_hz=16000. Received: .* sample_rate_hz=8000"):
+        evaluate(transcriber, tf.data.Dataset.from_tensors(other))
+    with pytest.raises(ValueError, match="words of the model, Vocabulary.*Received: .*'红色'"):
+        evaluate(transcriber, tf.data.Dataset.from_tensors(other | {"transcript": ["红色"]}))
     for beams in (0, "4", 2.5, True):
         with pytest.raises(ValueError, match=f"beams to be an int of at least 1. Received: beams={beams!r}"):
             transcriber(np.ones(RATE), sample_rate_hz=RATE, beams=beams)

@@ -85,7 +85,7 @@ def test_a_label_longer_than_its_clip_leaves_no_nan():
 
 @pytest.mark.parametrize("head", HEADS)
 def test_the_document_preset_builds_without_an_argument(head):
-    model = build(head=head)
+    model = build("document", head=head)
     assert model.output_shape == (None, None, 10_000)
     assert model.get_layer("encoder").get_layer("log_mel").bands == 80
 

@@ -117,7 +117,7 @@ def test_rows_where_something_is_empty_are_left_out_named_and_counted(tmp_path):
     rows = ["a.jpg,fine", "b.jpg,  ", ",a dog", "c.jpg,", "d.jpg,", "e.jpg,good"]
     (tmp_path / "captions.csv").write_text("\n".join(["image,caption", *rows]))
     message = (
-        r"captions.csv: 4 of 6 rows are left out, where something is empty: "
+        r"captions.csv: 4 of 6 rows are left out, where something is empty or has no letter: "
         r"line 3, the text for 'b.jpg', line 4, the file name, line 5, the text for 'c.jpg' \.\.\."
     )
     with pytest.warns(UserWarning, match=message) as caught:
@@ -130,10 +130,31 @@ def test_another_encoding_can_be_said(tmp_path):
     assert tables.read(tmp_path / "captions.csv", "cp1252")[0].texts == ["café"]
 
 
-@pytest.mark.parametrize("content", ["{}", "[1]", '{"images": [], "annotations": [{"image_id": 1}]}', "no"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{}",
+        "[1]",
+        "no",
+        "[" * 100_000,
+        '{"images": [], "annotations": [{"image_id": 1}]}',
+        '{"images": [{"id": 1, "file_name": 5}], "annotations": [{"image_id": 1, "caption": "a"}]}',
+    ],
+    ids=range(6),
+)
 def test_json_of_another_kind_is_refused(tmp_path, content):
     (tmp_path / "captions.json").write_text(content)
     with pytest.raises(ValueError, match="COCO's annotation format"):
+        tables.read(tmp_path / "captions.json")
+
+
+def test_null_is_an_empty_caption(tmp_path):
+    content = {
+        "images": COCO["images"],
+        "annotations": [*COCO["annotations"], {"image_id": 7, "caption": None}],
+    }
+    (tmp_path / "captions.json").write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match=f"captions.json: 1 of {len(content['annotations'])} rows"):
         tables.read(tmp_path / "captions.json")
 
 

@@ -161,6 +161,13 @@ def test_evaluate_compares_with_real_pictures(painter, tiny_pictures):
         evaluate(painter, tiny_pictures.test.take(0))
 
 
+def test_what_a_single_picture_cannot_tell_is_left_out(painter, tiny_pictures):
+    judge = Judge(build_judge(tiny_pictures.attributes, 16))
+    scores = evaluate(painter, tiny_pictures.test.unbatch().take(1).batch(1), judge)
+    assert set(scores) == {*tiny_pictures.attributes, "all", "judge_on_real", "sharpness"}
+    assert np.isfinite(list(scores.values())).all()
+
+
 def test_a_caption_of_strange_words_alone_is_scored_like_the_others(painter, tiny_pictures):
     batch = next(iter(tiny_pictures.test))
     of_one = batch["captions"].shape[1]

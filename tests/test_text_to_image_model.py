@@ -14,7 +14,7 @@ TINY = {"image_size": 16, "units": 8, "embedding_dim": 8, "channels": 16}
 
 
 def test_build_without_argument():
-    model = build()
+    model = build("document")
     assert type(model).__name__ == "Functional" and model.compiled
     assert model.output_shape == (None, 64, 64, 3)
     assert model.get_layer("encoder").get_layer("lstm").units == 256  # the document's

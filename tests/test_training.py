@@ -21,6 +21,7 @@ import mmkeras
 from mmkeras import layers, saving, training
 from mmkeras.runs import State, _read_state
 from mmkeras.toy import builders
+from mmkeras.vocabulary import Vocabulary
 
 TINY = {
     "captioning": {"units": 8, "embedding_dim": 8},
@@ -29,8 +30,9 @@ TINY = {
         "embedding_dim": 8,
         "encoder_layers": 1,
         "bands": 8,
-        "frame_ms": 60,
-        "hop_ms": 60,
+        "frame_ms": 40,
+        "hop_ms": 40,
+        "subsampling": 1,
     },
     "text_to_image": {"units": 8, "embedding_dim": 8, "channels": 8, "image_size": 32},
 }
@@ -321,6 +323,23 @@ def test_a_run_made_with_something_else_is_refused(kept, small_data):
         resumed(make(units=16), data)
     with pytest.raises(ValueError, match="another optimizer's learning rate"):
         resumed(make(learning_rate=1e-4), data)
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "other"),
+    [
+        ("captioning", "vocabulary", Vocabulary(("other", "words"))),
+        ("captioning", "image_size", 224),
+        ("text_to_image", "image_size", 16),
+        ("speech_to_text", "sample_rate_hz", 8_000),
+        ("speech_to_text", "step_ms", 20),
+    ],
+)
+def test_data_of_another_kind_than_the_model_are_refused(task, name, other, small_data):
+    data = small_data(task)
+    with pytest.raises(ValueError, match=f"Expected data of the model's {name}, .*data_options") as caught:
+        training.train(tiny(task, data), dataclasses.replace(data, **{name: other}), epochs=1)
+    assert repr(getattr(data, name)) in str(caught.value) and f"{name}={other!r}" in str(caught.value)
 
 
 def _with_vocabulary(data, vocabulary):

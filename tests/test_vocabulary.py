@@ -26,6 +26,7 @@ def test_a_sentence_comes_back():
 
 
 @pytest.mark.parametrize("unit", ["word", "character"])
+@pytest.mark.filterwarnings("ignore:Expected texts whose words")
 def test_tensors_are_encoded_as_strings_are(unit):
     vocabulary = Vocabulary.count(TEXTS[:4], unit)
     encoded = vocabulary.encode_tensor(tf.constant(TEXTS)).to_list()
@@ -74,3 +75,17 @@ def test_what_build_accepts_as_a_vocabulary():
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_chinese_texts_are_not_counted_as_words():
+    with pytest.raises(ValueError, match="Received: 2 of 3 texts .*'红色圆形'.*language='zh'"):
+        Vocabulary.count(["红色圆形", "蓝色方形", "a red circle"])
+    with pytest.warns(UserWarning, match="Received: 1 of 3 texts"):
+        Vocabulary.count(["红色圆形", "a blue square", "a red circle"])
+
+
+def test_texts_of_unknown_words_alone_are_refused():
+    vocabulary = Vocabulary.count(["a red circle", "a blue square"])
+    vocabulary.check_known(["ein red Kreis"])
+    with pytest.raises(ValueError, match="Vocabulary.*red.*Received: .*'ein roter Kreis'"):
+        vocabulary.check_known(["ein roter Kreis", "红色圆形"])

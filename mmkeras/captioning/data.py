@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import keras
 import tensorflow as tf
 
-from mmkeras import cache, checks, replicas, sources
+from mmkeras import cache, checks, progress, replicas, sources
 from mmkeras.sources import Split, pictures
 from mmkeras.vocabulary import Vocabulary
 
@@ -202,13 +202,11 @@ def _features(split, title, grid, weights):
 
     def compute():
         network = keras.Model(grid.network.inputs, grid.network.outputs)
-        progress = keras.utils.Progbar(split.count, unit_name="picture")
         print(f"Features of {title} (once; kept in {cache.folder() / name})")
-        for batch in split.examples().ragged_batch(16).prefetch(2):
-            pictures = batch["image"].numpy()
-            found = keras.ops.convert_to_numpy(replicas.predict_alone(network, pictures))
+        batches = split.examples().ragged_batch(16).prefetch(2)
+        for batch in progress.bar(batches, "features", -(-split.count // 16)):
+            found = keras.ops.convert_to_numpy(replicas.predict_alone(network, batch["image"].numpy()))
             yield from zip(found, batch["captions"].to_list(), strict=True)
-            progress.add(len(pictures))
 
     return lambda: cache.cached(
         name,

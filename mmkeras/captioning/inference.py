@@ -13,9 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
-from mmkeras import images, metrics, saving
+from mmkeras import checks, images, metrics, progress, saving
 from mmkeras.captioning.model import TASK
 from mmkeras.explain import Explanation
 from mmkeras.toy import scene
@@ -28,7 +27,8 @@ class Captioner:
     """Writes captions for pictures.
 
     Args:
-        model: a captioning model, from `build` or `keras.saving.load_model`. It stays the same object: train
+        model: a captioning model, from `build`; `keras.saving.load_model` reads one too, once
+            `mmkeras.captioning` is imported. It stays the same object: train
             it further and the captioner writes what it learned.
     """
 
@@ -63,8 +63,7 @@ class Captioner:
                 images.check(picture)
         captions = []
         batches = range(0, len(several), BATCH_SIZE)
-        # of one batch there is no progress to see
-        for start in tqdm(batches, "captions", delay=2, leave=False, disable=len(batches) == 1):
+        for start in progress.bar(batches, "captions"):
             batch = np.stack([self._read(p) for p in several[start : start + BATCH_SIZE]])
             tokens, _ = self.write(batch, seed=seed + start, **how)
             captions += [self.vocabulary.decode(ids) for ids in tokens]
@@ -121,14 +120,20 @@ def evaluate(captioner: Captioner, dataset: tf.data.Dataset, **how) -> dict[str,
         where all references tell of toy scenes, `scene_accuracy`: the share of captions that tell of the
         true one, whatever their wording.
         A collapse (one caption for all pictures, empty captions) is named in a warning.
+
+    Raises:
+        ValueError: the dataset is none of pictures and captions, or of another kind than the model: another
+            image size, or captions of whose words it knows none.
     """
-    if dataset is None:
-        raise ValueError("Expected a dataset of pictures and references. Received: dataset=None")
+    checks.images(dataset, captioner.image_size)
     references, candidates = [], []
-    for batch in tqdm(dataset, "captions", delay=2, leave=False):
+    for batch in progress.bar(dataset, "captions"):
+        texts = [[text.decode() for text in texts if text] for texts in batch["captions"].numpy()]
+        if not references:
+            captioner.vocabulary.check_known(text for texts_of_one in texts for text in texts_of_one)
+        references += texts
         tokens, _ = captioner.write(batch["image"].numpy(), **how)
         candidates += [captioner.vocabulary.decode(ids) for ids in tokens]
-        references += [[t.decode() for t in texts if t] for texts in batch["captions"].numpy()]
 
     def spaced(text):
         return " ".join(captioner.vocabulary.split(text))

@@ -51,7 +51,7 @@ PRESETS = {
 
 
 def build(
-    preset: str = "document",
+    preset: str = "toy",
     *,
     vocabulary: Vocabulary | int | Sequence[str] = 10_000,
     weights: str | os.PathLike | None = "auto",
@@ -70,7 +70,8 @@ def build(
     Output:  logits (B, T, V) float32
 
     Args:
-        preset: `"document"` (the document's sizes) or `"toy"` (trains in minutes on two cores).
+        preset: `"toy"` (for the toy world, trains in minutes on two cores) or `"document"` (the document's
+            sizes, for photographs).
         vocabulary: a `Vocabulary`, the words themselves, or only how many tokens there are.
         weights: of a VGG16 encoder. `"auto"`: ImageNet's where they are cached or can be fetched, otherwise
             random ones with a warning. `"imagenet"`: ImageNet's or an error. A path: a file in Keras's

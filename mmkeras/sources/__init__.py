@@ -11,7 +11,7 @@ import os
 import random
 import re
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +29,7 @@ class Split:
     `texts()`:    the texts of each example, without reading its picture or its sound.
     `made_from`:  facts that change when the split does.
     `megabytes`:  what its inputs take in memory once read; None: nobody knows.
+    `seconds`:    how long each clip is by its header; None: that is not known without reading it.
     `attributes`: what the labels of an example tell, each with the names of its classes; empty: it has none.
     """
 
@@ -37,6 +38,7 @@ class Split:
     count: int
     made_from: dict
     megabytes: float | None = None
+    seconds: Sequence[float] | None = None
     attributes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 

@@ -11,9 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import tensorflow as tf
-from tqdm import tqdm
 
-from mmkeras import cache, caller, checks, images, sources, tables
+from mmkeras import cache, caller, checks, images, progress, sources, tables
 from mmkeras.sources import Split
 from mmkeras.sources.labels import PHRASINGS, label_names, phrasings
 from mmkeras.vocabulary import PAD, SPECIAL, Vocabulary
@@ -69,7 +68,7 @@ def words(
     splitter, lengths = Vocabulary((), unit), Counter()
 
     def noting_lengths():
-        for texts in tqdm(split.texts(), "captions", total=split.count, delay=2, leave=False):
+        for texts in progress.bar(split.texts(), "captions", split.count):
             for text in texts:
                 lengths[len(splitter.encode(text))] += 1
                 yield text
@@ -109,14 +108,14 @@ def paired(
     """Each picture once, with one of its captions: `finished` batches of {"image", "tokens"}, tokens
     (B, max_length) int32.
 
-    In training the order and the caption are others each epoch, and where there are enough pictures all
-    batches are full, so that a graph is compiled for one shape. Otherwise they are always the same.
+    In training the order and the caption differ from epoch to epoch, otherwise they are always the same. The
+    last batch may be smaller; with `static_shapes` batches are full ones alone, so an epoch may leave a few
+    pictures out, others each time.
 
     Returns:
         A function of `start`, see `sources.epochs`; without training it is ignored.
     """
     examples = kept(split)  # outside of the epochs, which share it
-    whole = static_shapes or (training and split.count >= batch_size)
     if static_shapes and not training:
         batch_size = min(batch_size, split.count)
     if static_shapes and split.count < batch_size:
@@ -132,7 +131,7 @@ def paired(
     def one_epoch(number):
         dataset = shuffled(examples, split, number) if training else examples
         draws = tf.data.Dataset.random(seed=number)
-        return tf.data.Dataset.zip(dataset, draws).map(pair).batch(batch_size, drop_remainder=whole)
+        return tf.data.Dataset.zip(dataset, draws).map(pair).batch(batch_size, drop_remainder=static_shapes)
 
     def tokenized(batch):
         ids = vocabulary.encode_tensor(batch["caption"])
@@ -141,7 +140,7 @@ def paired(
 
     def batches(start):
         if training:
-            steps = max(split.count // batch_size, 1)
+            steps = split.count // batch_size if static_shapes else -(-split.count // batch_size)
             return sources.epochs(one_epoch, tokenized, steps, seed, start=start, service=service)
         dataset = one_epoch(seed).map(tokenized, num_parallel_calls=tf.data.AUTOTUNE)
         return dataset.prefetch(tf.data.AUTOTUNE)
@@ -271,7 +270,8 @@ def _tfds_split(builder, name, size, crop, wanted, captions, labels=None, attrib
 
     count = int(read().cardinality())
     made_from = {"dataset": builder.info.full_name, "split": name, "count": count}
-    return Split(examples, texts, count, made_from, count * size**2 * 3 / 2**20, attributes or {})
+    megabytes = count * size**2 * 3 / 2**20
+    return Split(examples, texts, count, made_from, megabytes, attributes=attributes or {})
 
 
 # --- a folder ---

@@ -239,9 +239,11 @@ def _folder_split(clips, rate, left_out):
         return dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE)
 
     facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns, text) for path, text, _ in clips]
-    megabytes = sum(seconds for *_, seconds in clips) * rate * BYTES_A_SAMPLE / 2**20
+    seconds = [length for *_, length in clips]
+    megabytes = sum(seconds) * rate * BYTES_A_SAMPLE / 2**20
     texts = [[text] for _, text, _ in clips]
-    return Split(examples, lambda: iter(texts), len(clips), {"files": cache.digest(*facts)}, megabytes)
+    files = {"files": cache.digest(*facts)}
+    return Split(examples, lambda: iter(texts), len(clips), files, megabytes, seconds)
 
 
 SOURCES = {

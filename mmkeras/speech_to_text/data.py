@@ -8,6 +8,7 @@ Clips of like length share a batch, so little of it is padding.
 """
 
 import dataclasses
+import itertools
 import math
 import os
 from collections.abc import Callable
@@ -17,9 +18,8 @@ from numbers import Real
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
-from mmkeras import batching, caller, checks, sources
+from mmkeras import batching, caller, checks, progress, sources
 from mmkeras.sources import speech
 from mmkeras.vocabulary import SPECIAL, UNITS, Vocabulary
 
@@ -38,11 +38,13 @@ class TaskData:
 
     - `train`, `validation`: batches of ({"audio", "length", "tokens"}, targets) for `model.fit`; audio
       (B, samples) float32 in -1..1, length (B,) int32, tokens and targets (B, T) int32.
-    - `test` and, in the toy world, `test_unseen`: batches of {"audio", "length", "transcript"} for
-      `mmkeras.speech_to_text.evaluate`; transcript (B,) string.
+    - `test` and, in the toy world, `test_unseen`: batches of {"audio", "length", "transcript",
+      "sample_rate_hz"} for `mmkeras.speech_to_text.evaluate`; transcript (B,) string, sample_rate_hz (B,)
+      int32.
 
-    An epoch of `train` is as many full batches as there are clips for; the few clips that then still wait for
-    others of their length take their turn in another epoch. A split that the source lacks, or of which no
+    An epoch of `train` holds every usable clip exactly once, in batches of clips of similar length, the last of
+    which may be smaller. Only where a source is too large for memory, and a clip turns out to be damaged when
+    it is read, does a clip of the next epoch stand in for it. A split that the source lacks, or of which no
     clip can be used for `fit`, is None.
     """
 
@@ -53,6 +55,7 @@ class TaskData:
     vocabulary: Vocabulary
     source: str
     sample_rate_hz: int
+    step_ms: int
     batch_size: int
     _training: Callable[[int | None], tf.data.Dataset] = dataclasses.field(repr=False)
 
@@ -145,8 +148,8 @@ def data(
         vocabulary = Vocabulary(ENGLISH, unit)
     elif vocabulary is None:
         train = sources.training_split(splits)
-        progress = tqdm(train.texts(), "transcripts", train.count, delay=2, leave=False)
-        texts = [text for texts_of_one in progress for text in texts_of_one]
+        per_clip = progress.bar(train.texts(), "transcripts", train.count)
+        texts = [text for texts_of_one in per_clip for text in texts_of_one]
         vocabulary = Vocabulary.count(texts, unit, min_count=min_count, max_size=max_size)
         splits["train"] = replace(train, count=len(texts))  # now known for certain
     if unit == "character" and source not in SLOW_TEXTS:
@@ -173,6 +176,7 @@ def data(
         vocabulary=vocabulary,
         source=str(source),
         sample_rate_hz=sample_rate_hz,
+        step_ms=step_ms,
         batch_size=batch_size,
     )
 
@@ -219,9 +223,9 @@ def _for_fit(
 
     clips = clips.map(with_tokens, num_parallel_calls=tf.data.AUTOTUNE)
     clips = clips.filter(_usable(None if service else left_out, step, most, sample_rate_hz))
-    # What stays in memory is read and counted now, and so is what must fill a batch of a size that is known; of
-    # what is read again each epoch it is known only that some clip can be used, and an epoch then takes as many
-    # batches as if all could.
+    # What stays in memory is read and counted now, and so is what must fill a batch of a known size. What is
+    # read again each epoch is counted by its headers, where the source has them; otherwise all clips are
+    # expected to be usable, and one look tells whether any is.
     counted = in_memory or (static_shapes and not training)
     found = int(clips.take(-1 if counted else 1).reduce(np.int64(0), lambda n, _: n + 1))
     if not found and training:
@@ -231,7 +235,15 @@ def _for_fit(
         )
     if not found:
         return lambda start: None  # each of its clips has been named
-    count = found if counted else split.count
+    if counted:
+        count = found
+    elif split.seconds is not None:
+        texts = (vocabulary.encode(text)[1:-1] for (text,) in split.texts())
+        needed = (len(ids) + sum(a == b for a, b in itertools.pairwise(ids)) for ids in texts)
+        samples = (round(seconds * sample_rate_hz) for seconds in split.seconds)
+        count = sum(_fits(*clip, step, most) for clip in zip(samples, needed, strict=True))
+    else:
+        count = split.count
     if static_shapes and not training:
         batch_size = min(batch_size, count)
 
@@ -248,27 +260,26 @@ def _for_fit(
             tokens, targets = (batching.padded_to_one_of(batching.TOKENS, ids) for ids in (tokens, targets))
         return {"audio": audio, "length": batch["length"], "tokens": tokens}, targets
 
-    # On and on, so that every batch is full and their number is known; some clips wait for the next epoch.
-    steps = max(count // batch_size, 1)
+    # full batches alone where their shape must be known, otherwise all clips
+    steps = max(count // batch_size, 1) if static_shapes else -(-count // batch_size)
 
     def one_epoch(number):
-        dataset = clips
-        if training:
-            # each round's order is drawn by itself: how many have begun depends on how much is read ahead
-            dataset = tf.data.Dataset.range(tf.int64.max).flat_map(
-                lambda turn: clips.shuffle(min(count, SHUFFLE_BUFFER), seed=number + turn)
-            )
-        if augment:
-            speeds = tf.data.Dataset.random(seed=number)
-            dataset = tf.data.Dataset.zip(dataset, speeds).map(
-                batching.at_another_speed, num_parallel_calls=tf.data.AUTOTUNE
-            )
-        dataset = dataset.map(measured)
+        def one_round(turn):
+            """Each clip once; a further round fills up an epoch of fewer usable clips than expected."""
+            seed = number + turn
+            dataset = clips.shuffle(min(count, SHUFFLE_BUFFER), seed=seed) if training else clips
+            if augment:
+                speeds = tf.data.Dataset.random(seed=seed)
+                dataset = tf.data.Dataset.zip(dataset, speeds).map(
+                    batching.at_another_speed, num_parallel_calls=tf.data.AUTOTUNE
+                )
+            dataset = dataset.map(measured)
+            return dataset if static_shapes else batching.by_length(dataset, batch_size, seed)
+
+        dataset = tf.data.Dataset.range(tf.int64.max if training else 1).flat_map(one_round)
         if static_shapes:
             shapes = {"audio": [longest], "length": [], "tokens": [-(-most // step) + 2]}
             dataset = dataset.padded_batch(batch_size, shapes, drop_remainder=True)
-        else:
-            dataset = batching.bucketed(dataset, sample_rate_hz, batch_size)
         noises = tf.data.Dataset.random(seed=number + 1)
         return tf.data.Dataset.zip(dataset.take(steps) if training else dataset, noises)
 
@@ -282,13 +293,24 @@ def _for_fit(
 
 def _for_evaluate(split, *, batch_size, sample_rate_hz):
     def measured(clip):
-        return {"audio": clip["audio"], "length": tf.size(clip["audio"]), "transcript": clip["transcript"]}
+        return {
+            "audio": clip["audio"],
+            "length": tf.size(clip["audio"]),
+            "transcript": clip["transcript"],
+            "sample_rate_hz": sample_rate_hz,
+        }
 
     def finished(batch):
         return batch | {"audio": tf.cast(batch["audio"], tf.float32) / 2**15}
 
     dataset = split.examples().map(measured).filter(lambda clip: clip["length"] > 0)
-    return batching.bucketed(dataset, sample_rate_hz, batch_size).map(finished).prefetch(tf.data.AUTOTUNE)
+    return batching.by_length(dataset, batch_size).map(finished).prefetch(tf.data.AUTOTUNE)
+
+
+def _fits(samples, needed, step, most):
+    """Whether a clip is at most `most` samples long and its steps hold the `needed` tokens."""
+    steps = -(-samples // step)  # as the model has them: the last one may be begun only
+    return (samples > 0) & (samples <= most) & (needed > 0) & (steps >= needed)
 
 
 def _usable(left_out, step, most, sample_rate_hz):
@@ -317,8 +339,7 @@ def _usable(left_out, step, most, sample_rate_hz):
         samples, tokens = tf.size(clip["audio"]), clip["tokens"][1:-1]
         repeats = tf.reduce_sum(tf.cast(tokens[1:] == tokens[:-1], tf.int32))
         needed = tf.size(tokens) + repeats
-        steps = -(-samples // step)  # as the model has them: the last one may be begun only
-        fine = (samples > 0) & (samples <= most) & (needed > 0) & (steps >= needed)
+        fine = _fits(samples, needed, step, most)
         if left_out is None:
             return fine
         return tf.cond(

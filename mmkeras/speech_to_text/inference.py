@@ -13,9 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
-from mmkeras import audio, caller, ctc, metrics, saving
+from mmkeras import audio, caller, ctc, metrics, progress, saving
 from mmkeras.explain import Alignment, Word, monotonic
 from mmkeras.speech_to_text.model import TASK
 from mmkeras.toy import scene
@@ -38,8 +37,9 @@ class Transcriber:
     """Writes down what is said.
 
     Args:
-        model: a model from `mmkeras.speech_to_text.build` or `keras.saving.load_model`. It stays the same
-            object: train it further and the transcriber writes what it learned.
+        model: a model from `mmkeras.speech_to_text.build`; `keras.saving.load_model` reads one too, once
+            `mmkeras.speech_to_text` is imported. It stays the same object: train it further and the transcriber
+            writes what it learned.
     """
 
     def __init__(self, model: keras.Model):
@@ -87,7 +87,7 @@ class Transcriber:
         broken, cut = {}, 0  # name → why
         for first in range(0, len(several), AT_ONCE):
             sounds = []
-            reading = tqdm(several[first : first + AT_ONCE], "reading", delay=2, leave=False)
+            reading = progress.bar(several[first : first + AT_ONCE], "reading")
             for number, clip in enumerate(reading, start=first):
                 try:
                     sounds.append(audio.read(clip, self.sample_rate_hz, sample_rate_hz))
@@ -138,8 +138,7 @@ class Transcriber:
         texts = [""] * len(flat)
         by_length = sorted(range(len(flat)), key=lambda i: len(flat[i]))  # clips of like length share a batch
         batches = range(0, len(flat), BATCH_SIZE)
-        # of one batch there is no progress to see
-        for first in tqdm(batches, "transcripts", delay=2, leave=False, disable=len(batches) == 1):
+        for first in progress.bar(batches, "transcripts"):
             numbers = by_length[first : first + BATCH_SIZE]
             tokens = self._written(self._inputs([flat[i] for i in numbers]), **how)
             for i, ids in zip(numbers, tokens, strict=True):
@@ -196,7 +195,8 @@ class Transcriber:
     @property
     def data_options(self) -> dict[str, Any]:
         """What `data` is told so that its clips and tokens suit this model."""
-        return {"vocabulary": self.vocabulary, "sample_rate_hz": self.sample_rate_hz}
+        step_ms = round(1000 * self.step_seconds)
+        return {"vocabulary": self.vocabulary, "sample_rate_hz": self.sample_rate_hz, "step_ms": step_ms}
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes one `.keras` file with everything in it, to be read by `mmkeras.load`."""
@@ -272,7 +272,8 @@ def evaluate(transcriber: Transcriber, dataset: tf.data.Dataset, **how) -> dict[
 
     Args:
         transcriber: what writes.
-        dataset: batches of {"audio", "length", "transcript"}, as `data(...).test`.
+        dataset: batches of {"audio", "length", "transcript"}, as `data(...).test`; its "sample_rate_hz" is
+            compared with the model's.
         how: to write, see `Transcriber.transcribe`.
 
     Returns:
@@ -281,6 +282,10 @@ def evaluate(transcriber: Transcriber, dataset: tf.data.Dataset, **how) -> dict[
         `scene_accuracy`: the share of transcripts that tell of the true one.
         A collapse (nothing written, always the same text, one word over and over, an attention that does not
         move) is named in a warning.
+
+    Raises:
+        ValueError: the dataset is none of clips and transcripts, or of another kind than the model: another
+            sample rate, or transcripts of whose words it knows none.
     """
     spec = getattr(dataset, "element_spec", dataset)
     if not isinstance(spec, dict) or not {"audio", "length", "transcript"} <= spec.keys():
@@ -290,12 +295,22 @@ def evaluate(transcriber: Transcriber, dataset: tf.data.Dataset, **how) -> dict[
             f"fit. Received: dataset={received}"
         )
     references, found, first = [], [], None
-    for batch in tqdm(dataset, "transcripts", delay=2, leave=False):
+    own = transcriber.sample_rate_hz
+    for batch in progress.bar(dataset, "transcripts"):
         lengths = batch["length"].numpy()
         sounds = [row[:length] for row, length in zip(batch["audio"].numpy(), lengths, strict=True)]
-        first = first or sounds
+        texts = [text.decode() for text in batch["transcript"].numpy()]
+        if first is None:
+            first = sounds
+            transcriber.vocabulary.check_known(texts)
+            rate = int(batch.get("sample_rate_hz", [own])[0])
+            if rate != own:
+                raise ValueError(
+                    f"Expected clips at the model's sample_rate_hz={own}. Received: a dataset of clips at "
+                    f"sample_rate_hz={rate}. Make it with data(..., **transcriber.data_options)."
+                )
         found += transcriber.transcribe(sounds, **how)
-        references += [text.decode() for text in batch["transcript"].numpy()]
+        references += texts
 
     if not references:
         raise ValueError(

@@ -56,7 +56,7 @@ HEADS = ("attention", "ctc")
 
 
 def build(
-    preset: str = "document",
+    preset: str = "toy",
     *,
     vocabulary: Vocabulary | int | Sequence[str] = 10_000,
     head: str = "attention",
@@ -72,7 +72,8 @@ def build(
              is hop_ms * subsampling long (40 ms)
 
     Args:
-        preset: `"document"` (LSTMs of 256, 80 bands) or `"toy"` (learns the toy world in minutes on two cores).
+        preset: `"toy"` (learns the toy world in minutes on two cores) or `"document"` (LSTMs of 256, 80 bands,
+            for recordings).
         vocabulary: the words or characters, a `Vocabulary`, or only its size.
         head: `"attention"`: an LSTM that writes, as the document has it. `"ctc"`: one label or none a step.
         compile: with Adam and the head's loss; False leaves it to the caller.
@@ -156,8 +157,8 @@ def speech_encoder(
     x = keras.layers.Conv1D(units, subsampling, strides=subsampling, name="subsampling")(x)  # (B, S, U)
     is_real = is_real[:, ::subsampling]  # (B, S)
     for number in range(encoder_layers):
-        lstm = keras.layers.LSTM(units, return_sequences=True)
-        x = keras.layers.Bidirectional(lstm, name=f"lstm_{number}")(x, mask=is_real)  # (B, S, 2U)
+        lstm = layers.MaskedLSTM(units, return_sequences=True)
+        x = layers.MaskedBidirectional(lstm, name=f"lstm_{number}")(x, mask=is_real)  # (B, S, 2U)
         x = keras.layers.Dropout(dropout)(x)
     memory = keras.layers.LayerNormalization()(keras.layers.Dense(units, name="memory")(x))
     memory = memory * keras.ops.cast(is_real, memory.dtype)[..., None]  # (B, S, U), 0 on padding

@@ -57,7 +57,7 @@ class TaskData:
 
     def labelled(self, split: str = "train") -> tf.data.Dataset:
         """Real pictures with their labels, for a judge: batches of (image, {attribute: (B,) int64}), image
-        (B, size, size, 3) uint8. In training all are full where there are enough pictures, as those of `train`.
+        (B, size, size, 3) uint8.
 
         Raises:
             ValueError: the source has no labels, or not that split.
@@ -69,8 +69,7 @@ class TaskData:
         dataset = pictures.kept(examples).map(lambda example: (example["image"], example["labels"]))
         if split == "train":
             dataset = pictures.shuffled(dataset, examples, seed=0)
-        whole = split == "train" and examples.count >= self.batch_size
-        return dataset.batch(self.batch_size, drop_remainder=whole).prefetch(tf.data.AUTOTUNE)
+        return dataset.batch(self.batch_size).prefetch(tf.data.AUTOTUNE)
 
 
 def data(

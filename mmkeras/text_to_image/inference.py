@@ -9,7 +9,6 @@ painter.explain("a small red circle").plot()             # which word changed wh
 evaluate(painter, data.test, judge)                      # {'color': ..., 'all': ..., 'frechet_distance': ...}
 """
 
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +18,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 from PIL import Image
-from tqdm import tqdm
 
-from mmkeras import caller, checks, metrics, replicas, saving
+from mmkeras import caller, checks, metrics, progress, replicas, saving
 from mmkeras.explain import Influence
 from mmkeras.text_to_image.judge import Judge
 from mmkeras.text_to_image.model import TASK
@@ -34,8 +32,9 @@ class Painter:
     """Paints pictures of what it is told.
 
     Args:
-        model: a text-to-image model, from `build` or `keras.saving.load_model`. It stays the same object: train
-            it further and the painter paints what it learned.
+        model: a text-to-image model, from `build`; `keras.saving.load_model` reads one too, once
+            `mmkeras.text_to_image` is imported. It stays the same object: train it further and the painter
+            paints what it learned.
     """
 
     def __init__(self, model: keras.Model):
@@ -91,7 +90,7 @@ class Painter:
         """
         noise = np.broadcast_to(noise, (len(text), self.noise_size)).astype("float32")
         painted = []
-        for start in tqdm(range(0, len(text), BATCH_SIZE), "pictures", delay=2, leave=False):
+        for start in progress.bar(range(0, len(text), BATCH_SIZE), "pictures"):
             rows = slice(start, start + BATCH_SIZE)
             inputs = [text[rows], noise[rows]] if self.noise_size else text[rows]
             found = replicas.predict_alone(self._decode, inputs)
@@ -252,17 +251,18 @@ def evaluate(
         `all` for all of them together, `judge_on_real` the same `all` on the real pictures, and
         `frechet_distance` between painted and real in the judge's features (Heusel et al. 2017,
         arXiv:1706.08500, there in Inception's).
-        Always: `sharpness`, the mean squared gradient (Tenengrad) relative to real pictures; `variety`, how far
-        two of the pictures are apart on average, relative to real ones; with noise `seed_variety`, how far two
-        pictures of one prompt are apart, relative to two of different prompts.
+        Without a judge, too: `sharpness`, the mean squared gradient (Tenengrad) relative to real pictures;
+        `variety`, how far two of the pictures are apart on average, relative to real ones; with noise
+        `seed_variety`, how far two pictures of one prompt are apart, relative to two of different prompts.
+        What cannot be compared is left out: of a single picture the distance and the varieties.
         A collapse (one picture for all prompts, or for all seeds) is named in a warning.
 
     Raises:
-        ValueError: there is no dataset, `seed` is negative, or the judge has no labels to compare with or reads
+        ValueError: there is no dataset, or of another kind than the model (another image size, or captions of
+            whose words it knows none), `seed` is negative, or the judge has no labels to compare with or reads
             pictures of another size.
     """
-    if dataset is None:
-        raise ValueError("Expected a dataset of pictures and captions. Received: dataset=None")
+    checks.images(dataset, painter.image_size)
     checks.ints(0, seed=seed)
     if judge is not None and judge.image_size != painter.image_size:
         raise ValueError(
@@ -270,9 +270,11 @@ def evaluate(
             f"one on data of that image_size. Received: judge.image_size={judge.image_size}"
         )
     real, painted, again, labels = [], [], [], []
-    for number, batch in enumerate(tqdm(dataset, "pictures", delay=2, leave=False)):
+    for number, batch in enumerate(progress.bar(dataset, "pictures")):
         images = batch["image"].numpy()
         captions = [[text.decode() for text in texts if text] for texts in batch["captions"].numpy()]
+        if not real:
+            painter.vocabulary.check_known(text for texts in captions for text in texts)
         first = number * len(captions)
         prompts = [texts[(first + i) % len(texts)] for i, texts in enumerate(captions)]
         text = painter._texts(prompts, refuse=False)  # one strange caption is no reason to score nothing
@@ -282,31 +284,26 @@ def evaluate(
             again.append(painter.paint(text, random.standard_normal((len(text), painter.noise_size))))
         real.append(images)
         if judge is not None:
-            if lacking := judge.attributes.keys() - batch.get("labels", {}).keys():
-                raise ValueError(
-                    f"Expected a dataset with the labels that the judge reads; it lacks "
-                    f"{', '.join(sorted(lacking))}. Train a judge on data of this source, or leave judge out."
-                )
-            labels.append({name: batch["labels"][name].numpy() for name in judge.attributes})
+            labels.append(judge.labels(batch))
     if not real:
         raise ValueError("Expected a dataset of pictures and captions. Received: one without any")
     real, painted = np.concatenate(real), np.concatenate(painted)
     scores: dict[str, float] = {}
     if judge is not None:
-        truth = {name: np.concatenate([part[name] for part in labels]) for name in judge.attributes}
         on_real, real_features = judge.read(real)
         on_painted, painted_features = judge.read(painted)
-        right = {name: on_painted[name] == truth[name] for name in truth}
-        scores = {name: float(values.mean()) for name, values in right.items()}
-        scores["all"] = float(np.all(list(right.values()), axis=0).mean())
-        scores["judge_on_real"] = float(np.all([on_real[name] == truth[name] for name in truth], axis=0).mean())
-        scores["frechet_distance"] = metrics.frechet_distance(painted_features, real_features)
-    # plain pictures have no sharpness, a single one no variety to compare with
-    scores["sharpness"] = metrics.sharpness(painted) / (metrics.sharpness(real) or math.nan)
+        scores = judge.accuracy(on_painted, labels)
+        scores["judge_on_real"] = judge.accuracy(on_real, labels)["all"]
+        if len(real) > 1:
+            scores["frechet_distance"] = metrics.frechet_distance(painted_features, real_features)
+    # images of one color have no sharpness, and a single image no variety to compare with
+    if sharpness := metrics.sharpness(real):
+        scores["sharpness"] = metrics.sharpness(painted) / sharpness
     others = _apart(painted, np.roll(painted, 1, axis=0))
-    scores["variety"] = others / (_apart(real, np.roll(real, 1, axis=0)) or math.nan)
-    if painter.noise_size:
-        scores["seed_variety"] = _apart(painted, np.concatenate(again)) / max(others, 1e-9)
+    if apart := _apart(real, np.roll(real, 1, axis=0)):
+        scores["variety"] = others / apart
+        if painter.noise_size:
+            scores["seed_variety"] = _apart(painted, np.concatenate(again)) / max(others, 1e-9)
     _name_collapse(scores)
     return scores
 
@@ -317,7 +314,7 @@ def _apart(pictures, others):
 
 def _name_collapse(scores):
     """Below a hundredth of what it should be there is no variety to speak of."""
-    if scores["variety"] < 0.01:
+    if scores.get("variety", 1) < 0.01:
         caller.warn(
             "Collapse: all prompts get the same picture. The model has not learned to heed the text yet; train "
             "it longer, or lower the learning rate."

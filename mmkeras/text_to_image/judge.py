@@ -6,13 +6,14 @@ judge(painter("a small red circle"))  # the document's modality translation: tex
 """
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from mmkeras import checks, images, layers, replicas, saving
+from mmkeras import checks, images, layers, progress, replicas, saving
 from mmkeras.text_to_image.blocks import what_and_where
 from mmkeras.text_to_image.data import TaskData
 
@@ -64,9 +65,61 @@ class Judge:
         logits, features = keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
         return {name: logits[name].argmax(axis=-1) for name in self.attributes}, features
 
+    def labels(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:
+        """The true class numbers of a batch, for `accuracy`: {attribute: (B,)}.
+
+        Raises:
+            ValueError: the batch lacks the labels of an attribute.
+        """
+        if lacking := self.attributes.keys() - batch.get("labels", {}).keys():
+            raise ValueError(
+                f"Expected a dataset with the labels that the judge reads; it lacks "
+                f"{', '.join(sorted(lacking))}. Train a judge on data of this source, or leave judge out."
+            )
+        return {name: batch["labels"][name].numpy() for name in self.attributes}
+
+    def accuracy(
+        self, found: dict[str, np.ndarray], labels: Sequence[dict[str, np.ndarray]]
+    ) -> dict[str, float]:
+        """The share of class numbers that are right, by attribute; `all`: of those that are right in all.
+
+        Args:
+            found: {attribute: (N,)}, from `read`.
+            labels: from `labels`, of each batch.
+        """
+        right = {n: found[n] == np.concatenate([part[n] for part in labels]) for n in self.attributes}
+        scores = {name: float(values.mean()) for name, values in right.items()}
+        return scores | {"all": float(np.all(list(right.values()), axis=0).mean())}
+
+    @property
+    def data_options(self) -> dict[str, Any]:
+        """What `data` is told so that its pictures suit this model."""
+        return {"image_size": self.image_size}
+
     def save(self, path: str | os.PathLike) -> None:
         """Writes one `.keras` file with everything in it, to be read by `mmkeras.load`."""
         saving.save(self.model, path)
+
+
+def evaluate_judge(judge: Judge, dataset: tf.data.Dataset) -> dict[str, float]:
+    """Reads every picture and compares what is read with its labels.
+
+    Args:
+        judge: what reads.
+        dataset: batches of {"image", "captions", "labels"}, as `data(...).test` of a source with labels.
+
+    Returns:
+        For each attribute the share of pictures that are read right, and `all` for all of them together.
+
+    Raises:
+        ValueError: the dataset has other labels, or pictures of another size.
+    """
+    checks.images(dataset, judge.image_size)
+    found, labels = [], []
+    for batch in progress.bar(dataset, "pictures"):
+        labels.append(judge.labels(batch))
+        found.append(judge.read(batch["image"].numpy())[0])
+    return judge.accuracy(keras.tree.map_structure(lambda *parts: np.concatenate(parts), *found), labels)
 
 
 def build_judge(
@@ -107,7 +160,7 @@ def train_judge(data: TaskData, *, epochs: int = 5, verbose: int | str = "auto")
     Args:
         data: from `mmkeras.text_to_image.data`, of a source with labels.
         epochs: passes over its pictures.
-        verbose: as in `fit`.
+        verbose: as in `fit`; "auto" is one line per epoch if stdout is no terminal.
 
     Raises:
         ValueError: the source has no labels, or `epochs` is no positive int.
@@ -129,5 +182,5 @@ def train_judge(data: TaskData, *, epochs: int = 5, verbose: int | str = "auto")
     draws = tf.data.Dataset.random(seed=0, rerandomize_each_iteration=True)
     train = tf.data.Dataset.zip(data.labelled(), draws).map(prepared, num_parallel_calls=tf.data.AUTOTUNE)
     model = build_judge(data.attributes, size, steps=epochs * int(train.cardinality()))
-    model.fit(train, epochs=epochs, verbose=verbose)
+    model.fit(train, epochs=epochs, verbose=progress.verbosity(verbose))
     return Judge(model)

@@ -46,7 +46,7 @@ PRESETS = {
 
 
 def build(
-    preset: str = "document",
+    preset: str = "toy",
     *,
     vocabulary: Vocabulary | int | Sequence[str] = 10_000,
     adversarial: bool = False,
@@ -59,7 +59,8 @@ def build(
     Output:  image (B, image_size, image_size, 3) float32 in 0..1; of the adversarial model see `Adversarial`
 
     Args:
-        preset: `"document"` (an LSTM of 256, 64 pixels) or `"toy"` (learns the toy world in minutes).
+        preset: `"toy"` (learns the toy world in minutes) or `"document"` (an LSTM of 256, 64 pixels, for
+            photographs).
         vocabulary: the words or characters, a `Vocabulary`, or only its size.
         adversarial: a sharp model instead of one that averages, with noise, see `Adversarial`.
         compile: with Adam, and the binary cross-entropy of the pixels or the adversarial losses; False leaves
@@ -113,7 +114,7 @@ def text_encoder(vocabulary: Vocabulary, embedding_dim: int, units: int) -> kera
     """Token ids (B, T) int32 → text (B, units): an LSTM's last output, of the real tokens alone."""
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     x = layers.TokenEmbedding(vocabulary, embedding_dim, name="embedding")(tokens)  # (B, T, E)
-    text = keras.layers.LSTM(units, name="lstm")(x, mask=ops.not_equal(tokens, PAD))  # (B, U)
+    text = layers.MaskedLSTM(units, name="lstm")(x, mask=ops.not_equal(tokens, PAD))  # (B, U)
     return keras.Model(tokens, text, name="encoder")
 
 

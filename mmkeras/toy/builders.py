@@ -12,8 +12,8 @@ import os
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
+from mmkeras import progress
 from mmkeras.toy import render, scene, speak
 
 # How many scenes a split has: enough to learn the world in minutes on a laptop's two cores, and enough
@@ -67,7 +67,7 @@ class ToyPictures(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split):
         config = self.builder_config
-        for index in tqdm(range(EXAMPLES[split]), f"toy pictures, {split}", delay=2, leave=False):
+        for index in progress.bar(range(EXAMPLES[split]), f"toy pictures, {split}"):
             seen = scene.sample(split, index, config.objects)
             rng = scene.generator(split, index, "picture", config.objects)
             yield (
@@ -124,7 +124,7 @@ class ToySpeech(tfds.core.GeneratorBasedBuilder):
         captions = [speak.caption(split, index, language) for index in range(EXAMPLES[split])]
         voices = [speak.voice(split, index, language) for index in range(EXAMPLES[split])]
         sounds = speak.speak_all(zip(captions, voices, range(EXAMPLES[split]), strict=True))
-        sounds = tqdm(sounds, f"toy speech, {split}", EXAMPLES[split], delay=2, leave=False)
+        sounds = progress.bar(sounds, f"toy speech, {split}", EXAMPLES[split])
         for index, sound in enumerate(sounds):
             said = {"caption": captions[index], "voice": voices[index].name, "index": index}
             yield index, {"audio": sound} | said
