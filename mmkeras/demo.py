@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmkeras import plots
 
-_UNSEEN = "colours and shapes that training never showed together"
+_UNSEEN = "colors and shapes that training never showed together"
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; }
 body { margin: 2rem auto; max-width: 76rem; padding: 0 1rem; }

@@ -1,0 +1,179 @@
+"""Every picture that a user can get, for a person to look at, and all of them on one sheet, index.png:
+
+    python -m tests.gallery DIR                  about ten minutes on two cores
+    python -m tests.gallery DIR --no-notebooks
+
+The models are trained briefly on the toy world: long enough that their pictures mean something.
+"""
+
+import argparse
+import base64
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import mmkeras.start  # first: it keeps TensorFlow's start-up notes off the terminal
+
+# isort: split
+import numpy as np
+import soundfile
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+import mmkeras
+from mmkeras import cli, plots
+from mmkeras.explain import Word
+
+# name → task, epochs, options of build
+MODELS = {
+    "captioning": ("captioning", 4, {}),
+    "attention": ("speech_to_text", 2, {"head": "attention"}),
+    "ctc": ("speech_to_text", 2, {"head": "ctc"}),
+    "plain": ("text_to_image", 5, {}),
+    "adversarial": ("text_to_image", 3, {"adversarial": True}),
+}
+PROMPTS = ["a small red circle at the top left", "there is a large green star at the bottom right"]
+CHINESE = "左上角有一个小的红色圆形"
+PAGE_WIDTH, PAGE_HEIGHT = 1300, 1500  # pixels of the demo's page on one screenshot
+THUMBNAIL, COLUMNS = (640, 480), 4  # pixels of an image on the sheet, images per row
+
+
+def from_training(folder, work):
+    """Trains each model; returns its answerer and its data."""
+    trained = {}
+    for name, (task, epochs, options) in MODELS.items():
+        package = getattr(mmkeras, task)
+        data = package.data("toy")
+        model = package.build("toy", vocabulary=data.vocabulary, **options)
+        mmkeras.training.train(model, data, epochs=epochs, run=work / f"{name}.run")
+        shutil.copy(work / f"{name}.run" / "curves.png", folder / f"curves_{name}.png")
+        trained[name] = mmkeras.saving.answerer(model), data
+    return trained
+
+
+def from_functions(folder, trained):
+    captioner, data = trained["captioning"]
+    picture = next(iter(data.test))["image"][0].numpy()
+    seen = captioner.explain(picture)
+    seen.plot(folder / "attention.png")
+    words = list(CHINESE)
+    maps = np.resize(seen.attention, (len(words), *seen.attention.shape[1:]))
+    replace(seen, caption=CHINESE, words=words, attention=maps).plot(folder / "attention_chinese.png")
+    clips = next(iter(trained["attention"][1].test))
+    clip = clips["audio"][0, : clips["length"][0]].numpy()
+    for head in ("attention", "ctc"):
+        heard = trained[head][0].explain(clip, sample_rate_hz=16_000)
+        heard.plot(folder / f"alignment_{head}.png")
+    starts = np.linspace(0, len(clip) / 16_000, len(words) + 1)
+    spoken = [Word(*word) for word in zip(words, starts[:-1], starts[1:], strict=True)]
+    weights = np.resize(heard.weights, (len(words), heard.weights.shape[1]))
+    heard = replace(heard, text=CHINESE, words=spoken, tokens=words, weights=weights)
+    heard.plot(folder / "alignment_chinese.png")
+    for name in ("plain", "adversarial"):
+        painter, _ = trained[name]
+        painter.grid(PROMPTS, samples=5, path=folder / f"grid_{name}.png")
+        painter.walk(*PROMPTS, path=folder / f"walk_{name}.png")
+        painter.walk(*PROMPTS, path=folder / "walk.gif")
+        gif = Image.open(folder / "walk.gif")
+        gif.seek(gif.n_frames // 2)
+        gif.convert("RGB").save(folder / f"walk_{name}_frame_of_gif.png")
+        changed = painter.explain(PROMPTS[0])
+        changed.plot(folder / f"influence_{name}.png")
+    words = CHINESE[: len(changed.words)]
+    replace(changed, prompt=words, words=list(words)).plot(folder / "influence_chinese.png")
+    plots.grid([CHINESE], [painter(PROMPTS[0], samples=5)], folder / "grid_chinese.png")
+
+
+def from_predict(folder, trained, work):
+    """What `mmkeras predict --explain` writes."""
+    clips = next(iter(trained["attention"][1].test))
+    Image.fromarray(next(iter(trained["captioning"][1].test))["image"][1].numpy()).save(work / "picture.png")
+    soundfile.write(work / "clip.wav", clips["audio"][1, : clips["length"][1]].numpy(), 16_000)
+    inputs = {"captioning": work / "picture.png", "attention": work / "clip.wav", "plain": PROMPTS[1]}
+    for name, given in inputs.items():
+        trained[name][0].save(work / f"{name}.keras")
+        cli.predict(work / f"{name}.keras", [str(given)], output=folder, explain=folder / name)
+
+
+def from_demo(folder, trained, work):
+    """The page of `mmkeras demo`, in screenshots."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not browser:
+        return print("The demo's page is left out: there is no Chromium.")
+    sections, painters = [], {name: trained[name][0] for name in ("plain", "adversarial")}
+    for name in ("captioning", "attention", "plain"):
+        answerer, data = trained[name]
+        task = answerer.model.name
+        scores = {"test": getattr(mmkeras, task).evaluate(answerer, data.test.take(3))}
+        sections.append(mmkeras.demo.SECTIONS[task](painters if name == "plain" else answerer, data, scores))
+    page = mmkeras.demo.write(work, sections)
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    options += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    options += [f"--user-data-dir={work / 'browser'}", f"--window-size={PAGE_WIDTH},{8 * PAGE_HEIGHT}"]
+    whole = work / "page.png"
+    subprocess.run([browser, *options, f"--screenshot={whole}", page.as_uri()], check=True, capture_output=True)
+    whole = Image.open(whole).convert("RGB")
+    used = int(np.flatnonzero(np.ptp(np.asarray(whole), axis=(1, 2)))[-1]) + 20
+    for number, top in enumerate(range(0, used, PAGE_HEIGHT), start=1):
+        whole.crop((0, top, whole.width, min(top + PAGE_HEIGHT, used))).save(folder / f"page_{number}.png")
+
+
+def from_notebooks(folder, work):
+    import nbclient
+    import nbformat
+
+    for path in sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb")):
+        notebook = nbformat.read(path, 4)
+        for cell in notebook.cells:
+            cell.source = re.sub(r"^EPOCHS = \d+", "EPOCHS = 1", cell.source, flags=re.M)
+        nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": work}}).execute()
+        for number, cell in enumerate(notebook.cells):
+            for i, output in enumerate(cell.get("outputs", ())):
+                if png := output.get("data", {}).get("image/png"):
+                    (folder / f"{path.stem[:4]}_cell{number:02}_{i}.png").write_bytes(base64.b64decode(png))
+
+
+def sheet(folder):
+    """All images in one, rows per folder, each image under its file name."""
+    groups = [sorted(group.rglob("*.png")) for group in sorted(folder.iterdir()) if group.is_dir()]
+    rows = [group[i : i + COLUMNS] for group in groups for i in range(0, len(group), COLUMNS)]
+    margin, text_height, font = 20, 30, ImageFont.load_default(18)
+    strips = []
+    for row in rows:
+        small = [ImageOps.contain(Image.open(path).convert("RGB"), THUMBNAIL) for path in row]
+        height = max(image.height for image in small) + text_height + margin
+        strip = Image.new("RGB", (COLUMNS * (THUMBNAIL[0] + margin), height), "lightgray")
+        for column, (path, image) in enumerate(zip(row, small, strict=True)):
+            x = column * (THUMBNAIL[0] + margin) + margin // 2
+            ImageDraw.Draw(strip).text((x, 4), str(path.relative_to(folder)), "black", font)
+            strip.paste(image, (x, text_height))
+        strips.append(np.asarray(strip))
+    Image.fromarray(np.concatenate(strips)).save(folder / "index.png")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("--no-notebooks", action="store_true", help="leave the notebooks' figures out")
+    arguments = parser.parse_args()
+    names = ("1_training", "2_functions", "3_predict", "4_demo", "5_notebooks")
+    training, functions, predict, demo, notebooks = (arguments.folder / name for name in names)
+    for folder in (training, functions, predict, demo, notebooks):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    with tempfile.TemporaryDirectory() as work:
+        work = Path(work)
+        trained = from_training(training, work)
+        from_functions(functions, trained)
+        from_predict(predict, trained, work)
+        from_demo(demo, trained, work)
+        if not arguments.no_notebooks:
+            from_notebooks(notebooks, work)
+    sheet(arguments.folder)
+    print(f"Look at {arguments.folder / 'index.png'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""Progress is for who watches."""
+
+import io
+import sys
+import time
+
+import pytest
+
+from mmkeras import progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("stream, is_shown", [(Terminal, True), (io.StringIO, False)])
+def test_a_bar_is_shown_on_a_terminal_alone(stream, is_shown, monkeypatch):
+    monkeypatch.setattr("sys.stderr", stream())
+    monkeypatch.setattr(progress, "DELAY_SECONDS", 0.1)
+    bar = progress.bar(iter("abc"), "letters", 3)
+    seen = [letter for letter in bar if not time.sleep(0.2)]
+    assert seen == list("abc")
+    assert ("letters" in sys.stderr.getvalue()) == is_shown
+    assert "\n" not in sys.stderr.getvalue()
+
+
+@pytest.mark.parametrize("stream, verbose", [(Terminal, 1), (io.StringIO, 2)])
+def test_training_writes_a_line_per_epoch_unless_on_a_terminal(stream, verbose, monkeypatch):
+    monkeypatch.setattr("sys.stdout", stream())
+    assert progress.verbosity("auto") == verbose
+    assert [progress.verbosity(value) for value in (0, 1, 2)] == [0, 1, 2]
