@@ -27,12 +27,27 @@ import mmkeras
 from mmkeras.toy import builders
 
 # A third of the toy world's pictures: each test process makes them anew.
-builders.EXAMPLES.update(train=1280, validation=64, test=96, test_unseen=64)
+builders.EXAMPLES.update(train=1600, validation=64, test=96, test_unseen=64)
 
 
 @pytest.fixture(autouse=True)
 def _seeded():
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _trains_are_traced_once():
+    """TensorFlow traces a step of training twice if the optimizer creates its variables in it, for seconds."""
+    make = keras.Model.make_train_function
+
+    def make_train_function(model, force=False):
+        if model.built and not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        return make(model, force)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.Model, "make_train_function", make_train_function)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ def test_toy_batches_have_the_promised_shapes(toy_data):
         tokens[:, 1:],
         np.where(targets == END, PAD, targets)[:, :-1] + ((targets == END)[:, :-1] * END),
     )
-    assert toy_data.train.cardinality() == 1280 // 32
+    assert toy_data.train.cardinality() == 1600 // 32
     refs = next(iter(toy_data.test))["captions"].numpy()
     assert refs.shape == (32, 5)
 

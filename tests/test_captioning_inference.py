@@ -285,6 +285,7 @@ def test_a_dataset_of_another_kind_is_refused(trained):
 def test_tf_is_not_needed_to_be_eager(trained, pictures):
     """The whole of decoding is one graph."""
     captioner, _ = trained
+    captioner.write(pictures)
     writer = next(iter(captioner._writer._graphs.values()))
     graph = tf.function(writer.call).get_concrete_function({"image": tf.constant(pictures)})
     assert any("while" in op.type.lower() for op in graph.graph.get_operations())

@@ -78,9 +78,10 @@ def test_every_name_of_the_package_resolves():
 def trained(tmp_path_factory):
     """A folder of photos, and a model that was trained on them from the command line."""
     folder = tmp_path_factory.mktemp("photos")
-    for i in range(4):
-        Image.fromarray(np.full((40, 50, 3), 60 * i, np.uint8)).save(folder / f"{i}.png")
-    rows = [f"{i}.png,grey number {i},{s}" for i, s in enumerate(["train", "train", "validation", "test"])]
+    rng, splits = np.random.default_rng(0), ["train", "train", "validation", "test", "test"]
+    for i in range(len(splits)):
+        Image.fromarray(rng.integers(0, 255, (40, 50, 3), np.uint8)).save(folder / f"{i}.png")
+    rows = [f"{i}.png,grey number {i},{split}" for i, split in enumerate(splits)]
     (folder / "captions.csv").write_text("\n".join(["image,caption,split", *rows]))
     model = folder / "captioner.keras"
     done = mmkeras_command(
@@ -116,7 +117,7 @@ def test_evaluate_scores_and_predict_answers(trained, mmkeras_here, tmp_path):
     (tmp_path / "captions.csv").write_text("image,caption,split\n3.png,grey number 3,test")
     assert "cider_d" in mmkeras_here("evaluate", model, "--source", tmp_path).out
     pictures = [folder / "0.png", folder / "1.png"]
-    lines = mmkeras_command("predict", model, *pictures, "--explain", folder / "seen").stdout.splitlines()
+    lines = mmkeras_here("predict", model, *pictures, "--explain", folder / "seen").out.splitlines()
     assert [line.split("\t")[0] for line in lines] == list(map(str, pictures))
     assert (folder / "seen" / "0.png").is_file()
 
@@ -147,7 +148,8 @@ def test_bad_input_ends_in_one_line(trained, mmkeras_here, tmp_path):
 def test_ctrl_c_says_how_to_go_on(trained, tmp_path):
     folder, _, _ = trained
     model = tmp_path / "stopped.keras"
-    command = [MMKERAS, "train", "captioning", "--source", folder, "--epochs", 10_000, "--output", model]
+    options = ("--source", folder, "--preset", "toy", "--epochs", 10_000, "--output", model)
+    command = [MMKERAS, "train", "captioning", *options]
     process = subprocess.Popen(
         list(map(str, command)),
         stdout=subprocess.DEVNULL,
@@ -176,7 +178,7 @@ def test_speech_to_text_from_a_folder_of_clips(mmkeras_here, tmp_path):
     rows = [f"{i}.wav,clip {i},{s}" for i, s in enumerate(["train", "train", "validation", "test"])]
     (tmp_path / "transcripts.csv").write_text("\n".join(["path,transcript,split", *rows]))
     model, wav = tmp_path / "transcriber.keras", tmp_path / "0.wav"
-    options = ("--source", tmp_path, "--head", "ctc", "--unit", "character", "--epochs", 1, "--batch-size", 2)
+    options = f"--source {tmp_path} --preset toy --head ctc --unit character --epochs 1 --batch-size 2".split()
     done = mmkeras_command("train", "speech_to_text", *options, "--output", model)
     assert model.is_file() and "cer" in done.stdout
     assert "oneDNN" not in done.stderr and "UserWarning" not in done.stderr
@@ -241,8 +243,9 @@ def test_the_preset_follows_the_source(source, preset, monkeypatch, tmp_path):
 
 def test_the_first_training_learns_what_the_second_does(small_world):
     """The first of them makes the toy world, which draws random numbers; this size is new."""
+    sizes = {"image_size": 32, "units": 8, "embedding_dim": 8, "channels": 8}
     first, second = (
-        cli._train("text_to_image", "toy", "toy", "en", 1, 4, image_size=16, how={"verbose": 0})[0].model
+        cli._train("text_to_image", "toy", "toy", "en", 1, 4, how={"verbose": 0}, **sizes)[0].model
         for _ in range(2)
     )
     for one, other in zip(first.get_weights(), second.get_weights(), strict=True):

@@ -367,20 +367,20 @@ def one_device_and_two(small_world, tmp_path_factory):
     return outputs
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 @pytest.mark.parametrize("training", [*TASKS.split(","), "ctc", "adam"])
 def test_two_devices_learn_each_task_as_one_does(one_device_and_two, training):
     assert_same(training, *one_device_and_two, atol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_two_workers_learn_each_task_as_one_does(one_device_and_two, small_world, tmp_path):
     addresses = ",".join(free_addresses(2))
     options = [(["--workers", addresses, "--index", number], {}) for number in range(2)]
     assert_workers_learn_what_one_does(TASKS, small_world, one_device_and_two[0], tmp_path, options)
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_three_tasks_of_slurm_learn_each_task_as_one_does(one_device_and_two, small_world, tmp_path):
     port = free_addresses(1)[0].rpartition(":")[2]
     options = [(["--port", port], slurm(number, 3, "127.0.0.1", 3)) for number in range(3)]
@@ -444,7 +444,8 @@ def train_together(folder, output, *options, of_second=()):
     """`mmkeras train` as two workers, in processes of their own."""
     addresses = ",".join(free_addresses(2))
     command = Path(sysconfig.get_path("scripts")) / "mmkeras"
-    given = ("--source", folder, "--batch-size", 4, "--epochs", 12, "--output", output, "--workers", addresses)
+    given = ("--source", folder, "--preset", "toy", "--batch-size", 4, "--epochs", 12, "--output", output)
+    given += ("--workers", addresses)
     return [
         subprocess.Popen(
             list(map(str, [command, "train", "captioning", *given, "--index", index, *options, *more])),

@@ -1,4 +1,4 @@
-"""The quality bars, by training in full. Slow: minutes each."""
+"""The quality bars, by training in full, for minutes each."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ import skimage
 import mmkeras
 from mmkeras.toy import builders
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.quality
 
 PHOTOS = {
     "astronaut.png": "a woman in an orange space suit smiles",

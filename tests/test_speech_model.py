@@ -54,20 +54,10 @@ def test_a_step_is_forty_milliseconds():
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_smoke_training_sees_the_loss_fall(head, small_toy):
-    data = mmkeras.speech_to_text.data("toy", batch_size=16, augment=False, data_dir=small_toy)
-    model = build("toy", vocabulary=data.vocabulary, head=head, units=32, encoder_layers=1, decay_steps=None)
-    history = model.fit(data.train, validation_data=data.validation, epochs=4, verbose=0).history
-    assert history["loss"][-1] < 0.92 * history["loss"][0]
-    assert np.isfinite(history["val_loss"]).all()
-    assert model.get_layer("encoder").get_layer("log_mel").longest_seconds > 2
-
-
-@pytest.mark.parametrize("head", HEADS)
 def test_the_same_data_serve_both_heads_and_a_file_is_all(head, small_toy, tmp_path):
     data = mmkeras.speech_to_text.data("toy", batch_size=8, data_dir=small_toy)
     model = build("toy", vocabulary=data.vocabulary, head=head, hop_ms=8, **TINY)
-    model.fit(data.train.take(2), verbose=0)
+    model.fit(data.train.take(1), verbose=0)
     inputs, _ = next(iter(data.validation))
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")

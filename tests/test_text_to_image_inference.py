@@ -21,8 +21,13 @@ PROMPTS = ["a small red circle at the top left", "a large blue star in the cente
 def painter(tiny_pictures):
     keras.utils.set_random_seed(0)
     model = build("toy", vocabulary=tiny_pictures.vocabulary, **TINY)
-    model.fit(tiny_pictures.train, epochs=20, verbose=0)
+    model.fit(tiny_pictures.train, epochs=10, verbose=0)
     return Painter(model)
+
+
+@pytest.fixture(scope="module")
+def judge(tiny_pictures):
+    return train_judge(tiny_pictures, epochs=8, verbose=0)
 
 
 def test_one_in_one_out_a_list_in_a_list_out(painter):
@@ -118,8 +123,7 @@ def test_saved_and_loaded_elsewhere_it_paints_the_same_pixels(painter, tmp_path)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "painted.png")), painter(PROMPTS[0]))
 
 
-def test_the_judge_learns_from_real_pictures_and_comes_back_from_its_file(tiny_pictures, tmp_path):
-    judge = train_judge(tiny_pictures, epochs=8, verbose=0)
+def test_the_judge_learns_from_real_pictures_and_comes_back_from_its_file(judge, tiny_pictures, tmp_path):
     batch = next(iter(tiny_pictures.test))
     read, features = judge.read(batch["image"].numpy())
     right = {name: np.mean(read[name] == batch["labels"][name].numpy()) for name in judge.attributes}
@@ -137,8 +141,7 @@ def test_the_judge_learns_from_real_pictures_and_comes_back_from_its_file(tiny_p
         train_judge(tiny_pictures, epochs=0)
 
 
-def test_evaluate_compares_with_real_pictures(painter, tiny_pictures):
-    judge = train_judge(tiny_pictures, epochs=1, verbose=0)
+def test_evaluate_compares_with_real_pictures(painter, judge, tiny_pictures):
     scores = evaluate(painter, tiny_pictures.test, judge)
     seen = judge(painter(PROMPTS))  # text → picture → class
     assert len(seen) == 2 and all(one[name] in judge.attributes[name] for one in seen for name in one)
