@@ -17,10 +17,10 @@ Every task is used in the same six lines:
 | speech recognition | `mmkeras.speech_to_text` | speech → text | 5.2 |
 | text to image | `mmkeras.text_to_image` | text → image | 5.3 |
 
-Bricks, none of which knows a task: `vocabulary`, `images`, `audio`, `batching`, `tables`, `sources`, `cache`,
-`layers`, `spectrogram`, `ctc`, `decoding`, `writing`, `metrics`, `saving`, `explain`, `plots`, `progress`,
-`checks`, `caller`; `training` and `runs`, the recipe of `mmkeras train`; `distribute`, `cluster`, `replicas`
-for several devices and machines. `toy` is the little world that everything can be learned in.
+Rooms, none of which knows a task: `data` (vocabulary, tables, sources, pipelines), `media` (images, audio),
+`nn` (layers, decoder, spectrogram), `decoding` (search, CTC, generator), `evaluation` (metrics, explanations,
+plots), `toy` (the little world that everything can be learned in). `training` is the recipe of `mmkeras train`,
+`distribute` is for several devices and machines, `tasks` is the registry.
 
 Submodules load on first use; importing mmkeras itself loads no TensorFlow.
 """
@@ -52,9 +52,7 @@ logging.getLogger("absl").addFilter(
 
 _SUBMODULES = (
     "captioning", "speech_to_text", "text_to_image", "toy",
-    "audio", "batching", "cache", "caller", "checks", "cluster", "ctc", "decoding", "demo", "distribute",
-    "explain", "images", "layers", "metrics", "plots", "progress", "replicas", "runs", "saving", "sources",
-    "spectrogram", "start", "tables", "training", "vocabulary", "writing",
+    "cli", "data", "decoding", "distribute", "evaluation", "media", "nn", "tasks", "training",
 )  # fmt: skip
 
 __all__ = ["captioning", "load", "speech_to_text", "text_to_image", "toy"]
@@ -64,7 +62,7 @@ def __getattr__(name: str):
     if name in _SUBMODULES:
         return importlib.import_module(f"mmkeras.{name}")
     if name == "load":
-        return importlib.import_module("mmkeras.saving").load
+        return importlib.import_module("mmkeras.tasks").load
     raise AttributeError(f"module 'mmkeras' has no attribute {name!r}")
 
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import mmkeras
-import mmkeras.start
+import mmkeras._utils.start
 
 # isort: split
 import keras
@@ -50,7 +50,7 @@ def answers(model):
     """What a model makes of inputs that are always the same: its raw output, and decoded."""
     random = np.random.default_rng(1)
     tokens = random.integers(4, 20, (3, 6)).astype("int32")
-    answerer = mmkeras.saving.answerer(model)
+    answerer = mmkeras.tasks.answerer(model)
     if model.name == "captioning":
         images = random.integers(0, 256, (3, 64, 64, 3), np.uint8)
         found = {"output": model.predict_on_batch({"image": images, "tokens": tokens})}
@@ -114,7 +114,7 @@ def train(data_dir, folder):
     np.savez(folder / "resume.npz", **resume(data_dir, folder))
     for name in MODELS:
         model, told = fit(name, data_dir)
-        mmkeras.saving.answerer(model).save(folder / f"{name}.keras")
+        mmkeras.tasks.answerer(model).save(folder / f"{name}.keras")
         loaded = mmkeras.load(folder / f"{name}.keras").model
         pairs = zip(model.get_weights(), loaded.get_weights(), strict=True)
         same = all(np.array_equal(one, other) for one, other in pairs)

@@ -9,7 +9,7 @@ import tempfile
 import time
 from unittest import mock
 
-import mmkeras.start  # noqa: F401 (first: it keeps TensorFlow's start-up notes off the terminal)
+import mmkeras._utils.start
 
 # isort: split
 import keras
@@ -19,13 +19,13 @@ import tensorflow as tf
 from mmkeras import distribute
 from mmkeras.captioning import Captioner, build
 from mmkeras.captioning import data as captioning_data
-from mmkeras.spectrogram import LogMel
+from mmkeras.data.vocabulary import END, START
+from mmkeras.nn.spectrogram import LogMel
 from mmkeras.speech_to_text import Transcriber
 from mmkeras.speech_to_text import build as build_speech
 from mmkeras.speech_to_text import data as speech_data
 from mmkeras.speech_to_text import evaluate as evaluate_speech
 from mmkeras.toy import builders, render, scene, speak
-from mmkeras.vocabulary import END, START
 
 
 def seconds(function, times=5):
@@ -148,7 +148,7 @@ def strategy_of_one_replica():
 def cached_features(folder):
     data = captioning_data("toy", image_size=224, data_dir=folder)
     model = build("document", vocabulary=data.vocabulary, weights=None)
-    cached = data.with_features(model)
+    cached = mmkeras.captioning.with_features(data, model)
 
     def epoch(train):
         return lambda: model.fit(train, verbose=0)

@@ -13,7 +13,7 @@ os.environ["TFDS_DATA_DIR"] = os.path.join(_FOLDER, "datasets")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
-import mmkeras.start  # first: it keeps TensorFlow's start-up notes off the terminal
+import mmkeras._utils.start  # first: it keeps TensorFlow's start-up notes off the terminal
 
 # isort: split
 import keras

@@ -60,7 +60,7 @@ def images(format):
 
 
 def read_image(path):
-    from mmkeras import images
+    from mmkeras.media import images
 
     images.check(path)
     assert images.read(path).dtype == np.uint8
@@ -83,7 +83,7 @@ def clips(format):
 
 
 def read_clip(path):
-    from mmkeras import audio
+    from mmkeras.media import audio
 
     audio.check(path)
     assert np.abs(audio.read(path, 8_000)).max() <= 1
@@ -104,13 +104,14 @@ def tables(format):
 
 
 def read_table(path):
-    from mmkeras import tables
+    from mmkeras.data import tables
 
     assert tables.read(path)
 
 
 def models(format):
-    from mmkeras import saving, text_to_image
+    from mmkeras import text_to_image
+    from mmkeras._utils import saving
 
     sizes = {"image_size": 16, "units": 8, "embedding_dim": 4, "channels": 8}
     with tempfile.TemporaryDirectory() as folder:

@@ -63,7 +63,7 @@ def check(name, data_dir, folder, strategy):
     small = dataclasses.replace(small, validation=small.validation.concatenate(one))
     history = training.train(model, small, epochs=1, run=folder / f"{name}.run", verbose=2)
     assert np.isfinite(list(history.values())).all(), history
-    answerer, path = mmkeras.saving.answerer(model), folder / f"{name}.keras"
+    answerer, path = mmkeras.tasks.answerer(model), folder / f"{name}.keras"
     answerer.save(path)
     (said, scores), (expected, expected_scores) = (
         told(answerer, small.test),
@@ -91,7 +91,7 @@ def check_adversarial_losses(strategy, middle):
         with tf.GradientTape() as tape:
             tape.watch([seen, said])
             loss = adversarial._matching(seen, said, tokens) + adversarial._naming(seen, said)
-            share = loss / mmkeras.replicas.count()
+            share = loss / mmkeras.distribute.collectives.count()
         return [loss, adversarial._spread(seen), *tape.gradient(share, [seen, said])]
 
     def share(context):

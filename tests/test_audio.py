@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from mmkeras import audio, caller
+from mmkeras._utils import terminal
+from mmkeras.media import audio
 
 
 def tone(hz=440.0, seconds=0.5, rate=16_000):
@@ -277,8 +278,8 @@ def test_a_damaged_mp3_prints_nothing(tmp_path, capfd):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="C's stderr cannot be set there")
 def test_what_c_prints_is_dropped_and_what_python_prints_appears(capfd):
-    with caller.quiet_c_stderr():
-        with caller.quiet_c_stderr():
+    with terminal.quiet_c_stderr():
+        with terminal.quiet_c_stderr():
             pass
         ctypes.CDLL(None).perror(b"dropped")
         print("ours", file=sys.stderr)

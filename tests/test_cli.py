@@ -18,7 +18,7 @@ import typer
 from PIL import Image
 
 import mmkeras
-from mmkeras import cli
+from mmkeras.cli import main as cli
 
 MMKERAS = Path(sysconfig.get_path("scripts")) / "mmkeras"
 
@@ -54,8 +54,8 @@ def test_importing_loads_no_tensorflow():
 
 def test_help_loads_no_tensorflow():
     code = (
-        "import sys, mmkeras.cli\n"
-        "try: mmkeras.cli.app(['--help'])\n"
+        "import sys, mmkeras.cli.main\n"
+        "try: mmkeras.cli.main.app(['--help'])\n"
         "except SystemExit: assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
     )
     shown = run(sys.executable, "-c", code).stdout
@@ -215,7 +215,7 @@ def small_world(monkeypatch):
 def test_a_judge_is_scored_and_answers(small_world, tmp_path, capsys):
     attributes = mmkeras.text_to_image.data("toy", image_size=16).attributes
     model = tmp_path / "judge.keras"
-    mmkeras.text_to_image.Judge(mmkeras.text_to_image.judge.build_judge(attributes, 16)).save(model)
+    mmkeras.text_to_image.Judge(mmkeras.text_to_image.classifier.build_judge(attributes, 16)).save(model)
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(tmp_path / "image.png")
     cli.predict(model, [str(tmp_path / "image.png")])
     assert {part.split(": ")[0] for part in capsys.readouterr().out.strip().split(", ")} == set(attributes)
@@ -231,11 +231,11 @@ def test_a_judge_is_scored_and_answers(small_world, tmp_path, capsys):
 def test_the_preset_follows_the_source(source, preset, monkeypatch, tmp_path):
     given = []
 
-    def stop(task, source, preset, *args, **options):
+    def stop(presets, preset, overrides):
         given.append(preset)
         raise ValueError
 
-    monkeypatch.setattr(cli, "_train", stop)
+    monkeypatch.setattr("mmkeras.training.fit.with_overrides", stop)
     with pytest.raises(typer.Exit):
         cli.train("captioning", source=source, output=tmp_path / "captioner.keras")
     assert given == [preset]
@@ -245,7 +245,7 @@ def test_the_first_training_learns_what_the_second_does(small_world):
     """The first of them makes the toy world, which draws random numbers; this size is new."""
     sizes = {"image_size": 32, "units": 8, "embedding_dim": 8, "channels": 8}
     first, second = (
-        cli._train("text_to_image", "toy", "toy", "en", 1, 4, how={"verbose": 0}, **sizes)[0].model
+        mmkeras.training.train_task("text_to_image", epochs=1, batch_size=4, verbose=0, **sizes)[0].model
         for _ in range(2)
     )
     for one, other in zip(first.get_weights(), second.get_weights(), strict=True):

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from mmkeras import ctc
-from mmkeras.vocabulary import END
+from mmkeras.data.vocabulary import END
+from mmkeras.decoding import ctc
 
 V = 7  # 0 is the blank, 1 to 3 are never said
 A, B, C = 4, 5, 6

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from mmkeras import decoding
+from mmkeras.decoding import search
 
 START, END, A, B = 1, 2, 3, 4
 SIZE = 5
@@ -53,13 +53,13 @@ def markov(seed, batch_size=1):
         return ops.take(ops.convert_to_tensor(logits.reshape(-1, SIZE)), rows, axis=0), (chain, tokens)
 
     state = (ops.arange(batch_size, dtype="int32"), ops.zeros((batch_size,), "int32"))
-    table = np.where(np.isin(np.arange(SIZE), [0, START]), decoding.NEVER, logits)
+    table = np.where(np.isin(np.arange(SIZE), [0, START]), search.NEVER, logits)
     return next, state, table - np.log(np.exp(table).sum(axis=-1, keepdims=True))
 
 
 def chain(probabilities):
     """A model without a state: for each token the probabilities of those that may follow it."""
-    logits = np.full((SIZE, SIZE), decoding.NEVER, "float32")
+    logits = np.full((SIZE, SIZE), search.NEVER, "float32")
     for token, following in probabilities.items():
         for after, probability in following.items():
             logits[token, after] = np.log(probability)
@@ -106,21 +106,21 @@ def numpy(results):
 COMMON = {**EDGES, "max_length": 6, "forbidden": (0, START)}
 
 
-@pytest.mark.parametrize("search", [decoding.greedy, decoding.beam])
-def test_known_sentences_are_spelled_and_padded(search):
+@pytest.mark.parametrize("method", [search.greedy, search.beam])
+def test_known_sentences_are_spelled_and_padded(method):
     next, state = speller(SENTENCES)
-    how = {"beams": 3} if search is decoding.beam else {}
-    tokens, log_probs = numpy(search(next, state, batch_size=3, **COMMON, **how))
+    how = {"beams": 3} if method is search.beam else {}
+    tokens, log_probs = numpy(method(next, state, batch_size=3, **COMMON, **how))
     np.testing.assert_array_equal(tokens, SENTENCES)
     each = 3 - np.log(np.exp(3) + 2)  # of three allowed tokens one has logit 3
     np.testing.assert_allclose(log_probs, each * (SENTENCES != 0).sum(axis=1), rtol=1e-4)
 
 
-@pytest.mark.parametrize("search", [decoding.greedy, decoding.sample, decoding.beam])
-def test_tokens_are_int32_and_log_probabilities_float32(search):
+@pytest.mark.parametrize("method", [search.greedy, search.sample, search.beam])
+def test_tokens_are_int32_and_log_probabilities_float32(method):
     next, state, _ = markov(0, 3)
-    how = {decoding.greedy: {}, decoding.sample: {"noise": uniform(3, 6)}, decoding.beam: {"beams": 2}}[search]
-    tokens, found = search(next, state, batch_size=ops.convert_to_tensor(3), **COMMON, **how)
+    how = {search.greedy: {}, search.sample: {"noise": uniform(3, 6)}, search.beam: {"beams": 2}}[method]
+    tokens, found = method(next, state, batch_size=ops.convert_to_tensor(3), **COMMON, **how)
     assert (tuple(tokens.shape), keras.backend.standardize_dtype(tokens.dtype)) == ((3, 6), "int32")
     assert (tuple(found.shape), keras.backend.standardize_dtype(found.dtype)) == ((3,), "float32")
 
@@ -137,19 +137,19 @@ def test_probabilities_of_half_precision_logits_are_summed_in_float32(dtype):
         logits, state = half(tokens, state)
         return ops.cast(logits, "float32"), state
 
-    found = numpy(decoding.greedy(half, state, batch_size=8, **COMMON))
+    found = numpy(search.greedy(half, state, batch_size=8, **COMMON))
     for half_result, full_result in zip(
-        found, numpy(decoding.greedy(rounded, state, batch_size=8, **COMMON)), strict=True
+        found, numpy(search.greedy(rounded, state, batch_size=8, **COMMON)), strict=True
     ):
         np.testing.assert_array_equal(half_result, full_result)
 
 
-@pytest.mark.parametrize("search", [decoding.greedy, decoding.beam])
-def test_decoding_stops_when_every_sequence_has_ended(search):
+@pytest.mark.parametrize("method", [search.greedy, search.beam])
+def test_decoding_stops_when_every_sequence_has_ended(method):
     next, state = speller(SENTENCES[:2])
-    calls, how = [], {"beams": 2} if search is decoding.beam else {}
+    calls, how = [], {"beams": 2} if method is search.beam else {}
     with eagerly():
-        tokens, _ = search(counted(next, calls), state, batch_size=2, **{**COMMON, "max_length": 500}, **how)
+        tokens, _ = method(counted(next, calls), state, batch_size=2, **{**COMMON, "max_length": 500}, **how)
     assert len(calls) == 4  # the longer of the two sentences, with its end
     assert tokens.shape == (2, 500)
 
@@ -158,7 +158,7 @@ def test_a_beam_stops_when_no_open_prefix_can_still_win():
     next = chain({START: {END: 0.9, A: 0.1}, A: {A: 0.9, B: 0.1}, B: {B: 1.0}})  # A and B never end
     calls = []
     with eagerly():
-        found = decoding.beam(counted(next, calls), (), batch_size=1, beams=2, **{**COMMON, "max_length": 500})
+        found = search.beam(counted(next, calls), (), batch_size=1, beams=2, **{**COMMON, "max_length": 500})
     assert len(calls) == 1
     assert numpy(found)[0][0, :2].tolist() == [END, 0]
 
@@ -166,7 +166,7 @@ def test_a_beam_stops_when_no_open_prefix_can_still_win():
 def test_a_length_penalty_keeps_a_beam_going_while_a_longer_sentence_may_win():
     next = chain({START: {END: 0.6, A: 0.4}, A: {B: 1.0}, B: {END: 1.0}})
     short, long = (
-        numpy(decoding.beam(next, (), batch_size=1, beams=2, length_penalty=penalty, **COMMON))
+        numpy(search.beam(next, (), batch_size=1, beams=2, length_penalty=penalty, **COMMON))
         for penalty in (0.0, 1.0)
     )
     assert short[0][0].tolist() == [END, 0, 0, 0, 0, 0]  # log 0.6 = -0.51
@@ -177,27 +177,27 @@ def test_a_length_penalty_keeps_a_beam_going_while_a_longer_sentence_may_win():
 def test_a_tie_is_not_won_by_a_sentence_that_was_cut_off():
     next = chain({START: {B: 0.5, A: 0.5}, A: {END: 1.0}, B: {B: 1.0}})
     tokens, _ = numpy(
-        decoding.beam(next, (), batch_size=1, beams=2, start=START, end=B, max_length=6, forbidden=(0,))
+        search.beam(next, (), batch_size=1, beams=2, start=START, end=B, max_length=6, forbidden=(0,))
     )
     assert tokens[0].tolist() == [B, 0, 0, 0, 0, 0]
 
 
 def test_a_beam_of_one_equals_greedy():
     next, state, _ = markov(0, 100)
-    alone = numpy(decoding.greedy(next, state, batch_size=100, **COMMON))
-    beam = numpy(decoding.beam(next, state, batch_size=100, beams=1, **COMMON))
+    alone = numpy(search.greedy(next, state, batch_size=100, **COMMON))
+    beam = numpy(search.beam(next, state, batch_size=100, beams=1, **COMMON))
     np.testing.assert_array_equal(alone[0], beam[0])
     np.testing.assert_allclose(alone[1], beam[1], rtol=1e-5)
 
 
 def test_log_probabilities_are_those_of_the_chain():
     next, state, log_probs = markov(3, 20)
-    for search, how in (
-        (decoding.greedy, {}),
-        (decoding.beam, {"beams": 4}),
-        (decoding.sample, {"noise": uniform(20, 6), "temperature": 2.0, "top_p": 0.9}),
+    for method, how in (
+        (search.greedy, {}),
+        (search.beam, {"beams": 4}),
+        (search.sample, {"noise": uniform(20, 6), "temperature": 2.0, "top_p": 0.9}),
     ):
-        tokens, found = numpy(search(next, state, batch_size=20, **COMMON, **how))
+        tokens, found = numpy(method(next, state, batch_size=20, **COMMON, **how))
         true = [log_probability(log_probs[i], tokens[i]) for i in range(20)]
         np.testing.assert_allclose(found, true, rtol=1e-4)
 
@@ -205,10 +205,10 @@ def test_log_probabilities_are_those_of_the_chain():
 def test_a_beam_escapes_the_garden_path():
     next = chain({START: {A: 0.6, B: 0.4}, A: {A: 0.4, B: 0.3, END: 0.3}, B: {END: 1.0}})
     how = {**COMMON, "max_length": 2, "batch_size": 1}
-    tokens, found = numpy(decoding.greedy(next, (), **how))
+    tokens, found = numpy(search.greedy(next, (), **how))
     assert tokens[0].tolist() == [A, A]
     np.testing.assert_allclose(found, np.log([0.6 * 0.4]), rtol=1e-5)
-    tokens, found = numpy(decoding.beam(next, (), beams=2, **how))
+    tokens, found = numpy(search.beam(next, (), beams=2, **how))
     assert tokens[0].tolist() == [B, END]
     np.testing.assert_allclose(found, np.log([0.4]), rtol=1e-5)
 
@@ -219,13 +219,13 @@ def test_a_wide_beam_finds_the_best_of_all_sentences(penalty):
     every += itertools.product((A, B), repeat=4)
     next, state, log_probs = markov(0, 20)
     how = {**COMMON, "max_length": 4, "batch_size": 20}
-    tokens, found = numpy(decoding.beam(next, state, beams=len(every), length_penalty=penalty, **how))
+    tokens, found = numpy(search.beam(next, state, beams=len(every), length_penalty=penalty, **how))
     for i in range(20):
         best = max(every, key=lambda words: log_probability(log_probs[i], words) / len(words) ** penalty)
         assert tuple(t for t in tokens[i] if t) == best
         np.testing.assert_allclose(found[i], log_probability(log_probs[i], best), rtol=1e-4)
     if penalty == 0:
-        _, greedily = numpy(decoding.greedy(next, state, **how))
+        _, greedily = numpy(search.greedy(next, state, **how))
         assert (found > greedily + 1e-4).any()  # some chains hold a garden path
 
 
@@ -233,17 +233,17 @@ def test_a_length_penalty_favours_longer_sentences():
     next, state, _ = markov(0, 20)
     lengths = []
     for penalty in (0.0, 1.0, 3.0):
-        tokens, _ = decoding.beam(next, state, batch_size=20, beams=8, length_penalty=penalty, **COMMON)
+        tokens, _ = search.beam(next, state, batch_size=20, beams=8, length_penalty=penalty, **COMMON)
         lengths.append((ops.convert_to_numpy(tokens) != 0).sum())
     assert lengths[0] < lengths[1] < lengths[2]
 
 
 def test_beams_of_a_batch_do_not_mix():
     next, state, _ = markov(5, 4)
-    together = numpy(decoding.beam(next, state, batch_size=4, beams=3, **COMMON))
+    together = numpy(search.beam(next, state, batch_size=4, beams=3, **COMMON))
     for i in (0, 3):
         one = tuple(s[i : i + 1] for s in state)
-        alone = numpy(decoding.beam(next, one, batch_size=1, beams=3, **COMMON))
+        alone = numpy(search.beam(next, one, batch_size=1, beams=3, **COMMON))
         np.testing.assert_array_equal(together[0][i], alone[0][0])
 
 
@@ -251,9 +251,9 @@ def test_forbidden_tokens_are_never_written():
     next, state, _ = markov(0, 64)
     how = {**COMMON, "batch_size": 64, "forbidden": (0, START, A)}
     for tokens, _ in (
-        decoding.greedy(next, state, **how),
-        decoding.beam(next, state, beams=4, **how),
-        decoding.sample(next, state, noise=uniform(64, 6), temperature=5.0, **how),
+        search.greedy(next, state, **how),
+        search.beam(next, state, beams=4, **how),
+        search.sample(next, state, noise=uniform(64, 6), temperature=5.0, **how),
     ):
         assert set(np.unique(ops.convert_to_numpy(tokens))) <= {0, END, B}
 
@@ -267,7 +267,7 @@ def test_samples_come_as_often_as_they_are_probable():
 
     def shares(**how):
         common = {**COMMON, "max_length": 1, "batch_size": count, "noise": grid}
-        tokens, found = numpy(decoding.sample(next, state, **common, **how))
+        tokens, found = numpy(search.sample(next, state, **common, **how))
         np.testing.assert_allclose(found, first[tokens[:, 0]], rtol=1e-4)  # whatever the temperature
         return np.bincount(tokens[:, 0], minlength=SIZE) / count
 
@@ -281,8 +281,8 @@ def test_samples_come_as_often_as_they_are_probable():
 
 def test_a_tiny_nucleus_equals_greedy():
     next, state, _ = markov(4, 20)
-    alone = numpy(decoding.greedy(next, state, batch_size=20, **COMMON))
-    drawn = numpy(decoding.sample(next, state, batch_size=20, noise=uniform(20, 6), top_p=1e-6, **COMMON))
+    alone = numpy(search.greedy(next, state, batch_size=20, **COMMON))
+    drawn = numpy(search.sample(next, state, batch_size=20, noise=uniform(20, 6), top_p=1e-6, **COMMON))
     np.testing.assert_array_equal(alone[0], drawn[0])
     np.testing.assert_allclose(alone[1], drawn[1], rtol=1e-5)
 
@@ -291,7 +291,7 @@ def test_a_tiny_nucleus_equals_greedy():
 def test_the_ends_of_the_noise_draw_possible_tokens(draw):
     next, state, log_probs = markov(6, 20)
     noise = np.full((20, 1), draw, "float32")
-    tokens, _ = numpy(decoding.sample(next, state, batch_size=20, noise=noise, **{**COMMON, "max_length": 1}))
+    tokens, _ = numpy(search.sample(next, state, batch_size=20, noise=noise, **{**COMMON, "max_length": 1}))
     wanted = log_probs[:, 0, START].argmax(-1) if draw == 0 else log_probs[:, 0, START, 2:].argmin(-1) + 2
     np.testing.assert_array_equal(tokens[:, 0], wanted)
 
@@ -300,14 +300,14 @@ def test_a_draw_on_the_border_takes_the_next_token():
     """Of two equal tokens, noise in [0, 0.5) draws the one and in [0.5, 1) the other."""
     next = chain({START: {A: 0.5, B: 0.5}})
     noise = np.array([[0.0], [0.5]], "float32")
-    tokens, _ = numpy(decoding.sample(next, (), batch_size=2, noise=noise, **{**COMMON, "max_length": 1}))
+    tokens, _ = numpy(search.sample(next, (), batch_size=2, noise=noise, **{**COMMON, "max_length": 1}))
     assert set(tokens[:, 0]) == {A, B}
 
 
 SEARCHES = [
-    (decoding.greedy, {}),
-    (decoding.beam, {"beams": 3, "length_penalty": 0.7}),
-    (decoding.sample, {"noise": uniform(3, 6)}),
+    (search.greedy, {}),
+    (search.beam, {"beams": 3, "length_penalty": 0.7}),
+    (search.sample, {"noise": uniform(3, 6)}),
 ]
 
 
@@ -327,7 +327,7 @@ def test_temperature_and_nucleus_may_be_tensors_of_a_graph():
 
     def run(temperature, top_p):
         options = {"noise": uniform(30, 6), "temperature": temperature, "top_p": top_p}
-        return decoding.sample(next, state, batch_size=30, **COMMON, **options)
+        return search.sample(next, state, batch_size=30, **COMMON, **options)
 
     tensors = (ops.convert_to_tensor(0.7), ops.convert_to_tensor(0.8))
     for eager, graph in zip(numpy(run(0.7, 0.8)), numpy(compiled(run)(*tensors)), strict=True):
@@ -359,7 +359,7 @@ def test_a_graph_of_unknown_batch_gives_the_same(search, how, rows, known, jit_c
 
 def test_repeat_lays_the_copies_of_a_row_side_by_side():
     nest = {"memory": ops.reshape(ops.arange(4), (2, 2)), "state": (ops.arange(2),)}
-    found = decoding.repeat(nest, 2)
+    found = search.repeat(nest, 2)
     assert ops.convert_to_numpy(found["memory"]).tolist() == [[0, 1], [0, 1], [2, 3], [2, 3]]
     assert ops.convert_to_numpy(found["state"][0]).tolist() == [0, 0, 1, 1]
 
@@ -367,13 +367,13 @@ def test_repeat_lays_the_copies_of_a_row_side_by_side():
 @pytest.mark.parametrize(
     ("search", "wrong"),
     [
-        (decoding.greedy, {"max_length": 0}),
-        (decoding.beam, {"beams": 0}),
-        (decoding.beam, {"beams": 2, "length_penalty": -1.0}),
-        (decoding.sample, {"temperature": 0.0, "noise": None}),
-        (decoding.sample, {"top_p": 0.0, "noise": None}),
-        (decoding.sample, {"top_p": 1.5, "noise": None}),
-        (decoding.sample, {"noise": uniform(1, 5)}),
+        (search.greedy, {"max_length": 0}),
+        (search.beam, {"beams": 0}),
+        (search.beam, {"beams": 2, "length_penalty": -1.0}),
+        (search.sample, {"temperature": 0.0, "noise": None}),
+        (search.sample, {"top_p": 0.0, "noise": None}),
+        (search.sample, {"top_p": 1.5, "noise": None}),
+        (search.sample, {"noise": uniform(1, 5)}),
     ],
 )
 def test_bad_arguments_are_named(search, wrong):

@@ -17,7 +17,9 @@ import pytest
 import tensorflow as tf
 
 import mmkeras
-from mmkeras import cluster, distribute, keras_repairs, layers
+from mmkeras import distribute
+from mmkeras.distribute import cluster, keras_patches
+from mmkeras.nn import layers
 from mmkeras.toy import builders
 
 SCRIPT = Path(__file__).parent / "workers.py"
@@ -183,7 +185,7 @@ def test_a_lost_worker_is_one_clear_message():
 def test_a_strategy_takes_no_batch_before_training(alone):
     """Keras would draw one more epoch's order from a shuffled dataset."""
     strategy = distribute.strategy("mirrored")
-    assert keras_repairs.apply(strategy) == []  # what is mended, or was never broken, is left alone
+    assert keras_patches.apply(strategy) == []  # what is mended, or was never broken, is left alone
     read = []
 
     def numbers():
@@ -203,7 +205,7 @@ def test_keras_is_mended_where_it_is_known_and_broken():
         "from mmkeras import distribute, keras_repairs\n"
         "import keras, tensorflow as tf\n"
         "strategy, version = tf.distribute.MirroredStrategy(['CPU:0']), keras.__version__\n"
-        "for keras.__version__ in ('4.0.0', version, version): print(keras_repairs.apply(strategy))"
+        "for keras.__version__ in ('4.0.0', version, version): print(keras_patches.apply(strategy))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -10,10 +10,10 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import mmkeras
-from mmkeras import sources
-from mmkeras.sources import Split, pictures
+from mmkeras.data import pipeline, task_data
+from mmkeras.data.task_data import Split
+from mmkeras.data.vocabulary import Vocabulary
 from mmkeras.toy import builders
-from mmkeras.vocabulary import Vocabulary
 
 TASKS = ("captioning", "speech_to_text", "text_to_image")
 
@@ -86,7 +86,7 @@ def test_every_epoch_holds_every_picture_once(task, photos, tmp_path_factory, mo
 @pytest.mark.parametrize("memory", [512, 0], ids=["in memory", "read again"])
 def test_every_epoch_holds_every_clip_once(memory, recordings, small_toy, mock_speech, monkeypatch):
     make = mmkeras.speech_to_text.data
-    monkeypatch.setitem(make.__globals__, "IN_MEMORY_MB", memory)
+    monkeypatch.setattr(task_data, "IN_MEMORY_MB", memory)
     options = {"augment": False, "batch_size": 7}
     check_epochs(make(recordings, sample_rate_hz=8_000, validation_share=0, test_share=0, **options), 45)
     check_epochs(make("toy", data_dir=small_toy, **options), 96)
@@ -130,7 +130,7 @@ def test_what_fits_into_memory_is_read_once():
     split = Split(examples, lambda: iter(()), 6, {}, megabytes=1)
     vocabulary = Vocabulary(("a", "b"))
     how = {"vocabulary": vocabulary, "max_length": 3, "training": True, "batch_size": 2, "seed": 0}
-    batches = pictures.paired(split, lambda batch: batch, **how)
+    batches = pipeline.image_caption_batches(split, lambda batch: batch, **how)
     epoch = batches(None)
     seen = [sorted(number for batch in epoch for number in batch["image"].numpy()) for _ in range(3)]
     assert seen == [list(range(6))] * 3
@@ -142,7 +142,7 @@ def test_the_number_of_steps_is_known():
     def one_epoch(number):
         return tf.data.Dataset.from_tensors(number).repeat(3)
 
-    assert sources.epochs(one_epoch, lambda number: number, 3, seed=0).cardinality() == 3
-    endless = sources.epochs(one_epoch, lambda number: number, 3, seed=0, start=0)
+    assert pipeline.epochs(one_epoch, lambda number: number, 3, seed=0).cardinality() == 3
+    endless = pipeline.epochs(one_epoch, lambda number: number, 3, seed=0, start=0)
     assert endless.cardinality() == tf.data.INFINITE_CARDINALITY
     assert len({int(number) for number in endless.take(9)}) == 3

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmkeras import images
+from mmkeras.media import images
 
 COLOR = (200, 60, 30)
 GREY = 120
@@ -125,7 +125,7 @@ def test_files_are_closed(tmp_path):
 
 
 def test_tensorflow_is_not_loaded():
-    code = "import sys, mmkeras.images; sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, mmkeras.media.images; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

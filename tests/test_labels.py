@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmkeras.sources.labels import label_names, phrasings
+from mmkeras.data.labels import label_names, phrasings
 
 
 def test_labels_without_names_are_refused():

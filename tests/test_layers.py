@@ -8,8 +8,8 @@ import pytest
 from keras import ops
 
 import mmkeras
-from mmkeras import layers
-from mmkeras.vocabulary import Vocabulary
+from mmkeras.data.vocabulary import Vocabulary
+from mmkeras.nn import layers
 
 LOGITS = np.log([[[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25]]]).astype("float32")
 

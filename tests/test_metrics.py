@@ -9,7 +9,7 @@ from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
-from mmkeras import metrics
+from mmkeras.evaluation import metrics
 
 WORDS = ["a", "the", "dog", "cat", "red", "blue", "small", "circle", "on", "at", "runs", "is"]
 

@@ -60,7 +60,7 @@ def test_jupyter_shows_a_figure_once(first):
 
     cells = [
         v4.new_code_cell(first),
-        v4.new_code_cell("import mmkeras\nmmkeras.plots.curves({'loss': [2, 1]})"),
+        v4.new_code_cell("import mmkeras\nmmkeras.evaluation.plots.curves({'loss': [2, 1]})"),
     ]
     nbclient.NotebookClient(v4.new_notebook(cells=cells), timeout=120).execute()
     assert [len(images(cell)) for cell in cells] == [0, 1]

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from mmkeras import progress
+from mmkeras._utils import progress
 
 
 class Terminal(io.StringIO):

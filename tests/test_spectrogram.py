@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from mmkeras.spectrogram import LogMel, SpecAugment, mel_matrix
+from mmkeras.nn.spectrogram import LogMel, SpecAugment, mel_matrix
 
 RNG = np.random.default_rng(0)
 

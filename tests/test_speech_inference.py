@@ -10,9 +10,9 @@ import soundfile
 import tensorflow as tf
 
 import mmkeras
-from mmkeras import explain
+from mmkeras.data.vocabulary import Vocabulary
+from mmkeras.evaluation import explain
 from mmkeras.speech_to_text import Transcriber, build, evaluate
-from mmkeras.vocabulary import Vocabulary
 
 RATE = 16_000
 
@@ -102,7 +102,7 @@ def test_a_long_clip_is_cut_joined_and_said_to_be(transcriber, clips):
     long = np.concatenate([clips[0], pause, clips[1], pause, clips[2]])
     with pytest.warns(UserWarning, match="1 of 1 clips are longer than the .* s that training saw"):
         text = transcriber(long, sample_rate_hz=RATE)
-    pieces = mmkeras.audio.cut(long, RATE, transcriber.log_mel.longest_seconds)
+    pieces = mmkeras.media.audio.cut(long, RATE, transcriber.log_mel.longest_seconds)
     apart = transcriber([long[start:stop] for start, stop in pieces], sample_rate_hz=RATE)
     assert len(pieces) >= 3 and text == " ".join(filter(None, apart))
     with pytest.warns(UserWarning, match="cut at their quietest places"):

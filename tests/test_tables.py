@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mmkeras import tables
+from mmkeras.data import tables
 
 COCO = {
     "images": [{"id": 7, "file_name": "a.jpg"}, {"id": 9, "file_name": "b.jpg"}],

@@ -7,10 +7,10 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 import mmkeras
-from mmkeras.sources import pictures
+from mmkeras.data import task_data
+from mmkeras.data.vocabulary import END, START, Vocabulary
 from mmkeras.text_to_image import data as painting_data
 from mmkeras.toy import scene
-from mmkeras.vocabulary import END, START, Vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_two_things_have_labels_each(tmp_path):
     second = {"color 2": true.things[1].color, "shape 2": true.things[1].shape, "relation": true.relation}
     for name, value in second.items():
         assert data.attributes[name][batch["labels"][name].numpy()[0]] == value
-    assert [len(image) for image, _ in data.labelled()] == [16, 16, 8]
+    assert [len(image) for image, _ in mmkeras.text_to_image.labeled(data)] == [16, 16, 8]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_coco_turned_round():
         assert target.shape == (4, 64, 64, 3) and len(inputs["tokens"]) == 4
         assert data.attributes == {} and "labels" not in next(iter(data.test))
         with pytest.raises(ValueError, match="no labels"):
-            data.labelled()
+            mmkeras.text_to_image.labeled(data)
 
 
 def test_photos_are_cut_to_the_square_in_the_middle(tmp_path):
@@ -94,7 +94,7 @@ def test_photos_are_cut_to_the_square_in_the_middle(tmp_path):
 def test_pictures_for_testing_alone_will_do_with_a_vocabulary(photos, package):
     rows = [f"{i}.jpg,number {i},{'validation' if i == 0 else 'test'}" for i in range(8)]
     (photos / "captions.csv").write_text("\n".join(["image,caption,split", *rows]))
-    with pytest.raises(ValueError, match="None of the 8 rows of the table is for training.* vocabulary="):
+    with pytest.raises(ValueError, match="vocabulary=.*a table of 8 rows"):
         package.data(photos, image_size=16)
     data = package.data(photos, image_size=16, vocabulary=Vocabulary(["number"]))
     assert data.train is None and data.max_length == 4
@@ -103,12 +103,12 @@ def test_pictures_for_testing_alone_will_do_with_a_vocabulary(photos, package):
 
 def test_what_does_not_fit_into_memory_is_scaled_once(photos, tmp_path, monkeypatch):
     monkeypatch.setenv("MMKERAS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(pictures, "IN_MEMORY_MB", 0.01)
+    monkeypatch.setattr(task_data, "IN_MEMORY_MB", 0.01)
     options = {"image_size": 32, "batch_size": 4, "validation_share": 0, "test_share": 0}
     first = [target.numpy() for _, target in painting_data(photos, **options).train]
     assert list((tmp_path / "cache").glob("*-square-32px/data.tfrecord"))
     with monkeypatch.context() as patch:
-        patch.setattr(mmkeras.images, "read", None)  # it is not needed again
+        patch.setattr(mmkeras.media.images, "read", None)  # it is not needed again
         second = [target.numpy() for _, target in painting_data(photos, **options).train]
     np.testing.assert_array_equal(np.concatenate(first), np.concatenate(second))
 
@@ -116,14 +116,16 @@ def test_what_does_not_fit_into_memory_is_scaled_once(photos, tmp_path, monkeypa
 def test_labels_stay_with_what_is_scaled_once(tmp_path, monkeypatch):
     monkeypatch.setenv("MMKERAS_CACHE", str(tmp_path))
 
-    def labelled():
+    def labeled():
         with tfds.testing.mock_data(num_examples=6):
-            images, labels = next(iter(painting_data("cifar10", batch_size=6, image_size=32).labelled("train")))
+            images, labels = next(
+                iter(mmkeras.text_to_image.labeled(painting_data("cifar10", batch_size=6, image_size=32)))
+            )
         return images.numpy(), labels["label"].numpy()
 
-    expected = labelled()
-    monkeypatch.setattr(pictures, "IN_MEMORY_MB", 1e-3)
-    found = labelled()
+    expected = labeled()
+    monkeypatch.setattr(task_data, "IN_MEMORY_MB", 1e-3)
+    found = labeled()
     orders = [np.lexsort(images.reshape(6, -1).T) for images, _ in (expected, found)]  # each is shuffled
     assert list(tmp_path.glob("*-square-32px"))
     for one, other in zip(expected, found, strict=True):
@@ -131,7 +133,7 @@ def test_labels_stay_with_what_is_scaled_once(tmp_path, monkeypatch):
 
 
 def test_pictures_smaller_than_the_size_asked_are_enlarged_and_named(photos):
-    with pytest.warns(UserWarning, match="8 of 8 pictures are smaller than 64 pixels") as caught:
+    with pytest.warns(UserWarning, match="8 of 8 images are smaller than 64 pixels") as caught:
         data = painting_data(photos, batch_size=4)
     assert caught[0].filename == __file__
     assert next(iter(data.train))[1].shape == (4, 64, 64, 3)
@@ -144,10 +146,10 @@ def test_bad_arguments_are_named(tmp_path, photos):
         painting_data("toy", batch_size=1)
     with pytest.raises(ValueError, match="language='fr'"):
         painting_data("toy", language="fr")
-    with pytest.raises(ValueError, match="are English"):
+    with pytest.raises(ValueError, match="language='zh'"):
         painting_data("cifar10", language="zh")
     (photos / "captions.csv").write_text("image,caption\n0.jpg,alone")
-    with pytest.raises(ValueError, match="at least 2 pictures"):
+    with pytest.raises(ValueError, match="at least 2 images"):
         painting_data(photos, image_size=16, validation_share=0, test_share=0)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 import mmkeras
 from mmkeras.text_to_image import Judge, Painter, build, evaluate, train_judge
-from mmkeras.text_to_image.judge import build_judge
+from mmkeras.text_to_image.classifier import build_judge
 
 TINY = {"image_size": 16, "units": 16, "embedding_dim": 8, "channels": 16}
 PROMPTS = ["a small red circle at the top left", "a large blue star in the center"]

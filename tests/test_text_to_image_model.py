@@ -52,7 +52,7 @@ def test_the_loss_falls_on_the_toy_world(tiny_pictures):
 
 def test_saved_and_loaded_it_paints_the_same(tmp_path):
     model = build("toy", vocabulary=["red", "circle"], **TINY)
-    mmkeras.saving.save(model, tmp_path / "model.keras")
+    mmkeras._utils.saving.save(model, tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     tokens = {"tokens": np.array([[2, 4, 5, 3]])}
     np.testing.assert_array_equal(model.predict(tokens, verbose=0), again.predict(tokens, verbose=0))
@@ -99,7 +99,7 @@ def test_each_side_gets_its_own_gradient_alone(tiny_pictures):
     """What weighs the painter's own losses moves the painter and leaves those who teach it as they are."""
     import tensorflow as tf
 
-    from mmkeras.text_to_image import adversarial
+    from mmkeras.text_to_image.gan import model as adversarial
 
     model = build("toy", vocabulary=tiny_pictures.vocabulary, adversarial=True, **NOISY)
     inputs, real = next(iter(tiny_pictures.train))

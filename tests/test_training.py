@@ -18,10 +18,12 @@ import tensorflow as tf
 from PIL import Image
 
 import mmkeras
-from mmkeras import layers, saving, training
-from mmkeras.runs import State, _read_state
+from mmkeras import training
+from mmkeras._utils import saving
+from mmkeras.data.vocabulary import Vocabulary
+from mmkeras.nn import layers
 from mmkeras.toy import builders
-from mmkeras.vocabulary import Vocabulary
+from mmkeras.training.checkpoint import State, _read_state
 
 TINY = {
     "captioning": {"units": 8, "embedding_dim": 8},
@@ -397,7 +399,7 @@ def test_bad_arguments_are_named(how, message, painting):
 def test_data_for_testing_alone_are_refused(painting):
     data, make = painting
     with pytest.raises(ValueError, match=r"Expected data to train on: rows .* Received: data\.train=None"):
-        training.train(make(), dataclasses.replace(data, train=None), epochs=1)
+        training.train(make(), dataclasses.replace(data, splits={}), epochs=1)
 
 
 def test_a_disk_that_fills_leaves_the_last_whole_checkpoint(painting, tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from mmkeras.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
+from mmkeras.data.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 
 TEXTS = [
     "A red circle, and a BLUE one!",

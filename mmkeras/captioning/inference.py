@@ -14,11 +14,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mmkeras import checks, images, metrics, progress, saving
+from mmkeras._utils import checks, progress, saving
 from mmkeras.captioning.model import TASK
-from mmkeras.explain import Explanation
+from mmkeras.decoding.generator import Writer
+from mmkeras.evaluation import metrics
+from mmkeras.evaluation.explain import Explanation
+from mmkeras.media import images
 from mmkeras.toy import scene
-from mmkeras.writing import Writer
 
 BATCH_SIZE = 32
 
@@ -45,10 +47,10 @@ class Captioner:
         """A caption, or a list of them for a list of pictures.
 
         Args:
-            pictures: a path, a PIL image, an array (see `mmkeras.images.read`), or a list of these.
+            pictures: a path, a PIL image, an array (see `mmkeras.media.images.read`), or a list of these.
             seed: of sampling.
             how: to write: `beams`, `length_penalty`, `temperature`, `top_p`, `max_length`, see
-                `mmkeras.writing.Writer`.
+                `mmkeras.decoding.generator.Writer`.
 
         Raises:
             FileNotFoundError, ValueError: a picture is missing or cannot be read. All files are looked at
@@ -74,7 +76,7 @@ class Captioner:
 
         Args:
             batch: (B, image_size, image_size, 3) RGB 0..255, or (B, h, w, C) features.
-            how: greedily, by beam search, or by sampling, see `mmkeras.writing.Writer`.
+            how: greedily, by beam search, or by sampling, see `mmkeras.decoding.generator.Writer`.
 
         Returns:
             tokens (B, max_length) int32, padded with 0 after <end>, and their log-probability (B,).
@@ -115,7 +117,7 @@ def evaluate(captioner: Captioner, dataset: tf.data.Dataset, **how) -> dict[str,
         how: to write, see `Captioner.write`.
 
     Returns:
-        `bleu_1` to `bleu_4` and `rouge_l` (0..1), `cider_d` (0..10), see `mmkeras.metrics`;
+        `bleu_1` to `bleu_4` and `rouge_l` (0..1), `cider_d` (0..10), see `mmkeras.evaluation.metrics`;
         `distinct_captions`, the number of different captions a picture (1/n: always the same one); and,
         where all references tell of toy scenes, `scene_accuracy`: the share of captions that tell of the
         true one, whatever their wording.

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 import keras
 
-from mmkeras import caller, checks, layers
-from mmkeras.vocabulary import Vocabulary
+from mmkeras._utils import checks, terminal
+from mmkeras.data.vocabulary import Vocabulary
+from mmkeras.nn import layers
 
 TASK = "captioning"
 
@@ -65,7 +66,7 @@ def build(
     that a whole caption trains in one LSTM call.
 
     Inputs:  image  (B, image_size, image_size, 3) RGB 0..255; with a frozen encoder also the grid (B, h, w, C)
-                    that it made of the picture before (`TaskData.with_features`)
+                    that it made of the picture before (`with_features`)
              tokens (B, T) int32, starting with <start>
     Output:  logits (B, T, V) float32
 
@@ -164,7 +165,7 @@ def _load_vgg16_weights(application, weights):
                     f"ImageNet's weights for VGG16 are neither cached nor to be fetched. Connect to a network "
                     f"once, or name a file with weights='vgg16....h5'. Keras says: {error}"
                 ) from error
-            caller.warn(
+            terminal.warn(
                 "ImageNet's weights for VGG16 are neither cached nor to be fetched, so the encoder starts from "
                 "random weights: good for a look, not for training on photographs. Connect to a network once, "
                 "name a file with weights='vgg16....h5', or say weights=None to do without them."

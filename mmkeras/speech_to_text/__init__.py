@@ -3,9 +3,9 @@
 `build` the graph · `data` for it · `Transcriber`, the trained model at work · `evaluate`
 """
 
-from mmkeras import start  # noqa: F401 (first: it keeps TensorFlow's start-up notes off the terminal)
-from mmkeras.speech_to_text.data import TaskData, data
+from mmkeras._utils import start  # noqa: F401 (first: it keeps TensorFlow's start-up notes off the terminal)
+from mmkeras.speech_to_text.datasets import data
 from mmkeras.speech_to_text.inference import Transcriber, evaluate
 from mmkeras.speech_to_text.model import build
 
-__all__ = ["TaskData", "Transcriber", "build", "data", "evaluate"]
+__all__ = ["Transcriber", "build", "data", "evaluate"]

@@ -14,12 +14,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mmkeras import audio, caller, ctc, metrics, progress, saving
-from mmkeras.explain import Alignment, Word, monotonic
+from mmkeras._utils import progress, saving, terminal
+from mmkeras.data.vocabulary import END, PAD
+from mmkeras.decoding import ctc
+from mmkeras.decoding.generator import Writer
+from mmkeras.evaluation import metrics
+from mmkeras.evaluation.explain import Alignment, Word, monotonic
+from mmkeras.media import audio
 from mmkeras.speech_to_text.model import TASK
 from mmkeras.toy import scene
-from mmkeras.vocabulary import END, PAD
-from mmkeras.writing import Writer
 
 BATCH_SIZE = 32
 # Clips in memory at a time: enough to put those of like length together.
@@ -67,12 +70,12 @@ class Transcriber:
         """A transcript, or a list of them for a list of clips.
 
         Quiet before and behind what is said is not read: also a whisper that is 40 dB below a click, see
-        `mmkeras.audio.trim`. A clip much longer than any that training saw is cut at its quietest places, and a
-        warning says so. In a list, a clip that cannot be read has None for its transcript, and a warning names
-        it.
+        `mmkeras.media.audio.trim`. A clip much longer than any that training saw is cut at its quietest places,
+        and a warning says so. In a list, a clip that cannot be read has None for its transcript, and a warning
+        names it.
 
         Args:
-            clips: a path, an array (see `mmkeras.audio.read`), or a list of these.
+            clips: a path, an array (see `mmkeras.media.audio.read`), or a list of these.
             sample_rate_hz: of the arrays; files know their own.
             how: to write, see `transcribe`.
 
@@ -106,7 +109,7 @@ class Transcriber:
         if transcripts.count(None) == len(several):
             raise ValueError(f"None of the {len(several)} clips can be read. The first: {why[0]}")
         if broken:
-            caller.warn(
+            terminal.warn(
                 f"{transcripts.count(None)} of {len(several)} clips cannot be read and have None for a "
                 f"transcript: {'; '.join([*why, *other_names])}"
             )
@@ -118,11 +121,12 @@ class Transcriber:
 
         Args:
             sounds: of any lengths.
-            how: with an attention decoder what `mmkeras.writing.Writer` takes (`beams`, `length_penalty`, ...;
-                `max_length` is by default more than can be said in a clip's time); with CTC `beams` alone.
+            how: with an attention decoder what `mmkeras.decoding.generator.Writer` takes (`beams`,
+                `length_penalty`, ...; `max_length` is by default more than can be said in a clip's time); with
+                CTC `beams` alone.
 
         Raises:
-            ValueError: a sound is none that `mmkeras.audio.read` takes, or holds no sample.
+            ValueError: a sound is none that `mmkeras.media.audio.read` takes, or holds no sample.
         """
         sounds = [audio.read(sound, self.sample_rate_hz, self.sample_rate_hz) for sound in sounds]
         texts, cut = self._transcribe(sounds, **how)
@@ -150,7 +154,7 @@ class Transcriber:
 
     def _say_cut(self, cut, of):
         if cut:
-            caller.warn(
+            terminal.warn(
                 f"{int(cut)} of {of} clips are longer than the {self.log_mel.longest_seconds:.1f} s that "
                 f"training saw: cut at their quietest places, transcribed piece by piece and joined again."
             )
@@ -335,7 +339,7 @@ def _name_stuck(transcriber, sounds, texts):
     split = str.split if transcriber._between_words else transcriber.vocabulary.split
     one_word = sum(len(words) > 2 and len(set(words)) == 1 for words in map(split, texts))
     if one_word > len(texts) / 2:
-        caller.warn(
+        terminal.warn(
             f"Collapse: {one_word} of {len(texts)} transcripts are one word over and over. Train the model "
             f"longer, or lower the learning rate."
         )
@@ -346,7 +350,7 @@ def _name_stuck(transcriber, sounds, texts):
         counts = ((tokens != PAD) & (tokens != END)).sum(axis=1)
         moved = [len(set(row[:n])) > 1 for row, n in zip(peaks, counts, strict=True) if n > 2]
         if moved and not any(moved):
-            caller.warn(
+            terminal.warn(
                 "Collapse: the attention never moves along the clips. What is written cannot follow what is "
                 "said; train the model longer, or raise the learning rate."
             )

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 
 import keras
 
-from mmkeras import checks, ctc, layers
-from mmkeras.spectrogram import LogMel, SpecAugment
-from mmkeras.vocabulary import Vocabulary
+from mmkeras._utils import checks
+from mmkeras.data.vocabulary import Vocabulary
+from mmkeras.decoding import ctc
+from mmkeras.nn import layers
+from mmkeras.nn.spectrogram import LogMel, SpecAugment
 
 TASK = "speech_to_text"
 

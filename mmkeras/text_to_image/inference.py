@@ -19,11 +19,13 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from mmkeras import caller, checks, metrics, progress, replicas, saving
-from mmkeras.explain import Influence
-from mmkeras.text_to_image.judge import Judge
+from mmkeras._utils import checks, progress, saving, terminal
+from mmkeras.data.vocabulary import PAD, UNKNOWN
+from mmkeras.distribute import collectives
+from mmkeras.evaluation import metrics
+from mmkeras.evaluation.explain import Influence
+from mmkeras.text_to_image.classifier import Judge
 from mmkeras.text_to_image.model import TASK
-from mmkeras.vocabulary import PAD, UNKNOWN
 
 BATCH_SIZE = 32
 
@@ -93,7 +95,7 @@ class Painter:
         for start in progress.bar(range(0, len(text), BATCH_SIZE), "pictures"):
             rows = slice(start, start + BATCH_SIZE)
             inputs = [text[rows], noise[rows]] if self.noise_size else text[rows]
-            found = replicas.predict_alone(self._decode, inputs)
+            found = collectives.predict_alone(self._decode, inputs)
             found = found[0] if self.noise_size else found
             painted.append(np.rint(255 * found).astype(np.uint8))
         return np.concatenate(painted)
@@ -117,7 +119,7 @@ class Painter:
         Raises:
             TypeError, ValueError: as for a call, though a model without noise takes any `samples`.
         """
-        from mmkeras import plots
+        from mmkeras.evaluation import plots
 
         checks.ints(1, samples=samples)
         prompts, _ = _listed(prompts)
@@ -193,7 +195,7 @@ class Painter:
     def _encoded(self, tokens):
         return np.concatenate(
             [
-                replicas.predict_alone(self._encode, tokens[start : start + BATCH_SIZE])
+                collectives.predict_alone(self._encode, tokens[start : start + BATCH_SIZE])
                 for start in range(0, len(tokens), BATCH_SIZE)
             ]
         )
@@ -219,7 +221,7 @@ class Painter:
             unknown |= dict.fromkeys(strange)
             rows.append(ids)
         if unknown:
-            caller.warn(
+            terminal.warn(
                 f"Training never saw {', '.join(map(repr, list(unknown)[:8]))}; what is painted does not heed "
                 f"{'it' if len(unknown) == 1 else 'them'}."
             )
@@ -315,12 +317,12 @@ def _apart(pictures, others):
 def _name_collapse(scores):
     """Below a hundredth of what it should be there is no variety to speak of."""
     if scores.get("variety", 1) < 0.01:
-        caller.warn(
+        terminal.warn(
             "Collapse: all prompts get the same picture. The model has not learned to heed the text yet; train "
             "it longer, or lower the learning rate."
         )
     elif scores.get("seed_variety", 1) < 0.01:
-        caller.warn(
+        terminal.warn(
             "Mode collapse: a prompt gets the same picture whatever the seed. Train it longer, or lower the "
             "learning rate."
         )

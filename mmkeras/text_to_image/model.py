@@ -4,7 +4,7 @@
 
 Both halves are Functional models by themselves, found by name: `model.get_layer("encoder")` and
 `model.get_layer("decoder")`. With `adversarial=True` the decoder takes noise as well and refines its picture in
-a second stage, and a discriminator teaches both: see `adversarial.py`.
+a second stage, and a discriminator teaches both: see `gan/model.py`.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,12 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from mmkeras import checks, layers
-from mmkeras.text_to_image.adversarial import Adversarial
-from mmkeras.text_to_image.blocks import grown
-from mmkeras.text_to_image.networks import discriminator, matcher, recogniser, two_stage_decoder
-from mmkeras.vocabulary import PAD, Vocabulary
+from mmkeras._utils import checks
+from mmkeras.data.vocabulary import PAD, Vocabulary
+from mmkeras.nn import layers
+from mmkeras.nn.convolutions import grown
+from mmkeras.text_to_image.gan.model import Adversarial
+from mmkeras.text_to_image.gan.networks import discriminator, matcher, recogniser, two_stage_decoder
 
 TASK = "text_to_image"
 

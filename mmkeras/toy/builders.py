@@ -13,7 +13,7 @@ import os
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mmkeras import progress
+from mmkeras._utils import progress
 from mmkeras.toy import render, scene, speak
 
 # How many scenes a split has: enough to learn the world in minutes on a laptop's two cores, and enough

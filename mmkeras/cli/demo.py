@@ -1,0 +1,177 @@
+"""The page that `mmkeras demo` writes: what each task was given, what it made of it, and what it looked at."""
+
+import base64
+import html
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mmkeras.evaluation import plots
+
+_UNSEEN = "colors and shapes that training never showed together"
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; }
+body { margin: 2rem auto; max-width: 76rem; padding: 0 1rem; }
+h1 { font-weight: 600; } h2 { font-weight: 600; margin-top: 2.5rem; }
+table { border-collapse: collapse; } td, th { padding: .2rem 1rem .2rem 0; text-align: left; }
+td { font-variant-numeric: tabular-nums; }
+.seen { display: flex; gap: 1.2rem; padding: 1rem 0; border-top: 1px solid #ddd; align-items: flex-start; }
+.seen > img { width: 144px; height: 144px; border-radius: 6px; flex: none; }
+.caption { font-size: 1.15rem; margin: 0 0 .5rem; } .wrong { color: #b00020; } .right { color: #1b7f3b; }
+.words { display: flex; flex-wrap: wrap; gap: .5rem; }
+.heard { padding: 1rem 0; border-top: 1px solid #ddd; }
+.heard img { max-width: 100%; } audio { height: 2rem; width: 22rem; max-width: 100%; }
+figure { margin: 0; text-align: center; font-size: .85rem; }
+figure img { width: 80px; height: 80px; border-radius: 4px; display: block; }
+.painted { width: 24rem; margin-bottom: .8rem; } .painted img { width: 100%; height: auto; }
+.note { color: #666; }
+"""
+
+
+def captioning_section(captioner, data, scores: dict[str, dict[str, float]], pictures: int = 6) -> str:
+    """HTML: the scores, then the first pictures of both test splits with caption and attention."""
+    from mmkeras.toy import scene
+
+    parts = [
+        "<h2>Image captioning</h2>",
+        "<p>Under each caption: the picture once a word, light where the model looked when it wrote it.</p>",
+        _table(scores),
+    ]
+    for split, title in (("test", "New pictures"), ("test_unseen", _UNSEEN.capitalize())):
+        parts.append(f"<h3>{title}</h3>")
+        batch = next(iter(getattr(data, split).unbatch().batch(pictures)))
+        for picture, texts in zip(batch["image"].numpy(), batch["captions"].numpy(), strict=True):
+            seen = captioner.explain(picture)
+            truth = texts[0].decode()
+            right = scene.parse(seen.caption) == scene.parse(truth)
+            peak = seen.attention.max(initial=0)  # one scale, so that a diffuse map does not look sharp
+            words = "".join(
+                f"<figure>{_image(plots.spotlight(_enlarged(picture), m, peak))}{html.escape(word)}</figure>"
+                for word, m in zip(seen.words, seen.attention, strict=True)
+            )
+            parts.append(
+                f'<div class="seen">{_image(_enlarged(picture))}<div>'
+                f"{_answer(seen.caption, truth, right, 'it is')}"
+                f'<div class="words">{words}</div></div></div>'
+            )
+    return "\n".join(parts)
+
+
+def speech_section(transcriber, data, scores: dict[str, dict[str, float]], clips: int = 4) -> str:
+    """HTML: the scores, then the first clips of both test splits with sound, transcript and alignment."""
+    parts = [
+        "<h2>Speech to text</h2>",
+        "<p>Over each spectrogram: the words where the model heard them. Below: what it listened to.</p>",
+        _table(scores),
+    ]
+    for split, title in (
+        ("test", "Voices that training never heard"),
+        ("test_unseen", f"The same, and: {_UNSEEN}"),
+    ):
+        parts.append(f"<h3>{title}</h3>")
+        batch = next(iter(getattr(data, split).unbatch().batch(clips)))
+        sounds, lengths, texts = (batch[name].numpy() for name in ("audio", "length", "transcript"))
+        for sound, length, truth in zip(sounds, lengths, texts, strict=True):
+            heard = transcriber.explain(sound[:length], sample_rate_hz=transcriber.sample_rate_hz)
+            truth = truth.decode()
+            plot = io.BytesIO()
+            heard.plot().savefig(plot, dpi=90, format="png")
+            parts.append(
+                f'<div class="heard">{_answer(heard.text, truth, heard.text == truth, "it says")}'
+                f'<audio controls src="data:audio/wav;base64,{_wav(heard)}"></audio>'
+                f'<div><img alt="" src="data:image/png;base64,{_base64(plot)}"></div></div>'
+            )
+    return "\n".join(parts)
+
+
+def painting_section(painters, data, scores: dict[str, dict[str, float]], prompts: int = 6) -> str:
+    """HTML: the scores, then the first prompts of both test splits with a real picture and what each painter
+    made of it, some pictures of one prompt, and what each of its words did.
+
+    Args:
+        painters: {name: Painter}, the plain one first, the adversarial one last.
+        data: from `mmkeras.text_to_image.data`.
+        scores: of all of them.
+        prompts: how many of each split.
+    """
+    plain, *_, adversarial = painters.values()
+    parts = [
+        "<h2>Text to image</h2>",
+        "<p>Over each prompt from left to right: a real picture of it; painted by a model that learned from "
+        "pixels alone, which averages over all places that the prompt allows; painted by one that learned "
+        "against a discriminator.</p>",
+        _table(scores),
+    ]
+    for split, title in (("test", "New pictures"), ("test_unseen", _UNSEEN.capitalize())):
+        parts.append(f'<h3>{title}</h3><div class="words">')
+        batch = next(iter(getattr(data, split).unbatch().batch(prompts)))
+        texts = [captions[0].decode() for captions in batch["captions"].numpy()]
+        for text, *three in zip(texts, batch["image"].numpy(), plain(texts), adversarial(texts), strict=True):
+            shown = _image(_enlarged(np.concatenate(three, axis=1)))
+            parts.append(f'<figure class="painted">{shown}{html.escape(text)}</figure>')
+        parts.append("</div>")
+    several = _image(_enlarged(np.concatenate(list(adversarial(texts[0], samples=6)), axis=1)))
+    plot = io.BytesIO()
+    adversarial.explain(texts[0]).plot().savefig(plot, dpi=90, format="png")
+    parts.append(
+        f'<p class="note">Six pictures of “{html.escape(texts[0])}”, each from other noise:</p>'
+        f'<div class="heard">{several}</div>'
+        f'<p class="note">Each of its words left out, and the pixels that this changes:</p>'
+        f'<div class="heard"><img alt="" src="data:image/png;base64,{_base64(plot)}"></div>'
+    )
+    return "\n".join(parts)
+
+
+def write(folder: Path, sections: list[str]) -> Path:
+    """Writes `index.html`, one file with the pictures inside it."""
+    path = folder / "index.html"
+    path.write_text(
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>mmkeras demo</title>'
+        f"<style>{_STYLE}</style><body><h1>What mmkeras learned just now</h1>"
+        f"<p>Trained on the toy world on this machine.</p>{''.join(sections)}</body></html>",
+        encoding="utf-8",
+    )
+    return path
+
+
+def _answer(given, truth, is_right, it_is):
+    mark = '<span class="right">✓</span>' if is_right else '<span class="wrong">✗</span>'
+    note = "" if is_right else f' <span class="note">{it_is}: {html.escape(truth)}</span>'
+    return f'<p class="caption">{mark} {html.escape(given)}{note}</p>'
+
+
+def _table(scores):
+    names = list(next(iter(scores.values())))
+    head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in names)
+    rows = "".join(
+        f"<tr><th>{split.replace('_', ' ')}</th>"
+        + "".join(f"<td>{values[name]:.3f}</td>" for name in names)
+        + "</tr>"
+        for split, values in scores.items()
+    )
+    return f"<table><tr><th></th>{head}</tr>{rows}</table>"
+
+
+def _enlarged(picture):
+    """Three pixels for one, so that the page shows what the model saw and not a browser's blur."""
+    return np.kron(picture, np.ones((3, 3, 1), np.uint8))
+
+
+def _image(picture):
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return f'<img alt="" src="data:image/png;base64,{_base64(buffer)}">'
+
+
+def _wav(heard):
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, heard.samples, heard.sample_rate_hz, format="WAV", subtype="PCM_16")
+    return _base64(buffer)
+
+
+def _base64(buffer):
+    return base64.b64encode(buffer.getvalue()).decode()

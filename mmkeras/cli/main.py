@@ -1,0 +1,300 @@
+"""The command line: `mmkeras demo`, `train`, `evaluate`, `predict`.
+
+TensorFlow is loaded inside the commands, so that `mmkeras --help` answers at once.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmkeras._utils import saving
+from mmkeras.tasks import TASKS
+
+app = typer.Typer(
+    help="Multimodal models in Keras: train them, score them, use them.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+_NAMES = ", ".join(TASKS)
+
+Task = Annotated[str, typer.Argument(help=_NAMES)]
+Language = Annotated[str, typer.Option(help="en or zh.")]
+Source = Annotated[
+    str, typer.Option(help="toy, a TFDS dataset (coco_captions, librispeech ...), or a folder with a table.")
+]
+Beams = Annotated[int, typer.Option(min=1, help="1 is greedy.")]
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for the page.")] = Path("mmkeras-demo"),
+    language: Language = "en",
+    task: Annotated[list[str] | None, typer.Option(help=f"{_NAMES}; all by default.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the toy world.")] = None,
+) -> None:
+    """Train each task on the toy world and write a page of what it learned (two to ten minutes a task)."""
+    with _clear_errors():
+        import mmkeras
+
+        names = task or list(TASKS)
+        for name in names:
+            mmkeras.tasks.get(name)
+        output.mkdir(parents=True, exist_ok=True)
+        sections = []
+        for name in names:
+            typer.echo(f"{name}: training on the toy world")
+            registered = mmkeras.tasks.get(name)
+            if name == "text_to_image":
+                section = _demo_of_painting(output, language, epochs)
+            else:
+                answerer, data = mmkeras.training.train_task(name, language=language, epochs=epochs)
+                answerer.save(output / registered.file)
+                section = getattr(mmkeras.cli.demo, registered.section)(answerer, data, _score(answerer, data))
+            sections.append(section)
+            typer.echo("")
+        path = mmkeras.cli.demo.write(output, sections)
+    given = "'a large blue star'" if names[0] == "text_to_image" else "FILE"
+    typer.echo(f"Look at {path}\nUse it: mmkeras predict {output / TASKS[names[0]].file} {given}")
+
+
+@app.command()
+def train(
+    task: Task,
+    source: Source = "toy",
+    preset: Annotated[
+        str | None, typer.Option(help="toy or document; by default toy for the toy world, else document.")
+    ] = None,
+    language: Language = "en",
+    epochs: Annotated[int | None, typer.Option(min=1, help="What the toy world takes, by default.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="The task's own by default.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="captioning, text_to_image: pixels; the preset's by default.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="captioning: auto, imagenet, none, or a file.")] = None,
+    fine_tune: Annotated[bool | None, typer.Option(help="captioning: let the encoder learn too.")] = None,
+    head: Annotated[str | None, typer.Option(help="speech_to_text: attention or ctc.")] = None,
+    unit: Annotated[str | None, typer.Option(help="speech_to_text: word or character.")] = None,
+    adversarial: Annotated[bool | None, typer.Option(help="text_to_image: sharp pictures, with noise.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Where the model goes, a .keras file.")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Folder for checkpoints, logs and curves; by default beside the output, in .run."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was broken off.")] = False,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="End after so many epochs without a lower validation loss.")
+    ] = None,
+    warmup_steps: Annotated[
+        int | None, typer.Option(min=0, help="Steps over which the learning rate rises.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="auto, float32, mixed_float16, mixed_bfloat16.")] = "auto",
+    workers: Annotated[
+        str | None, typer.Option(help="host:port,host:port: train on several machines, this command on each.")
+    ] = None,
+    index: Annotated[int | None, typer.Option(min=0, help="Which of the workers this one is, from 0.")] = None,
+) -> None:
+    """Train a task, score it on the test split, and save it. A run that was killed goes on with --resume."""
+    with _clear_errors():
+        import mmkeras
+        from mmkeras.training import checkpoint
+
+        registered = mmkeras.tasks.get(task)
+        output = output or Path(registered.file)
+        given = {
+            "image_size": image_size,
+            "weights": weights,
+            "fine_tune": fine_tune,
+            "head": head,
+            "unit": unit,
+            "adversarial": adversarial,
+        }
+        options = {name: value for name, value in given.items() if value is not None}
+        if foreign := options.keys() - set(registered.options):
+            raise ValueError(
+                f"{task} does not take {', '.join('--' + name.replace('_', '-') for name in sorted(foreign))}."
+            )
+        if weights == "none":
+            options["weights"] = None
+        run = run or output.with_suffix(".run")
+        saving.check_path(output)
+        strategy = mmkeras.distribute.strategy(workers=workers, index=index)
+        mmkeras.distribute.share_on_jax()
+        with mmkeras.distribute.clear_failures():
+            # before the data, which can take long
+            if mmkeras.distribute.is_chief(strategy):
+                checkpoint.check_folder(run, resume)
+            if batch_size:
+                mmkeras.distribute.describe_batch(batch_size, strategy)
+            answerer, data = mmkeras.training.train_task(
+                task,
+                source,
+                preset=preset,
+                language=language,
+                epochs=epochs,
+                batch_size=batch_size,
+                precision=precision,
+                strategy=strategy,
+                run=run,
+                resume=resume,
+                patience=patience,
+                warmup_steps=warmup_steps,
+                **options,
+            )
+            is_ours = _saved(answerer, output, strategy)
+        if is_ours:
+            typer.echo(f"Saved {output}")
+            _score(mmkeras.load(output), data)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A .keras file.")],
+    source: Source = "toy",
+    language: Annotated[str | None, typer.Option(help="en or zh; by default the model's.")] = None,
+    beams: Beams = 1,
+) -> None:
+    """Score a trained model on the test split of a source."""
+    with _clear_errors():
+        import mmkeras
+
+        answerer = mmkeras.load(model)
+        words = getattr(
+            answerer, "vocabulary", mmkeras.data.vocabulary.Vocabulary(())
+        ).words  # a judge has none
+        language = language or ("zh" if any(map(mmkeras.data.vocabulary.is_chinese, words)) else "en")
+        data = mmkeras.tasks.package(answerer).data(source, language=language, **answerer.data_options)
+        if data.test is None:
+            raise ValueError(f"The source {source!r} has nothing for testing.")
+        _score(answerer, data, **({"beams": beams} if _writes(answerer) else {}))
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A .keras file.")],
+    inputs: Annotated[list[str], typer.Argument(help="Pictures, clips, or prompts.", metavar="INPUT...")],
+    beams: Beams = 1,
+    output: Annotated[Path, typer.Option(help="Folder for painted pictures.")] = Path("painted"),
+    seed: Annotated[int, typer.Option(help="Of painting with noise.")] = 0,
+    explain: Annotated[
+        Path | None, typer.Option(help="Folder for plots: what each word is read off, or what it changed.")
+    ] = None,
+) -> None:
+    """Answer for each input: a caption for a picture, a transcript for a clip, a picture for a prompt."""
+    with _clear_errors():
+        import mmkeras
+
+        answerer = mmkeras.load(model)
+        if explain and not hasattr(answerer, "explain"):
+            raise ValueError(f"Expected no --explain: what a {answerer.model.name} reads has no plot.")
+        how = {"beams": beams} if _writes(answerer) else {"seed": seed} if _paints(answerer) else {}
+        answers = dict(zip(inputs, answerer(inputs, **how), strict=True))
+        if _paints(answerer):
+            answers = {text: _painted(output, number, answers[text]) for number, text in enumerate(answers)}
+        for given, answer in answers.items():
+            if isinstance(answer, dict):
+                answer = ", ".join(f"{attribute}: {name}" for attribute, name in answer.items())
+            if answer is not None:  # a clip that cannot be read; a note has said so
+                typer.echo(f"{given}\t{answer}" if len(inputs) > 1 else answer)
+        if explain:
+            explain.mkdir(parents=True, exist_ok=True)
+            names = [
+                f"{number}" if _paints(answerer) else Path(text).stem for number, text in enumerate(answers)
+            ]
+            if len(set(names)) < len(names):  # files of one name in several folders, or of several kinds
+                names = [f"{number}_{name}" for number, name in enumerate(names)]
+            for name, (given, answer) in zip(names, answers.items(), strict=True):
+                if answer is not None:
+                    answerer.explain(given, **how).plot(explain / f"{name}.png")
+
+
+def _demo_of_painting(output, language, epochs):
+    """Both models, read by one judge: what the pixel loss averages, and what the adversarial one paints."""
+    import mmkeras
+
+    painters, scores, judge = {}, {}, None
+    for kind, adversarial in (("pixels alone", False), ("adversarial", True)):
+        typer.echo(f"{kind}:")
+        painter, data = mmkeras.training.train_task(
+            "text_to_image", language=language, epochs=epochs, adversarial=adversarial
+        )
+        painter.save(output / ("painter.keras" if adversarial else "painter_plain.keras"))
+        judge = judge or _judge(data)
+        found = _score(painter, data, judge=judge)
+        scores |= {f"{kind}, {split}": values for split, values in found.items()}
+        painters[kind] = painter
+    return mmkeras.cli.demo.painting_section(painters, data, scores)
+
+
+def _judge(data):
+    import mmkeras
+
+    typer.echo("judge: training on real pictures")
+    return mmkeras.text_to_image.train_judge(data)
+
+
+def _paints(answerer):
+    return answerer.model.name == "text_to_image"
+
+
+def _writes(answerer):
+    return answerer.model.name in ("captioning", "speech_to_text")
+
+
+def _painted(folder, number, picture):
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{number}.png"
+    Image.fromarray(picture).save(path)
+    return path
+
+
+def _saved(answerer, output, strategy):
+    """Whether this worker is the one that writes; all of them must take part in reading the weights."""
+    import tempfile
+
+    import mmkeras
+
+    if mmkeras.distribute.is_chief(strategy):
+        answerer.save(output)
+        return True
+    with tempfile.TemporaryDirectory() as folder:
+        answerer.save(Path(folder) / output.name)
+    return False
+
+
+def _score(answerer, data, **how):
+    import mmkeras
+
+    scores, package = {}, mmkeras.tasks.package(answerer)
+    evaluate = package.evaluate_judge if answerer.model.name == "judge" else package.evaluate
+    if _paints(answerer) and data.attributes and "judge" not in how:
+        how["judge"] = _judge(data)
+    for split in ("test", "test_unseen"):
+        if getattr(data, split) is not None:
+            scores[split] = evaluate(answerer, getattr(data, split), **how)
+            typer.echo(f"\n{split}")
+            for name, value in scores[split].items():
+                typer.echo(f"  {name:18} {value:.4f}")
+    return scores
+
+
+class _clear_errors:  # noqa: N801 (reads as a statement: with _clear_errors(): ...)
+    """Bad input ends with its message alone, not with a traceback; so do warnings end in one line."""
+
+    def __enter__(self):
+        import warnings
+
+        warnings.showwarning = lambda message, *args, **kwargs: typer.echo(f"Note: {message}", err=True)
+
+    def __exit__(self, kind, error, traceback):
+        if isinstance(error, ValueError | OSError):
+            typer.echo(f"Error: {error}", err=True)
+            raise typer.Exit(2) from error
+        if isinstance(error, KeyboardInterrupt):
+            typer.echo(f"\n{error}" if str(error) else "\nStopped.", err=True)
+            raise typer.Exit(130) from error

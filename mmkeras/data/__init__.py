@@ -1,0 +1,17 @@
+"""Data from anywhere to batches: vocabulary, tables, sources, cache."""
+
+from mmkeras._utils import lazy
+
+__getattr__ = lazy.submodules(
+    __name__,
+    "cache",
+    "captions",
+    "folder",
+    "labels",
+    "pipeline",
+    "sources",
+    "tables",
+    "task_data",
+    "tfds",
+    "vocabulary",
+)

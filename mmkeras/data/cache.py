@@ -1,0 +1,107 @@
+"""Examples that are expensive to compute, computed once and kept on disk: `cached`."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from mmkeras.data.task_data import Split
+
+
+def folder() -> Path:
+    """`~/.cache/mmkeras`, or what the environment variable MMKERAS_CACHE says."""
+    return Path(os.environ.get("MMKERAS_CACHE", "~/.cache/mmkeras")).expanduser()
+
+
+def digest(*parts) -> str:
+    """A short name for arrays and strings."""
+    h = hashlib.sha256()
+    for part in parts:
+        h.update(part.tobytes() if isinstance(part, np.ndarray) else str(part).encode())
+        h.update(b"\0")
+    return h.hexdigest()[:16]
+
+
+def cached(split: Split, name: str, facts: dict, compute: Callable[[], tf.data.Dataset], title: str) -> Split:
+    """A split whose examples are read from disk if present and up to date, and otherwise computed and kept.
+
+    They are written to a temporary folder, which is renamed once it is complete, so that an interrupted
+    computation is never read.
+
+    Args:
+        split: The split that the examples are computed from.
+        name: str. Name of the folder on disk.
+        facts: dict. What else the examples depend on; JSON-able. If these or `split.made_from` differ from
+            those on disk, the examples are computed again.
+        compute: () -> dataset of examples.
+        title: str. Printed while they are computed.
+
+    Returns:
+        The split with these examples, in the order of `compute`, and with their number.
+
+    Raises:
+        OSError: if the disk has no room; what was written is removed.
+    """
+    place = folder() / name
+    made_from = json.loads(json.dumps(split.made_from | facts))
+    if not _is_current(place, made_from):
+        print(f"{title} (once, kept in {place})")
+        _write(place, made_from, compute)
+    count = json.loads((place / "meta.json").read_text())["count"]
+    return dataclasses.replace(split, count=count, examples=lambda: _read(place, compute().element_spec, count))
+
+
+def _read(place, spec, count):
+    def parse(record):
+        parts = tf.unstack(tf.io.parse_tensor(record, tf.string), len(tf.nest.flatten(spec)))
+        tensors = [
+            tf.ensure_shape(tf.io.parse_tensor(part, one.dtype), one.shape)
+            for part, one in zip(parts, tf.nest.flatten(spec), strict=True)
+        ]
+        return tf.nest.pack_sequence_as(spec, tensors)
+
+    dataset = tf.data.TFRecordDataset(str(place / "data.tfrecord"), buffer_size=2**20)
+    dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    return dataset.apply(tf.data.experimental.assert_cardinality(count))
+
+
+def _is_current(place, made_from):
+    try:
+        meta = json.loads((place / "meta.json").read_text())
+        return meta["made_from"] == made_from and meta["bytes"] == (place / "data.tfrecord").stat().st_size
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _write(place, made_from, compute):
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f"{place.name}.partial-", dir=place.parent))
+    path, count = partial / "data.tfrecord", 0
+    try:
+        # Not Dataset.save, which never returns if an example cannot be computed (TensorFlow 2.21).
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for example in compute():
+                parts = [tf.io.serialize_tensor(part) for part in tf.nest.flatten(example)]
+                writer.write(tf.io.serialize_tensor(tf.stack(parts)).numpy())
+                count += 1
+        meta = {"made_from": made_from, "count": count, "bytes": path.stat().st_size}
+        (partial / "meta.json").write_text(json.dumps(meta))
+        shutil.rmtree(place, ignore_errors=True)
+        os.replace(partial, place)
+    except (OSError, tf.errors.OpError) as error:
+        if "No space left" not in str(error):
+            raise
+        free = shutil.disk_usage(place.parent).free
+        raise OSError(
+            f"No room for {place.name} in {place.parent}, where {free / 1e9:.2f} GB are free. Make room, or "
+            f"let the environment variable MMKERAS_CACHE name another folder."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

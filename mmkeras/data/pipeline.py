@@ -1,0 +1,212 @@
+"""From examples to batches, in tf.data: epochs, captions paired with images, clips of similar length."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from mmkeras.data.task_data import IN_MEMORY_MB, Split
+from mmkeras.data.vocabulary import PAD, Vocabulary
+from mmkeras.media import audio
+
+# A split that is read again each epoch is shuffled within a buffer of this many clips.
+SHUFFLE_BUFFER = 1024
+# Clips are sorted by length within pools of this many batches, so that a batch holds a few percent of padding.
+# A pool of LibriSpeech's clips takes 200 MB at 32 clips a batch.
+POOL_BATCHES = 16
+# On JAX a graph is compiled for each shape, so batches are padded further, to one of few lengths: clips to the
+# next of SECONDS, each 15 % longer than the one before; tokens to the next of TOKENS.
+SECONDS = tuple(1.15**power for power in range(27))  # 1 s ... 38 s
+TOKENS = tuple(2**power for power in range(4, 11))
+# Augmentation: speeds as in Ko et al. 2015 ("Audio augmentation for speech recognition"), white noise at 5 to
+# 40 dB.
+SPEEDS = (0.9, 1.0, 1.1)
+NOISE_SNR_DB = (5.0, 40.0)
+
+
+def epochs(
+    one_epoch: Callable[[tf.Tensor], tf.data.Dataset],
+    finish: Callable,
+    steps: int,
+    seed: int,
+    start: int | None = None,
+) -> tf.data.Dataset:
+    """The batches of one epoch after another, each epoch a function of one random number.
+
+    All order and randomness of an epoch follow from its number. No state is shared between epochs, so a resumed
+    run continues with the very batches that an undisturbed one would see.
+
+    Args:
+        one_epoch: number () int64 -> dataset of the epoch's batches.
+        finish: Applied to each batch, several at once.
+        steps: int. Batches per epoch.
+        seed: int. Seed of the numbers.
+        start: int, optional. None: one epoch, a new one each time the dataset is iterated. Otherwise epoch
+            `start` and all following ones, without end.
+    """
+
+    def batches(number):
+        # This graph's own seed; otherwise tf.random.set_seed would change every epoch.
+        tf.compat.v1.set_random_seed(1)
+        return one_epoch(number)
+
+    def number(epoch):
+        return tf.random.stateless_uniform((), (tf.cast(seed, tf.int64), epoch), 0, 2**31, tf.int64)
+
+    if start is None:
+        numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).take(1)
+    else:
+        numbers = tf.data.Dataset.range(start, tf.int64.max).map(number)
+    dataset = numbers.flat_map(batches).map(finish, num_parallel_calls=tf.data.AUTOTUNE)
+    count = steps if start is None else tf.data.INFINITE_CARDINALITY
+    return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE)
+
+
+# --- images ---
+
+
+def shuffled(dataset: tf.data.Dataset, split: Split, seed: int | tf.Tensor) -> tf.data.Dataset:
+    """Shuffles within a buffer of as many of the split's images as fit into memory."""
+    share = min(1, IN_MEMORY_MB / split.megabytes)
+    return dataset.shuffle(max(int(split.count * share), 1), seed=seed)
+
+
+def image_caption_batches(
+    split: Split,
+    finish: Callable,
+    *,
+    vocabulary: Vocabulary,
+    max_length: int,
+    training: bool,
+    batch_size: int,
+    seed: int,
+    static_shapes: bool = False,
+) -> Callable[[int | None], tf.data.Dataset]:
+    """Every image once, paired with one of its captions.
+
+    In training the order and the caption differ from epoch to epoch, otherwise they are always the same. The
+    last batch may be smaller; with `static_shapes` all batches are full, so that an epoch leaves out the few
+    images that fill none, others each time.
+
+    Args:
+        split: Examples with "image" and "captions".
+        finish: Makes of a batch {"image" (B, H, W, 3), "tokens" (B, max_length) int32} what `fit` takes.
+
+    Returns:
+        A function of `start`, see `epochs`; it is ignored without `training`.
+    """
+    examples = split.cached_examples()  # outside of the epochs, which share it
+    if static_shapes and not training:
+        batch_size = min(batch_size, split.count)
+    if static_shapes and split.count < batch_size:
+        raise ValueError(
+            f"Expected at least one batch of images to train on with static_shapes=True. "
+            f"Received: {split.count} images, batch_size={batch_size}"
+        )
+    steps = split.count // batch_size if static_shapes else -(-split.count // batch_size)
+
+    def pair(example, number):
+        captions = example["captions"]
+        return {"image": example["image"], "caption": captions[number % tf.shape(captions, tf.int64)[0]]}
+
+    def one_epoch(number):
+        def one_round(turn):
+            """Every image once; a further round fills up an epoch in which images turned out to be damaged."""
+            number_of_round = number + turn
+            dataset = shuffled(examples, split, number_of_round) if training else examples
+            draws = tf.data.Dataset.random(seed=number_of_round)
+            dataset = tf.data.Dataset.zip(dataset, draws).map(pair)
+            return dataset if static_shapes else dataset.batch(batch_size)
+
+        rounds = tf.data.Dataset.range(tf.int64.max)
+        dataset = rounds.flat_map(one_round) if training else one_round(0)
+        if static_shapes:
+            dataset = dataset.batch(batch_size, drop_remainder=True)
+        return dataset.take(steps) if training else dataset
+
+    def tokenized(batch):
+        ids = vocabulary.encode_tensor(batch["caption"])
+        tokens = ids.to_tensor(PAD, shape=(batch["caption"].shape[0], max_length))
+        return finish({"image": batch["image"], "tokens": tokens})
+
+    def batches(start):
+        if training:
+            return epochs(one_epoch, tokenized, steps, seed, start)
+        dataset = one_epoch(seed).map(tokenized, num_parallel_calls=tf.data.AUTOTUNE)
+        return dataset.prefetch(tf.data.AUTOTUNE)
+
+    return batches
+
+
+# --- clips ---
+
+
+def by_length(clips: tf.data.Dataset, batch_size: int, seed: int | tf.Tensor = 0) -> tf.data.Dataset:
+    """Batches of clips of similar length. Every clip is in exactly one batch; the last batch may be smaller.
+
+    Args:
+        clips: Dataset of {"audio": (n,), "length": (), ...}.
+        batch_size: int. Clips per batch.
+        seed: int or () int64 tensor. Seed for the order of the batches within a pool. Defaults to 0.
+
+    Returns:
+        A dataset of the same dictionaries with a leading batch axis, each sequence padded with 0 (silence, PAD)
+        to the longest of its batch.
+    """
+
+    def batches(pool):
+        order = tf.argsort(pool["length"])  # (P,)
+        starts = tf.range(0, tf.size(order), batch_size)
+        starts = tf.random.experimental.stateless_shuffle(starts, tf.stack([tf.cast(seed, tf.int64), 0]))
+
+        def batch(start):
+            rows = order[start : start + batch_size]
+            gathered = {name: tf.gather(values, rows) for name, values in pool.items()}
+            return {n: x.to_tensor() if isinstance(x, tf.RaggedTensor) else x for n, x in gathered.items()}
+
+        return tf.data.Dataset.from_tensor_slices(starts).map(batch)
+
+    return clips.ragged_batch(POOL_BATCHES * batch_size).prefetch(1).flat_map(batches)
+
+
+def bucket_edges(sample_rate_hz: int) -> list[int]:
+    """SECONDS in samples."""
+    return [int(sample_rate_hz * seconds) for seconds in SECONDS]
+
+
+def pad_to_next(sizes, batch):
+    """(B, n) padded with zeros to the next of `sizes`; beyond the last it stays as it is."""
+    size = tf.shape(batch)[1]
+    larger = tf.boolean_mask(sizes, tf.constant(sizes) >= size)
+    return tf.pad(batch, [[0, 0], [0, tf.concat([larger, [size]], axis=0)[0] - size]])
+
+
+def change_speed(clip, draw):
+    """The clip at one of SPEEDS, chosen by a random number () int64."""
+
+    def changed(samples, draw):
+        return audio.resample(samples, SPEEDS[draw % len(SPEEDS)], 1.0)
+
+    samples = tf.numpy_function(changed, [clip["audio"], draw], tf.int16)
+    return clip | {"audio": tf.ensure_shape(samples, (None,))}
+
+
+def add_white_noise(samples, length, snr_db, seed):
+    """Clips (B, n) float32 with white noise at a signal-to-noise ratio: mean power of the clip to that of the
+    noise.
+
+    Args:
+        samples: (B, n) float32, padded with 0.
+        length: (B,) valid samples of each clip.
+        snr_db: () or (B,) float. In dB.
+        seed: (2,) int64. The same seed gives the same noise on every machine.
+    """
+    power = tf.reduce_sum(samples**2, axis=1) / tf.cast(length, tf.float32)  # (B,)
+    noise = tf.random.stateless_normal(tf.shape(samples), seed)
+    return samples + tf.sqrt(power / 10 ** (snr_db / 10))[:, None] * noise
+
+
+def augment_with_noise(samples, length, draw):
+    """White noise for each clip (B, n), at a ratio of its own drawn from NOISE_SNR_DB."""
+    seed = tf.stack([draw, 0])
+    snr_db = tf.random.stateless_uniform([tf.shape(samples)[0]], seed, *NOISE_SNR_DB)
+    return add_white_noise(samples, length, snr_db, seed + 1)

@@ -1,0 +1,73 @@
+"""Where data come from: the toy world, a dataset of TensorFlow Datasets, or a folder."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from mmkeras.data import folder, tfds
+from mmkeras.data.labels import PHRASINGS
+from mmkeras.data.task_data import Split
+from mmkeras.data.vocabulary import Vocabulary
+
+IMAGES = {
+    "toy": tfds.toy_images,
+    "coco_captions": tfds.coco_captions,
+    **dict.fromkeys(PHRASINGS, tfds.labeled_images),
+}
+CLIPS = {
+    "toy": tfds.toy_clips,
+    "librispeech": tfds.librispeech,
+    "ljspeech": tfds.ljspeech,
+    "speech_commands": tfds.speech_commands,
+}
+
+
+def read_images(
+    source: str | os.PathLike, language: str, size: int, *, crop: bool = False, **options
+) -> dict[str, Split]:
+    """The splits of a source of images with captions, by name.
+
+    Args:
+        source: str. A key of `IMAGES`, or a folder.
+        language: str. Language of the captions, `"en"` or `"zh"`.
+        size: int. Side in pixels that images are resized to.
+        crop: bool. Whether to crop to the square in the middle first. Defaults to False: the whole image is
+            squeezed into the square.
+        **options: Of the source, see `mmkeras.captioning.data`.
+    """
+    return _read(source, IMAGES, folder.images_from_folder, language, size, crop, **options)
+
+
+def read_clips(source: str | os.PathLike, language: str, sample_rate_hz: int, **options) -> dict[str, Split]:
+    """The splits of a source of clips with transcripts, by name.
+
+    Args:
+        source: str. A key of `CLIPS`, or a folder.
+        language: str. Language of the transcripts, `"en"` or `"zh"`.
+        sample_rate_hz: int. Sample rate that clips are resampled to.
+        **options: Of the source, see `mmkeras.speech_to_text.data`.
+    """
+    return _read(source, CLIPS, folder.clips_from_folder, language, sample_rate_hz, **options)
+
+
+def check_options(language: str, vocabulary: Vocabulary | None) -> None:
+    """Raises ValueError for an unknown language, TypeError for what is no vocabulary."""
+    if language not in ("en", "zh"):
+        raise ValueError(f"Expected language to be 'en' or 'zh'. Received: language={language!r}")
+    if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
+        raise TypeError(f"Expected vocabulary to be a Vocabulary, or None. Received: vocabulary={vocabulary!r}")
+
+
+def _read(source, known: Mapping[str, Callable], from_folder: Callable, *args, **options):
+    is_folder = not (isinstance(source, str) and source in known)
+    if is_folder and not (isinstance(source, str | os.PathLike) and Path(source).is_dir()):
+        names = ", ".join(map(repr, known))
+        raise ValueError(
+            f"Expected source to be one of {names}, or a folder that exists. Received: source={source!r}"
+        )
+    try:
+        return (from_folder if is_folder else known[source])(source, *args, **options)
+    except TypeError as error:
+        if "unexpected keyword" not in str(error):
+            raise
+        raise TypeError(f"Unknown option of the source {str(source)!r}: {error}") from None

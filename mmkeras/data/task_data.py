@@ -1,0 +1,145 @@
+"""What every task gets from `data(...)`: `TaskData`, made of the `Split`s of a source."""
+
+import functools
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import tensorflow as tf
+
+from mmkeras._utils import terminal
+from mmkeras.data.vocabulary import Vocabulary
+
+# A split of at most this size is kept decoded in memory. A larger one is read again each epoch.
+IN_MEMORY_MB = 512
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a source.
+
+    Attributes:
+        examples: () -> dataset of dictionaries: {"image" (H, W, 3) uint8, "captions" (n,) string, "labels"
+            {attribute: ()}}, or {"audio" (n,) int16, "transcript" () string, "name" () string}.
+        texts: () -> iterator of the texts of each example, read without its image or audio.
+        count: int. Number of examples.
+        made_from: dict. Facts that change when the split changes; JSON-able.
+        megabytes: float. Size of the decoded images or audio.
+        seconds: list of float, optional. Duration of each clip by its header; None if it is not known.
+        attributes: {attribute: class names} of the labels; empty without labels.
+    """
+
+    examples: Callable[[], tf.data.Dataset]
+    texts: Callable[[], Iterator[list[str]]]
+    count: int
+    made_from: dict
+    megabytes: float
+    seconds: Sequence[float] | None = None
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def fits_in_memory(self) -> bool:
+        return self.megabytes <= IN_MEMORY_MB
+
+    def cached_examples(self) -> tf.data.Dataset:
+        """The examples, kept in memory after the first epoch if they fit."""
+        return self.examples().cache() if self.fits_in_memory else self.examples()
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The datasets of a task. Each is built when it is first asked for; a split that the source lacks is None.
+
+    Attributes:
+        train, validation: batches for `model.fit`.
+        test, test_unseen: batches for the task's `evaluate`; `test_unseen` in the toy world alone.
+        source: str. Name of the dataset, or the folder.
+        vocabulary: `Vocabulary` of the training texts.
+        batch_size: int. Examples per step, over all devices.
+        image_size, sample_rate_hz, step_ms, max_length: int. Sizes of the task's inputs; None where they do not
+        apply.
+        attributes: {attribute: class names} of the labels; empty without labels.
+    """
+
+    source: str
+    vocabulary: Vocabulary
+    batch_size: int
+    splits: Mapping[str, Split] = field(repr=False)
+    # (split, its name) -> function of the first epoch, see `pipeline.epochs`
+    for_fit: Callable[[Split, str], Callable[[int | None], tf.data.Dataset | None]] = field(repr=False)
+    for_evaluate: Callable[[Split], tf.data.Dataset] = field(repr=False)
+    image_size: int | None = None
+    sample_rate_hz: int | None = None
+    step_ms: int | None = None
+    max_length: int | None = None
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @functools.cached_property
+    def _training(self):
+        return self.for_fit(self.splits["train"], "train") if "train" in self.splits else lambda start: None
+
+    @functools.cached_property
+    def train(self) -> tf.data.Dataset | None:
+        return self._training(None)
+
+    @functools.cached_property
+    def validation(self) -> tf.data.Dataset | None:
+        split = self.splits.get("validation")
+        return split and self.for_fit(split, "validation")(None)
+
+    @functools.cached_property
+    def test(self) -> tf.data.Dataset | None:
+        return self._for_evaluate("test")
+
+    @functools.cached_property
+    def test_unseen(self) -> tf.data.Dataset | None:
+        return self._for_evaluate("test_unseen")
+
+    def train_from(self, epoch: int) -> tf.data.Dataset | None:
+        """The batches of epoch `epoch` (from 0) and of all following epochs, without end.
+
+        The order within an epoch depends on the seed and the epoch's number alone, so that a run can be
+        resumed.
+        """
+        return self._training(epoch)
+
+    def _for_evaluate(self, name):
+        return self.for_evaluate(self.splits[name]) if name in self.splits else None
+
+
+class SkippedExamples:
+    """Counts the examples that cannot be used, and warns once for each.
+
+    Args:
+        title: str. Name of the split in the warnings.
+
+    Attributes:
+        first: str. Why the first of them was skipped; None if there is none.
+    """
+
+    def __init__(self, title: str):
+        self.title = title
+        self.first: str | None = None
+        self._names: set[str] = set()
+        self._lock = threading.Lock()
+
+    def __call__(self, name: str, reason: str) -> None:
+        reason = reason.removesuffix(".") + "."
+        with self._lock:
+            if name in self._names:
+                return
+            self._names.add(name)
+            self.first = self.first or reason
+            number = len(self._names)
+        terminal.warn(f"{self.title}: {reason} It is left out ({number} so far).")
+
+
+def training_split(splits: Mapping[str, Split]) -> Split:
+    """The split to train on. Raises ValueError if the source has none."""
+    if "train" not in splits:
+        count = sum(split.count for split in splits.values())
+        raise ValueError(
+            f"Expected rows for training, or a vocabulary= to evaluate with. Received: a table of {count} "
+            f"rows, none of them for training"
+        )
+    return splits["train"]

@@ -1,0 +1,5 @@
+"""Writing a sequence: search over any model, CTC, and the compiled generator."""
+
+from mmkeras._utils import lazy
+
+__getattr__ = lazy.submodules(__name__, "ctc", "generator", "search")

@@ -1,0 +1,232 @@
+"""Figures that show what a model did (matplotlib, without pyplot)."""
+
+import io
+import os
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import matplotlib.figure
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.text import Text
+from PIL import Image
+
+if TYPE_CHECKING:
+    from mmkeras.evaluation.explain import Alignment, Influence
+
+# matplotlib's own font has no Chinese characters; these come with operating systems or font packages.
+_CHINESE_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "PingFang SC",
+    "Heiti SC", "Microsoft YaHei", "SimHei", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei",
+)  # fmt: skip
+
+
+class Figure(matplotlib.figure.Figure):
+    """A matplotlib figure that Jupyter displays without pyplot, which keeps global state."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+
+def spotlight(picture: np.ndarray, attention: np.ndarray, peak: float | None = None) -> np.ndarray:
+    """Darkens an image where the attention is low.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        attention: (h, w) float, at least 0. Resized smoothly to the image.
+        peak: float. Attention that is shown at full brightness; give the same to all maps that are compared.
+            Defaults to the maximum of this map.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    height, width = picture.shape[:2]
+    peak = max(float(attention.max() if peak is None else peak), 1e-9)
+    light = Image.fromarray((attention / peak).astype(np.float32))
+    light = np.asarray(light.resize((width, height), Image.Resampling.BICUBIC)).clip(0, 1)
+    return (picture * (0.25 + 0.75 * light[..., None])).astype(np.uint8)
+
+
+def attention(
+    picture: np.ndarray,
+    caption: str,
+    words: Sequence[str],
+    maps: np.ndarray,
+    path: str | os.PathLike | None = None,
+    columns: int = 6,
+) -> Figure:
+    """Plots an image, then the image once per word, bright where the word attended to.
+
+    All maps share one scale: a diffuse map looks dark beside a sharp one.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        caption: str. The title.
+        words: T words.
+        maps: (T, h, w) float, at least 0.
+        path: File to write as well; its suffix is the format. Defaults to None.
+        columns: int. Images per row, at most. Defaults to 6.
+    """
+    columns = min(columns, max(len(words) + 1, 4))  # four leave room for the title
+    rows = -(-(len(words) + 1) // columns)
+    title = _wrapped(caption, 1.7 * columns, 12)
+    figure = Figure(figsize=(1.7 * columns, 2.0 * rows + 0.2 * title.count("\n")), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    peak = maps.max(initial=0)
+    pictures = [picture, *(spotlight(picture, m, peak) for m in maps)]
+    font = _font(caption)
+    for number, (axis, shown) in enumerate(zip(axes.flat, pictures, strict=False)):
+        axis.imshow(shown)
+        # without a Chinese font, the word's number replaces it
+        label = words[number - 1] if number and font else str(number or "")
+        axis.set_title(label, fontproperties=font, fontsize=11)
+    if font:
+        figure.suptitle(title, fontproperties=font, fontsize=12)
+    return _written(figure, path)
+
+
+def grid(prompts: Sequence[str], rows: Sequence[np.ndarray], path: str | os.PathLike | None = None) -> Figure:
+    """Plots one row of images per prompt, under the prompt.
+
+    Args:
+        prompts: N texts.
+        rows: N arrays (n, S, S, 3) uint8.
+        path: File to write as well; its suffix is the format. Defaults to None.
+    """
+    columns = len(rows[0])
+    width = max(1.5 * columns, 4)
+    titles = [_wrapped(prompt, width, 10) for prompt in prompts]
+    heights = [1.8 + 0.17 * title.count("\n") for title in titles]
+    figure = Figure(figsize=(width, sum(heights)), layout="constrained")
+    parts = np.atleast_1d(figure.subfigures(len(prompts), 1, height_ratios=heights))
+    for part, title, row in zip(parts, titles, rows, strict=True):
+        font = _font(title)
+        if font:
+            part.suptitle(title, fontproperties=font, fontsize=10)
+        for axis, picture in zip(part.subplots(1, columns, squeeze=False).flat, row, strict=True):
+            axis.imshow(picture)
+            axis.set_axis_off()
+    return _written(figure, path)
+
+
+def influence(painted: "Influence", path: str | os.PathLike | None = None) -> Figure:
+    """Plots an image, then per word the image without that word, and below it the pixels that changed.
+
+    Args:
+        painted: from `explain` of text to image.
+        path: File to write as well; its suffix is the format. Defaults to None.
+    """
+    columns, font = len(painted.words) + 1, _font(painted.prompt)
+    title = _wrapped(painted.prompt, 1.25 * columns, 12)
+    figure = Figure(figsize=(1.25 * columns, 3.2 + 0.2 * title.count("\n")), layout="constrained")
+    axes = figure.subplots(2, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    axes[0, 0].imshow(painted.picture)
+    most = max(float(painted.changed.max()), 1e-9)
+    for number, word in enumerate(painted.words, start=1):
+        axes[0, number].imshow(painted.without[number - 1])
+        # without a Chinese font, the word's number replaces it
+        axes[0, number].set_title(f"− {word if font else number}", fontproperties=font, fontsize=10)
+        axes[1, number].imshow(painted.changed[number - 1], cmap="magma", vmin=0, vmax=most)
+    if font:
+        figure.suptitle(title, fontproperties=font, fontsize=12)
+    return _written(figure, path)
+
+
+def alignment(aligned: "Alignment", path: str | os.PathLike | None = None) -> Figure:
+    """Plots a clip's spectrogram, each word above its time, and below it the weights of each token over time.
+
+    Args:
+        aligned: from `explain` of speech to text.
+        path: File to write as well; its suffix is the format. Defaults to None.
+    """
+    seconds = len(aligned.samples) / aligned.sample_rate_hz
+    font = _font(aligned.text)
+    rows = max(len(aligned.tokens), 1)
+    width = min(max(3.2 * seconds, 7), 30)
+    figure = Figure(figsize=(width, 2.6 + 0.19 * rows), layout="constrained")
+    heard, read = figure.subplots(2, 1, sharex=True, height_ratios=(2, 0.17 * rows + 0.3))
+    extent = (0, len(aligned.log_mel) * aligned.hop_seconds, 0, aligned.log_mel.shape[1])
+    heard.imshow(
+        aligned.log_mel.T, origin="lower", aspect="auto", extent=extent, cmap="magma", interpolation="none"
+    )
+    heard.set_ylabel("mel band")
+    for number, word in enumerate(aligned.words):
+        for edge in (word.start, word.end):
+            heard.axvline(edge, color="white", linewidth=0.8, alpha=0.7)
+        # without a Chinese font, the word's number replaces it
+        label = word.text if font else str(number + 1)
+        middle = (word.start + word.end) / 2
+        heard.text(
+            middle,
+            1.02 + 0.08 * (number % 2),  # short words follow one another too closely for one line
+            label,
+            transform=heard.get_xaxis_transform(),
+            ha="center",
+            va="bottom",
+            fontproperties=font,
+        )
+    extent = (0, aligned.weights.shape[1] * aligned.step_seconds, len(aligned.tokens) - 0.5, -0.5)
+    if aligned.tokens:
+        read.imshow(aligned.weights, aspect="auto", extent=extent, cmap="Blues", vmin=0, interpolation="none")
+        read.set_yticks(range(len(aligned.tokens)))
+        shown = ["␣" if token == " " else token for token in aligned.tokens]
+        labels = shown if font else range(1, len(shown) + 1)
+        read.set_yticklabels(labels, fontproperties=font, fontsize=8)
+    read.set_xlabel("seconds")
+    read.set_xlim(0, seconds)
+    return _written(figure, path)
+
+
+def curves(history: dict[str, list[float]], path: str | os.PathLike | None = None) -> Figure:
+    """Plots training and validation curves over the epochs, one panel per loss or metric.
+
+    Args:
+        history: {name: one value per epoch}, as `fit(...).history`; "val_" begins the validation names.
+        path: File to write as well; its suffix is the format. Defaults to None.
+    """
+    names = [name for name in history if not name.startswith("val_")]
+    columns = min(max(len(names), 1), 3)
+    rows = max(-(-len(names) // columns), 1)
+    figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat[len(names) :]:
+        axis.set_axis_off()
+    for axis, name in zip(axes.flat, names, strict=False):
+        for key, label in ((name, "training"), (f"val_{name}", "validation")):
+            if key in history:
+                axis.plot(range(1, len(history[key]) + 1), history[key], marker=".", label=label)
+        axis.set_title(name.replace("_", " "), fontsize=11)
+        axis.set_xlabel("epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        axis.legend(fontsize=8)
+    return _written(figure, path)
+
+
+def _written(figure, path):
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # "$" in a caption is a character, not the start of a formula
+    if path is not None:
+        figure.savefig(path, dpi=120)
+    return figure
+
+
+def _wrapped(text, inches, size):
+    """The text in lines of at most that width, at a font size in points."""
+    character = (0.6 if text.isascii() else 1.0) * size / 72  # mean width in inches; Chinese ones are square
+    return textwrap.fill(text, int(inches / character))
+
+
+def _font(text):
+    """A font with the text's characters, or None if the system has none."""
+    if text.isascii():
+        return font_manager.FontProperties()
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    name = next((name for name in _CHINESE_FONTS if name in installed), None)
+    return name and font_manager.FontProperties(family=name)

@@ -1,0 +1,147 @@
+"""What a sound looks like to a model: `LogMel`, and `SpecAugment` that hides parts of it in training.
+
+Keras alone: they run on every Keras backend, and inside tf.data.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from mmkeras.distribute import collectives
+
+# Added to each band's power, of a clip whose samples have variance 1: some 40 dB below, what a good
+# recording's noise is. What is quieter looks alike, so a perfectly clean clip does not look like another world.
+_FLOOR = 0.1
+
+
+@keras.saving.register_keras_serializable("mmkeras")
+class LogMel(keras.layers.Layer):
+    """Waveform → log-mel spectrogram, each band at mean 0 and variance 1 over its clip's own real frames.
+
+    Frame f covers the samples from f * hop on; what lies beyond a clip's length counts as silence, and a
+    frame is real that starts before the length. So nothing that pads a clip changes its real frames.
+
+    Inputs:  audio (B, samples) float in -1..1 · length (B,) int, each clip's real samples
+    Outputs: log-mel (B, frames, bands) float32, 0 on padding · real (B, frames) bool;
+             frames = 1 + samples // hop
+
+    Args:
+        sample_rate_hz: of the audio.
+        frame_ms: how long a frame is.
+        hop_ms: from one frame to the next.
+        bands: of the mel scale (HTK's), from 20 Hz to half the sample rate.
+
+    In training the layer remembers the longest clip that it saw: `longest_seconds`.
+    """
+
+    def __init__(self, sample_rate_hz=16_000, frame_ms=25, hop_ms=10, bands=80, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})  # float16 has no room for powers
+        self.sample_rate_hz, self.frame_ms, self.hop_ms, self.bands = sample_rate_hz, frame_ms, hop_ms, bands
+        self.frame = sample_rate_hz * frame_ms // 1000  # samples
+        self.hop = sample_rate_hz * hop_ms // 1000
+        if not 0 < self.hop <= self.frame:
+            raise ValueError(f"Expected 0 < hop_ms <= frame_ms. Received: hop_ms={hop_ms}, frame_ms={frame_ms}")
+        self.fft = 2 ** (self.frame - 1).bit_length()
+        self.mel = mel_matrix(self.fft // 2 + 1, bands, sample_rate_hz)
+        self.longest = self.add_weight((), initializer="zeros", trainable=False, name="longest")
+
+    @property
+    def longest_seconds(self) -> float:
+        """Of the clips seen in training; 0: none yet."""
+        return self.longest.numpy().item()
+
+    def call(self, audio, length, training=None):
+        length = ops.cast(length, "int32")[:, None]  # (B, 1)
+        if training:
+            longest = ops.cast(ops.max(length, initial=0), "float32") / self.sample_rate_hz
+            self.longest.assign(ops.maximum(self.longest, collectives.largest(longest)))
+        audio = ops.where(ops.arange(ops.shape(audio)[1])[None] < length, audio, 0.0)
+        power = ops.sum(ops.square(audio), axis=1, keepdims=True) / ops.cast(ops.maximum(length, 1), "float32")
+        audio = audio / ops.sqrt(power + 1e-10)
+        audio = ops.pad(audio, [[0, 0], [0, self.fft]])
+        real, imaginary = ops.stft(audio, self.frame, self.hop, self.fft, center=False)
+        power = ops.square(real) + ops.square(imaginary)  # (B, F, fft/2 + 1)
+        x = ops.log(ops.matmul(power, ops.convert_to_tensor(self.mel)) + _FLOOR)  # (B, F, M)
+
+        is_real = ops.arange(ops.shape(x)[1])[None] * self.hop < length  # (B, F)
+        weight = ops.cast(is_real, x.dtype)[..., None]
+        frames = ops.maximum(ops.sum(weight, axis=1, keepdims=True), 1.0)
+        mean = ops.sum(x * weight, axis=1, keepdims=True) / frames
+        x = (x - mean) * weight
+        variance = ops.sum(ops.square(x), axis=1, keepdims=True) / frames
+        return x / ops.sqrt(variance + 1e-3), is_real
+
+    def compute_output_spec(self, audio, length, training=None):
+        batch, samples = audio.shape
+        frames = None if samples is None else 1 + samples // self.hop
+        return (
+            keras.KerasTensor((batch, frames, self.bands), dtype="float32"),
+            keras.KerasTensor((batch, frames), dtype="bool"),
+        )
+
+    def get_config(self):
+        names = ("sample_rate_hz", "frame_ms", "hop_ms", "bands")
+        return super().get_config() | {name: getattr(self, name) for name in names}
+
+
+def mel_matrix(bins: int, bands: int, sample_rate_hz: float) -> np.ndarray:
+    """(bins, bands) float32: triangles that gather a spectrum's bins into bands of equal width in mel."""
+
+    def mel(hz):
+        return 2595 * np.log10(1 + np.asarray(hz) / 700)  # O'Shaughnessy 1987, as HTK has it
+
+    edges = np.linspace(mel(20), mel(sample_rate_hz / 2), bands + 2)
+    at = mel(np.linspace(0, sample_rate_hz / 2, bins))[:, None]
+    rising = (at - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - at) / (edges[2:] - edges[1:-1])
+    triangles = np.maximum(np.minimum(rising, falling), 0)
+    # a low band can be narrower than the bins are apart: it takes what is nearest
+    for band in np.flatnonzero(triangles.sum(axis=0) == 0):
+        triangles[np.argmin(np.abs(at[:, 0] - edges[band + 1])), band] = 1
+    return triangles.astype(np.float32)
+
+
+@keras.saving.register_keras_serializable("mmkeras")
+class SpecAugment(keras.layers.Layer):
+    """Hides bands and stretches of time in training (Park et al. 2019, arXiv:1904.08779), without the warping.
+
+    (B, frames, bands) → the same shape. What is hidden becomes 0, the mean of a normalised spectrogram.
+
+    Args:
+        band_masks: how many groups of neighbouring bands are hidden.
+        band_share: the widest group, as a share of all bands.
+        time_masks: how many stretches of time are hidden.
+        time_share: the longest stretch, as a share of the clip.
+    """
+
+    def __init__(self, band_masks=2, band_share=0.2, time_masks=2, time_share=0.08, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.band_masks, self.band_share = band_masks, band_share
+        self.time_masks, self.time_share = time_masks, time_share
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, x, training=None):
+        if not training:
+            return x
+        batch, frames, bands = ops.shape(x)
+        for _ in range(self.band_masks):
+            x = x * self._kept(batch, bands, self.band_share, x.dtype)[:, None, :]
+        for _ in range(self.time_masks):
+            x = x * self._kept(batch, frames, self.time_share, x.dtype)[:, :, None]
+        return x
+
+    def _kept(self, batch, size, share, dtype):
+        """(B, size): 0 on one random stretch of each row, 1 elsewhere."""
+        draws = keras.random.uniform((2, batch, 1), dtype="float32", seed=self.seed_generator)
+        size_f = ops.cast(size, "float32")
+        width = draws[0] * share * size_f
+        start = draws[1] * (size_f - width)
+        at = ops.cast(ops.arange(size), "float32")[None]
+        return ops.cast(ops.logical_or(at < start, at >= start + width), dtype)
+
+    def compute_output_spec(self, x, training=None):
+        return keras.KerasTensor(x.shape, dtype=x.dtype)
+
+    def get_config(self):
+        names = ("band_masks", "band_share", "time_masks", "time_share")
+        return super().get_config() | {name: getattr(self, name) for name in names}

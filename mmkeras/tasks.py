@@ -1,0 +1,129 @@
+"""The tasks of the package: the one place that names them. A fourth task is one folder and one line here."""
+
+import importlib
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the package needs to know of a task.
+
+    Attributes:
+        package: str. Import path, with `build`, `data` and `evaluate`.
+        answerer: str. Name of the answering class in the package.
+        epochs: int. Passes over the toy world that the preset `"toy"` is made for.
+        file: str. Default name of the model file.
+        options: Options of `mmkeras train` that the task takes: of `build`, and `unit` of `data`.
+        section: str. The function of `mmkeras.cli.demo` that makes its section of the page.
+    """
+
+    package: str
+    answerer: str
+    epochs: int
+    file: str
+    options: tuple[str, ...]
+    section: str
+
+    def load(self) -> ModuleType:
+        """The package, imported."""
+        return importlib.import_module(self.package)
+
+
+TASKS = {
+    "captioning": Task(
+        "mmkeras.captioning",
+        "Captioner",
+        6,
+        "captioner.keras",
+        ("image_size", "weights", "fine_tune"),
+        "captioning_section",
+    ),
+    "speech_to_text": Task(
+        "mmkeras.speech_to_text", "Transcriber", 3, "transcriber.keras", ("head", "unit"), "speech_section"
+    ),
+    "text_to_image": Task(
+        "mmkeras.text_to_image",
+        "Painter",
+        16,
+        "painter.keras",
+        ("image_size", "adversarial"),
+        "painting_section",
+    ),
+}
+# model name -> package and class of what answers with the model; the classifier is part of a task
+ANSWERERS = {name: (task.package, task.answerer) for name, task in TASKS.items()} | {
+    "judge": ("mmkeras.text_to_image", "Judge")
+}
+
+
+def get(name: str) -> Task:
+    """A task by its name. Raises ValueError for an unknown one."""
+    if name not in TASKS:
+        raise ValueError(f"Expected TASK to be one of {', '.join(TASKS)}. Received: {name}")
+    return TASKS[name]
+
+
+def package(answerer: Any) -> ModuleType:
+    """The package that an answering object comes from."""
+    return importlib.import_module(ANSWERERS[answerer.model.name][0])
+
+
+def answerer(model: "keras.Model") -> Any:
+    """What answers with a model: a `Captioner` for a captioning model, and so on.
+
+    Raises:
+        ValueError: if it is not a model of mmkeras.
+    """
+    if model.name not in ANSWERERS:
+        known = ", ".join(map(repr, ANSWERERS))
+        raise ValueError(
+            f"Expected a model of mmkeras, named {known}. Received: model.name={model.name!r}. If it is a "
+            f"file, load it with keras.saving.load_model."
+        )
+    module, name = ANSWERERS[model.name]
+    return getattr(importlib.import_module(module), name)(model)
+
+
+def load(path: str | os.PathLike):
+    """Reads what an answering class saved: a `Captioner` for a captioning model.
+
+    Args:
+        path: a `.keras` file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no Keras file, is damaged, or is not a model of mmkeras.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no model file {str(path)!r}.")
+    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{str(path)!r} is not a whole .keras file, as an answering class's save(...) writes it."
+        )
+    for module, _ in set(ANSWERERS.values()):  # they register what a model file may hold
+        importlib.import_module(module)
+    import keras
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # Keras reads the weights without their checksum
+        if damaged:
+            raise ValueError(f"its {damaged!r} does not match its checksum")
+        model = keras.saving.load_model(path)
+    except Exception as error:  # of a damaged file zipfile, zlib, json, h5py and Keras raise many kinds
+        raise ValueError(
+            f"{str(path)!r} cannot be read as a Keras model: {type(error).__name__}: {error}"
+        ) from error
+    try:
+        return answerer(model)
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r}: {error}") from None

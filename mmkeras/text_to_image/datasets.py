@@ -1,0 +1,152 @@
+"""Text to image (chapter 5.3): the data.
+
+    data = mmkeras.text_to_image.data("toy")                  # the toy world
+    data = mmkeras.text_to_image.data("oxford_flowers102")    # labels put into words
+    data = mmkeras.text_to_image.data("my/photos")            # a folder with a table of captions
+
+The sources are those of captioning. Here the caption is the input and the image the output.
+"""
+
+import os
+
+import tensorflow as tf
+
+from mmkeras._utils import checks
+from mmkeras.data import cache, captions, pipeline, sources
+from mmkeras.data.task_data import TaskData
+from mmkeras.data.vocabulary import Vocabulary
+from mmkeras.text_to_image.model import check_image_size
+
+
+def data(
+    source: str | os.PathLike = "toy",
+    *,
+    language: str = "en",
+    batch_size: int = 16,
+    image_size: int = 64,
+    vocabulary: Vocabulary | None = None,
+    min_count: int | None = None,
+    max_size: int = 10_000,
+    max_length: int | None = None,
+    seed: int = 0,
+    static_shapes: bool = False,
+    **options,
+) -> TaskData:
+    """Captions and images, ready for `model.fit`.
+
+    Images are cropped to the square in the middle and resized once; what does not fit into memory is kept on
+    disk.
+
+    Args:
+        source: str or path. `"toy"`; `"coco_captions"` (37.6 GiB are downloaded on first use);
+            `"oxford_flowers102"`, `"mnist"` or `"cifar10"`, with captions made from their labels; or a folder
+            of images with a table of captions (see `mmkeras.data.tables`). Defaults to `"toy"`.
+        batch_size: int. Images per step, over all devices, at least 2. Defaults to 16.
+        image_size: int. Side in pixels, a power of two from 16 to 256. Defaults to 64.
+        language, vocabulary, min_count, max_size, max_length, seed, static_shapes, **options: As for
+            `mmkeras.captioning.data`.
+
+    Returns:
+        `TaskData` with these batches:
+
+        - `train`, `validation`: ({"tokens"}, image); tokens (B, T) int32 with <start> and <end>, image
+          (B, size, size, 3) float32 in 0..1. Every epoch holds every image exactly once, with one of its
+          captions.
+        - `test`, `test_unseen`: {"image", "captions"}; image (B, size, size, 3) uint8, captions (B, n) string,
+          padded with ""; and with labels {"labels": {attribute: (B,) int64}}.
+
+        `attributes` are the labels, each with the names of its classes.
+
+    Raises:
+        ValueError: if an argument is invalid, the table is malformed, or there is only one image.
+        FileNotFoundError: if none of the images in the table exists.
+    """
+    sources.check_options(language, vocabulary)
+    if not isinstance(batch_size, int) or batch_size < 2:
+        raise ValueError(
+            f"Expected batch_size to be an int of at least 2, since the discriminator compares an image with "
+            f"another one's caption. Received: batch_size={batch_size!r}"
+        )
+    checks.ints(0, seed=seed)
+    check_image_size(image_size)
+    splits = sources.read_images(source, language, image_size, crop=True, **options)
+    if "train" in splits and (count := splits["train"].count) < 2:
+        raise ValueError(
+            f"Expected at least 2 images to train on; from one alone a model learns to generate that one "
+            f"for any caption. Received: {count} in {str(source)!r}"
+        )
+    vocabulary, max_length = captions.vocabulary_and_length(
+        source,
+        splits,
+        language,
+        vocabulary=vocabulary,
+        min_count=min_count,
+        max_size=max_size,
+        max_length=max_length,
+    )
+    for name, split in splits.items():
+        if name in ("train", "validation") and not split.fits_in_memory:
+            title = f"{source} {name}"
+            splits[name] = cache.cached(
+                split,
+                f"{cache.digest(title)}-square-{image_size}px",
+                {"image_size": image_size, "labels": list(split.attributes)},
+                split.examples,
+                f"Images of {title} at {image_size} pixels",
+            )
+
+    def finish(batch):
+        return {"tokens": batch["tokens"]}, tf.cast(batch["image"], tf.float32) / 255
+
+    def for_fit(split, name):
+        return pipeline.image_caption_batches(
+            split,
+            finish,
+            vocabulary=vocabulary,
+            max_length=max_length,
+            training=name == "train",
+            batch_size=batch_size,
+            seed=seed,
+            static_shapes=static_shapes,
+        )
+
+    def for_evaluate(split):
+        return split.examples().padded_batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+    return TaskData(
+        str(source),
+        vocabulary,
+        batch_size,
+        splits,
+        for_fit,
+        for_evaluate,
+        image_size=image_size,
+        max_length=max_length,
+        attributes=next(iter(splits.values())).attributes,
+    )
+
+
+def labeled(data: TaskData, split: str = "train") -> tf.data.Dataset:
+    """Images with their labels, for a classifier.
+
+    Args:
+        data: From `data`, of a source with labels.
+        split: str. Name of the split; `"train"` is shuffled. Defaults to `"train"`.
+
+    Returns:
+        Dataset of batches (image (B, size, size, 3) uint8, {attribute: (B,) int64}).
+
+    Raises:
+        ValueError: if the source has no labels or no such split.
+    """
+    if split not in data.splits or not data.attributes:
+        available = ", ".join(data.splits) if data.attributes else "no labels"
+        raise ValueError(
+            f"Expected split to be one of those with labels. Received: split={split!r}, source {data.source!r} "
+            f"with {available}"
+        )
+    examples = data.splits[split]
+    dataset = examples.cached_examples().map(lambda example: (example["image"], example["labels"]))
+    if split == "train":
+        dataset = pipeline.shuffled(dataset, examples, seed=0)
+    return dataset.batch(data.batch_size).prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,1 @@
+"""The adversarial model of text to image: graph, networks, losses."""

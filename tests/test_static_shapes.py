@@ -1,0 +1,69 @@
+"""Static shapes, as a TPU needs them."""
+
+import pytest
+import tensorflow as tf
+
+import mmkeras
+from mmkeras.data import task_data
+from mmkeras.toy import builders
+
+TASKS = ("captioning", "speech_to_text", "text_to_image")
+
+
+@pytest.fixture(scope="module")
+def toy(small_toy, tmp_path_factory):
+    """A function that makes a task's data from a small toy world."""
+    folder = tmp_path_factory.mktemp("small_pictures")
+
+    def make(task, **options):
+        package = getattr(mmkeras, task)
+        if task == "speech_to_text":
+            return package.data("toy", batch_size=8, data_dir=small_toy, **options)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(builders, "EXAMPLES", dict.fromkeys(builders.EXAMPLES, 40))
+            return package.data("toy", batch_size=8, data_dir=folder, **options)
+
+    return make
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_dimension_is_known(task, toy):
+    options = {"max_seconds": 5} if task == "speech_to_text" else {}
+    data = toy(task, static_shapes=True, **options)
+    for dataset in (data.train, data.validation, data.train_from(1)):
+        specs = tf.nest.flatten(dataset.element_spec)
+        assert all(spec.shape.is_fully_defined() for spec in specs), specs
+        batch = next(iter(dataset))
+        assert [tuple(part.shape) for part in tf.nest.flatten(batch)] == [tuple(spec.shape) for spec in specs]
+    inputs, _ = next(iter(data.train))
+    assert int(data.train.cardinality()) == len(list(data.train))
+    model = getattr(mmkeras, task).build("toy", vocabulary=data.vocabulary)
+    model(inputs)  # what is padded so fits the graph
+
+
+def test_speech_of_one_length_holds_the_slowest_clip_and_the_longest_transcript(toy):
+    data = toy("speech_to_text", static_shapes=True, max_seconds=5)
+    inputs, targets = next(iter(data.train))
+    assert inputs["audio"].shape == (8, int(5 * 16_000 / 0.9) + 1)
+    assert targets.shape == (8, 5_000 // 40 + 1)
+    assert (targets.numpy() == mmkeras.data.vocabulary.END).sum() == 8
+    assert int(tf.reduce_max(inputs["length"])) < inputs["audio"].shape[1]
+
+
+def test_validation_smaller_than_a_batch_is_one_batch(toy, photos):
+    data = mmkeras.captioning.data(
+        photos, image_size=64, batch_size=4, validation_share=0.4, test_share=0, static_shapes=True
+    )
+    assert len(list(data.validation)) == 1
+    with pytest.raises(ValueError, match="images, batch_size=32"):
+        _ = mmkeras.captioning.data(photos, image_size=64, static_shapes=True).train
+
+
+@pytest.mark.parametrize("memory", [512, 0], ids=["in memory", "read again"])
+@pytest.mark.filterwarnings("ignore:.*is left out")
+def test_validation_clips_that_can_be_used_are_one_batch_where_they_fill_none(toy, monkeypatch, memory):
+    monkeypatch.setattr(task_data, "IN_MEMORY_MB", memory)
+    lengths = sorted(int(n) for inputs, _ in toy("speech_to_text").validation for n in inputs["length"])
+    most = lengths[2]
+    ((inputs, _),) = toy("speech_to_text", static_shapes=True, max_seconds=(most + 0.5) / 16_000).validation
+    assert sorted(inputs["length"].numpy()) == [n for n in lengths if n <= most]
