@@ -20,13 +20,13 @@ import mmkeras.start  # first: it keeps TensorFlow's start-up notes off the term
 # isort: split
 import numpy as np
 import soundfile
-from mmkeras.evaluation.explain import Word
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 import mmkeras
 from mmkeras.cli import demo
 from mmkeras.cli import main as cli
 from mmkeras.evaluation import plots
+from mmkeras.evaluation.explain import Word
 
 # name → task, epochs, options of build
 MODELS = {
@@ -109,7 +109,8 @@ def from_demo(folder, trained, work):
         answerer, data = trained[name]
         task = answerer.model.name
         scores = {"test": getattr(mmkeras, task).evaluate(answerer, data.test.take(3))}
-        sections.append(getattr(demo, mmkeras.tasks.TASKS[task].section)(painters if name == "plain" else answerer, data, scores))
+        section = getattr(demo, mmkeras.tasks.TASKS[task].section)
+        sections.append(section(painters if name == "plain" else answerer, data, scores))
     page = demo.write(work, sections)
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
     options += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]

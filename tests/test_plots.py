@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from matplotlib.colors import to_rgb
-from mmkeras.evaluation.explain import Alignment, Explanation, Influence, Word
 from PIL import Image
 
 from mmkeras.cli import demo
 from mmkeras.evaluation import plots
+from mmkeras.evaluation.explain import Alignment, Explanation, Influence, Word
 
 # a glyph that is missing from the font is a warning
 pytestmark = pytest.mark.filterwarnings("error:Glyph")
