@@ -38,7 +38,7 @@ def test_document_preset_without_network(unreachable):
 
 
 def test_imagenet_can_be_insisted_on(unreachable):
-    with pytest.raises(OSError, match="neither cached nor to be fetched"):
+    with pytest.raises(OSError, match="weights=.vgg16"):
         build("document", weights="imagenet", image_size=64)
 
 

@@ -9,7 +9,8 @@ from keras import ops
 
 import mmkeras
 from mmkeras.data.vocabulary import Vocabulary
-from mmkeras.nn import layers
+from mmkeras.nn import layers, losses
+from mmkeras.nn.attention_decoder import attention_decoder
 
 LOGITS = np.log([[[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25]]]).astype("float32")
 
@@ -23,15 +24,15 @@ LOGITS = np.log([[[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25,
     ],
 )
 def test_loss_and_accuracy_count_real_tokens_alone(tokens, probabilities, right):
-    loss = layers.TokenCrossentropy()(np.array(tokens), LOGITS)
+    loss = losses.TokenCrossentropy()(np.array(tokens), LOGITS)
     assert float(loss) == pytest.approx(-np.log(probabilities).mean(), rel=1e-5)
-    accuracy = layers.TokenAccuracy()
+    accuracy = losses.TokenAccuracy()
     accuracy.update_state(np.array(tokens), LOGITS)
     assert float(accuracy.result()) == pytest.approx(right / len(probabilities))
 
 
 def test_accuracy_counts_tokens_and_not_batches():
-    accuracy = layers.TokenAccuracy()
+    accuracy = losses.TokenAccuracy()
     accuracy.update_state(np.array([[3, 1, 2]]), LOGITS)  # one of three
     accuracy.update_state(np.array([[3, 0, 0]]), LOGITS)  # one of one
     accuracy.update_state(np.zeros((0, 3), int), LOGITS[:0])
@@ -41,27 +42,27 @@ def test_accuracy_counts_tokens_and_not_batches():
 def test_label_smoothing_asks_all_words_for_their_share():
     probabilities = np.exp(LOGITS[0, 0])  # 0.1 0.2 0.3 0.4
     expected = -(0.8 * np.log(0.4) + 0.2 * np.log(probabilities).mean())
-    loss = layers.TokenCrossentropy(0.2)(np.array([[3, 0, 0]]), LOGITS)
+    loss = losses.TokenCrossentropy(0.2)(np.array([[3, 0, 0]]), LOGITS)
     assert float(loss) == pytest.approx(expected, rel=1e-5)
     with pytest.raises(ValueError, match="label_smoothing=1"):
-        layers.TokenCrossentropy(1)
+        losses.TokenCrossentropy(1)
 
 
 def test_a_batch_of_padding_alone_is_no_nan():
-    assert float(layers.TokenCrossentropy()(np.zeros((1, 3), int), LOGITS)) == 0
+    assert float(losses.TokenCrossentropy()(np.zeros((1, 3), int), LOGITS)) == 0
 
 
 def test_more_padding_changes_no_loss():
     longer = np.concatenate([LOGITS, 7 * np.ones((1, 5, 4), "float32")], axis=1)
     short, long = np.array([[3, 2, 0]]), np.array([[3, 2, 0, 0, 0, 0, 0, 0]])
-    assert float(layers.TokenCrossentropy()(short, LOGITS)) == pytest.approx(
-        float(layers.TokenCrossentropy()(long, longer))
+    assert float(losses.TokenCrossentropy()(short, LOGITS)) == pytest.approx(
+        float(losses.TokenCrossentropy()(long, longer))
     )
 
 
 @pytest.fixture
 def decoder():
-    return layers.attention_decoder(Vocabulary.of(12), memory_dim=8, embedding_dim=6, units=10, dropout=0.5)
+    return attention_decoder(Vocabulary.of(12), memory_dim=8, embedding_dim=6, units=10, dropout=0.5)
 
 
 def decoder_inputs(tokens):

@@ -21,7 +21,7 @@ import mmkeras
 from mmkeras import training
 from mmkeras._utils import saving
 from mmkeras.data.vocabulary import Vocabulary
-from mmkeras.nn import layers
+from mmkeras.nn import optimizers
 from mmkeras.toy import builders
 from mmkeras.training.checkpoint import State, _read_state
 
@@ -232,7 +232,7 @@ def test_a_plain_learning_rate_rises_and_falls():
 
 
 def test_a_schedule_of_the_presets_own_stays():
-    optimizer = layers.adam(2e-3, 750)
+    optimizer = optimizers.adam(2e-3, 750)
     before = keras.optimizers.serialize(optimizer)
     training.schedule(optimizer, steps=10)
     assert keras.optimizers.serialize(optimizer) == before

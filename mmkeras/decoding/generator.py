@@ -1,6 +1,6 @@
 """An encoder, a decoder and the loop of decoding as one compiled graph: `Writer`.
 
-A brick between `decoding`, which knows no model, and the tasks whose decoder is `layers.attention_decoder`.
+A brick between `decoding`, which knows no model, and the tasks whose decoder is `attention_decoder`.
 """
 
 import keras
@@ -20,7 +20,7 @@ class Writer:
 
     Args:
         encoder: inputs → memory (and its mask, where the decoder is masked), hidden, cell.
-        decoder: see `mmkeras.nn.layers.attention_decoder`.
+        decoder: see `mmkeras.nn.attention_decoder`.
     """
 
     def __init__(self, encoder: keras.Model, decoder: keras.Model):

@@ -2,4 +2,6 @@
 
 from mmkeras._utils import lazy
 
-__getattr__ = lazy.submodules(__name__, "convolutions", "layers", "spectrogram")
+__getattr__ = lazy.submodules(
+    __name__, "attention_decoder", "convolutions", "encoders", "layers", "losses", "optimizers", "spectrogram"
+)

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 import keras
 
-from mmkeras._utils import checks
+from mmkeras._utils import checks, presets
 from mmkeras.data.vocabulary import Vocabulary
 from mmkeras.decoding import ctc
-from mmkeras.nn import layers
-from mmkeras.nn.spectrogram import LogMel, SpecAugment
+from mmkeras.nn import encoders, layers, losses, optimizers
+from mmkeras.nn.attention_decoder import attention_decoder
 
 TASK = "speech_to_text"
 
@@ -87,20 +87,22 @@ def build(
     Raises:
         ValueError, TypeError: a preset, a head or an override that nobody knows, or a size below 1.
     """
-    sizes = layers.with_overrides(PRESETS, preset, overrides)
+    sizes = presets.with_overrides(PRESETS, preset, overrides)
     checks.ints(1, **{name: sizes[name] for name in _AT_LEAST_ONE})
     checks.numbers(0, dropout=sizes["dropout"])
-    layers.check_schedule(sizes["learning_rate"], sizes["decay_steps"])
+    optimizers.check_schedule(sizes["learning_rate"], sizes["decay_steps"])
     if head not in HEADS:
         raise ValueError(f"Expected head to be 'attention' or 'ctc'. Received: head={head!r}")
     vocabulary = Vocabulary.of(vocabulary)
 
-    encoder = speech_encoder(**{name: sizes[name] for name in _ENCODER_SIZES}, with_state=head == "attention")
+    encoder = encoders.speech_encoder(
+        **{name: sizes[name] for name in _ENCODER_SIZES}, with_state=head == "attention"
+    )
     audio = keras.Input((None,), name="audio")
     length = keras.Input((), dtype="int32", name="length")
     memory, is_real, *state = encoder([audio, length])  # (B, S, U), (B, S)
     if head == "attention":
-        decoder = layers.attention_decoder(
+        decoder = attention_decoder(
             vocabulary,
             memory_dim=sizes["units"],
             embedding_dim=sizes["embedding_dim"],
@@ -112,13 +114,13 @@ def build(
         tokens = keras.Input((None,), dtype="int32", name="tokens")
         logits, *_ = decoder([tokens, memory, is_real, *state])  # (B, T, V)
         model = keras.Model([audio, length, tokens], logits, name=TASK)
-        loss, metrics = layers.TokenCrossentropy(sizes["label_smoothing"]), [layers.TokenAccuracy()]
+        loss, metrics = losses.TokenCrossentropy(sizes["label_smoothing"]), [losses.TokenAccuracy()]
     else:
         logits = ctc_head(vocabulary, memory_dim=sizes["units"])([memory, is_real])  # (B, S, V)
         model = keras.Model([audio, length], logits, name=TASK)
         loss, metrics = ctc.CTC(), []
     if compile:
-        model.compile(layers.adam(sizes["learning_rate"], sizes["decay_steps"]), loss=loss, metrics=metrics)
+        model.compile(optimizers.adam(sizes["learning_rate"], sizes["decay_steps"]), loss=loss, metrics=metrics)
     return model
 
 
@@ -129,47 +131,6 @@ _ENCODER_SIZES = (
     "sample_rate_hz", "frame_ms", "hop_ms", "bands", "subsampling", "encoder_layers", "units", "dropout",
     "spec_augment",
 )  # fmt: skip
-
-
-def speech_encoder(
-    *,
-    sample_rate_hz,
-    frame_ms,
-    hop_ms,
-    bands,
-    subsampling,
-    encoder_layers,
-    units,
-    dropout,
-    spec_augment,
-    with_state,
-) -> keras.Model:
-    """Waveform → memory (B, S, units), which steps of it are real (B, S), and, `with_state`, an LSTM's first
-    state (hidden, cell: (B, units)). S steps of hop_ms * subsampling each."""
-    audio = keras.Input((None,), name="audio")
-    length = keras.Input((), dtype="int32", name="length")
-    x, is_real = LogMel(sample_rate_hz, frame_ms, hop_ms, bands, name="log_mel")(
-        audio, length
-    )  # (B, F, M), (B, F)
-    if spec_augment:
-        x = SpecAugment(name="spec_augment")(x)
-    # Frames are taken together without overlap, the last ones with silence: the real steps come out the
-    # same however far a clip is padded, as "same" padding would not have it.
-    x = keras.layers.ZeroPadding1D((0, subsampling - 1))(x)
-    x = keras.layers.Conv1D(units, subsampling, strides=subsampling, name="subsampling")(x)  # (B, S, U)
-    is_real = is_real[:, ::subsampling]  # (B, S)
-    for number in range(encoder_layers):
-        lstm = layers.MaskedLSTM(units, return_sequences=True)
-        x = layers.MaskedBidirectional(lstm, name=f"lstm_{number}")(x, mask=is_real)  # (B, S, 2U)
-        x = keras.layers.Dropout(dropout)(x)
-    memory = keras.layers.LayerNormalization()(keras.layers.Dense(units, name="memory")(x))
-    memory = memory * keras.ops.cast(is_real, memory.dtype)[..., None]  # (B, S, U), 0 on padding
-    outputs = [memory, is_real]
-    if with_state:
-        gist = keras.layers.GlobalAveragePooling1D()(memory, mask=is_real)  # (B, U)
-        outputs.append(keras.layers.Dense(units, activation="tanh", name="hidden")(gist))
-        outputs.append(keras.layers.Dense(units, activation="tanh", name="cell")(gist))
-    return keras.Model([audio, length], outputs, name="encoder")
 
 
 def ctc_head(vocabulary: Vocabulary, *, memory_dim: int) -> keras.Model:

@@ -23,9 +23,9 @@ import tensorflow as tf
 
 from mmkeras import distribute, tasks
 from mmkeras._utils import progress
+from mmkeras._utils.presets import with_overrides
 from mmkeras.data import cache
 from mmkeras.data.task_data import TaskData
-from mmkeras.nn.layers import with_overrides
 from mmkeras.training.checkpoint import Run, State
 
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")

@@ -1,0 +1,77 @@
+"""Losses and metrics that several tasks share. Keras alone: they run on every backend."""
+
+import keras
+from keras import ops
+
+from mmkeras.data.vocabulary import PAD
+from mmkeras.distribute import collectives
+
+
+@keras.saving.register_keras_serializable("mmkeras")
+class TokenCrossentropy(keras.losses.Loss):
+    """Cross-entropy averaged over the non-padding tokens (id 0 is padding) of all replicas.
+
+    `y_true` (B, T) token ids, `y_pred` (B, T, V) logits.
+
+    Args:
+        label_smoothing: float. Share of the target probability that is spread evenly over all words (Szegedy et
+            al. 2016, arXiv:1512.00567, section 7). Defaults to 0.
+
+    Raises:
+        ValueError: if `label_smoothing` is not in [0, 1).
+    """
+
+    def __init__(self, label_smoothing: float = 0.0, name: str = "token_crossentropy", **kwargs):
+        super().__init__(name=name, **kwargs)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(
+                f"Expected label_smoothing to be at least 0 and below 1. "
+                f"Received: label_smoothing={label_smoothing}"
+            )
+        self.label_smoothing = label_smoothing
+
+    def call(self, y_true, y_pred):
+        log_probs = ops.log_softmax(y_pred)  # (B, T, V)
+        target = ops.take_along_axis(log_probs, ops.cast(y_true, "int32")[..., None], axis=-1)[..., 0]  # (B, T)
+        smoothing = self.label_smoothing
+        losses = -(1 - smoothing) * target - smoothing * ops.mean(log_probs, axis=-1)  # (B, T)
+        mask = ops.cast(ops.not_equal(y_true, PAD), losses.dtype)  # (B, T)
+        return collectives.ratio(ops.sum(losses * mask), ops.sum(mask))
+
+    def get_config(self):
+        return super().get_config() | {"label_smoothing": self.label_smoothing}
+
+
+@keras.saving.register_keras_serializable("mmkeras")
+class PixelCrossentropy(keras.losses.BinaryCrossentropy):
+    """Binary cross-entropy averaged over the pixels of all replicas."""
+
+    def __init__(self, name: str = "pixel_crossentropy", **kwargs):
+        super().__init__(name=name, **kwargs)
+
+    def call(self, y_true, y_pred):
+        losses = super().call(y_true, y_pred)  # (B, H, W)
+        return collectives.ratio(ops.sum(losses), ops.cast(ops.size(losses), losses.dtype))
+
+
+@keras.saving.register_keras_serializable("mmkeras")
+class TokenAccuracy(keras.metrics.Metric):
+    """Share of the non-padding tokens whose most probable word is correct, under teacher forcing.
+
+    `y_true` (B, T) token ids, `y_pred` (B, T, V) logits. Averaged over tokens, not over batches.
+    """
+
+    def __init__(self, name: str = "token_accuracy", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.correct = self.add_variable((), initializer="zeros", name="correct")
+        self.count = self.add_variable((), initializer="zeros", name="count")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        mask = ops.cast(ops.not_equal(y_true, PAD), self.dtype)  # (B, T)
+        best = ops.argmax(y_pred, axis=-1)  # (B, T)
+        correct = ops.cast(ops.equal(best, ops.cast(y_true, best.dtype)), self.dtype)
+        self.correct.assign_add(ops.sum(correct * mask))
+        self.count.assign_add(ops.sum(mask))
+
+    def result(self):
+        return ops.divide_no_nan(self.correct, self.count)

@@ -1,0 +1,52 @@
+"""Optimizers and learning rates. Keras alone: they run on every backend."""
+
+import keras
+from keras import ops
+
+from mmkeras._utils import checks
+
+
+def adam(learning_rate: float, decay_steps: int | None) -> keras.optimizers.Optimizer:
+    """Adam with gradient clipping by global norm, for every task.
+
+    Args:
+        learning_rate: float. Initial learning rate.
+        decay_steps: int, optional. Steps of the cosine decay to a fiftieth. None: constant.
+    """
+    return keras.optimizers.Adam(cosine_decay(learning_rate, decay_steps), global_clipnorm=5.0)
+
+
+@keras.saving.register_keras_serializable("mmkeras")
+class AveragedAdam(keras.optimizers.Adam):
+    """Adam that replaces the weights by their exponential moving averages when `fit` ends.
+
+    Like Keras's `use_ema`, which on JAX leaves weight and average in one array: the next prediction donates it,
+    and saving or further training finds it deleted (Keras 3.15). Here the weight is a copy.
+
+    Args:
+        learning_rate: float or schedule. Defaults to 1e-3.
+        momentum: float. Momentum of the averages. Defaults to 0.99.
+        **kwargs: Other arguments of Adam.
+    """
+
+    def __init__(self, learning_rate=1e-3, momentum: float = 0.99, **kwargs):
+        super().__init__(learning_rate, **{"ema_momentum": momentum, **kwargs, "use_ema": True})
+
+    def finalize_variable_values(self, var_list):
+        super().finalize_variable_values(var_list)
+        for variable in var_list:
+            variable.assign(ops.copy(variable))
+
+
+def check_schedule(learning_rate: float, decay_steps: int | None) -> None:
+    """Raises ValueError for arguments that `cosine_decay` cannot take."""
+    checks.numbers(0, learning_rate=learning_rate)
+    if decay_steps is not None:
+        checks.ints(1, decay_steps=decay_steps)
+
+
+def cosine_decay(learning_rate: float, decay_steps: int | None):
+    """A learning rate that decays to a fiftieth along a cosine; constant without `decay_steps`."""
+    if not decay_steps:
+        return learning_rate
+    return keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps, alpha=0.02)
