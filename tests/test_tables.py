@@ -1,6 +1,7 @@
 """Captions tables in the formats that people have, and what is wrong with some."""
 
 import json
+import unicodedata
 
 import pytest
 
@@ -110,7 +111,7 @@ def test_a_file_may_be_written_in_several_ways(tmp_path):
 
 def test_texts_of_several_lines_are_read(tmp_path):
     (tmp_path / "captions.csv").write_bytes(b'image,caption\r\na.jpg,"a\r\ndog"\r\n\r\nb.jpg,"a ""cat\n"')
-    assert [row.texts for row in tables.read(tmp_path / "captions.csv")] == [["a\r\ndog"], ['a "cat']]
+    assert [row.texts for row in tables.read(tmp_path / "captions.csv")] == [["a\ndog"], ['a "cat']]
 
 
 def test_rows_where_something_is_empty_are_left_out_named_and_counted(tmp_path):
@@ -144,7 +145,7 @@ def test_another_encoding_can_be_said(tmp_path):
 )
 def test_json_of_another_kind_is_refused(tmp_path, content):
     (tmp_path / "captions.json").write_text(content)
-    with pytest.raises(ValueError, match="COCO's annotation format"):
+    with pytest.raises(ValueError, match="captions.json"):
         tables.read(tmp_path / "captions.json")
 
 
@@ -222,3 +223,84 @@ def test_a_name_without_suffix_means_a_picture_or_a_sound(tmp_path):
     for of, found in (("captions", "a.JPG"), ("transcripts", "a.wav")):
         with pytest.warns(UserWarning, match="left out: b$"):
             assert tables.locate(tmp_path, [a, b], of) == ([a], [tmp_path / found])
+
+
+@pytest.mark.parametrize(
+    ("rest", "expected"),
+    [
+        ("Word {i} please.|word {i} please|1.50", "word {i} please"),
+        ("the door is open|speaker{i}", "the door is open"),
+        ("打开第{i}扇门|spk1|train", "打开第{i}扇门"),
+        ("go{i}|0.7", "go{i}"),
+    ],
+)
+def test_text_column_is_found_by_its_content(rest, expected, tmp_path):
+    path = tmp_path / "metadata.csv"
+    path.write_text("\n".join(f"c{i}.wav|" + rest.format(i=i) for i in range(4)))
+    rows = tables.read(path, of="transcripts")
+    assert [row.texts for row in rows] == [[expected.format(i=i)] for i in range(4)]
+
+
+def test_ambiguous_columns_are_refused_and_can_be_named(tmp_path):
+    path = tmp_path / "metadata.csv"
+    path.write_text("a.wav|yes|anna\nb.wav|no|ben")
+    with pytest.raises(ValueError, match="metadata.csv.*1: 'yes'; 2: 'anna'.*text_column="):
+        tables.read(path, of="transcripts")
+    assert [row.texts for row in tables.read(path, of="transcripts", text_column=1)] == [["yes"], ["no"]]
+    with pytest.raises(ValueError, match="text_column=7"):
+        tables.read(path, of="transcripts", text_column=7)
+    path.write_text("id;said\na.wav;go on; now\n")
+    (row,) = tables.read(path, of="transcripts", file_column="id", text_column="said")
+    assert (row.file, row.texts) == ("a.wav", ["go on; now"])
+
+
+def test_texts_and_file_names_are_normalized(tmp_path):
+    decomposed = unicodedata.normalize("NFD", "café")
+    (tmp_path / "sub").mkdir()
+    for name in (f"{decomposed}.jpg", "sub/B.JPG"):
+        (tmp_path / name).touch()
+    path = tmp_path / "captions.csv"
+    lines = ["image,caption", f"café.jpg,don’t {decomposed}", "C:\\sub\\b.jpg,Ｒｅｄ １２"]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    rows = tables.read(path)
+    assert [row.texts for row in rows] == [["don't café"], ["Red 12"]]
+    _, paths = tables.locate(tmp_path, rows)
+    assert [p.relative_to(tmp_path).as_posix() for p in paths] == [f"{decomposed}.jpg", "sub/B.JPG"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("captions.csv", "image,caption\ra.jpg,a dog\rb.jpg,a cat\r"),
+        ("metadata.csv", "a.jpg|a dog\rb.jpg|a cat\r"),
+        ("Flickr8k.token.txt", "a.jpg#0\ta dog\rb.jpg#0\ta cat\r"),
+        ("metadata.jsonl", '{"file_name": "a.jpg", "text": "a dog"}\n{"file_name": "b.jpg", "text": "a cat"}'),
+        (
+            "manifest.json",
+            '{"audio_filepath": "a.jpg", "text": "a dog"}\n{"audio_filepath": "b.jpg", "text": "a cat"}',
+        ),
+        (
+            "dataset_flickr8k.json",
+            '{"images": [{"filename": "a.jpg", "sentences": [{"raw": "a dog"}]}, '
+            '{"filename": "b.jpg", "sentences": [{"raw": "a cat"}]}]}',
+        ),
+    ],
+)
+def test_more_formats_give_the_same_rows(name, content, tmp_path):
+    (tmp_path / name).write_bytes(content.encode())
+    assert [(row.file, row.texts) for row in tables.read(tmp_path / name)] == [
+        ("a.jpg", ["a dog"]),
+        ("b.jpg", ["a cat"]),
+    ]
+
+
+def test_hidden_files_are_no_tables(tmp_path):
+    (tmp_path / "captions.csv").write_text("image,caption\na.jpg,a cup\n")
+    (tmp_path / "._captions.csv").write_bytes(b"\0\5\26\7")
+    assert tables.find(tmp_path).name == "captions.csv"
+
+
+def test_binary_tables_say_what_to_do(tmp_path):
+    (tmp_path / "captions.xlsx").write_bytes(b"PK")
+    with pytest.raises(ValueError, match="captions.xlsx.*CSV"):
+        tables.read(tmp_path / "captions.xlsx")

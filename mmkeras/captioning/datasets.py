@@ -52,7 +52,7 @@ def data(
         static_shapes: bool. Whether every dimension of `train` and `validation` is known, as a TPU needs it.
             Batches are then all full, and an epoch leaves out the images that fill none. Defaults to False.
         **options: Of the source. Toy world: `objects` (1 or 2), `data_dir`. COCO: `data_dir`. Folder: `table`,
-            `encoding`, `validation_share`, `test_share`, see
+            `encoding`, `file_column`, `text_column`, `validation_share`, `test_share`, see
             `mmkeras.data.folder.read`.
 
     Returns:

@@ -76,6 +76,8 @@ def read(
     *,
     table: str | None = None,
     encoding: str = "utf-8-sig",
+    file_column: str | int | None = None,
+    text_column: str | int | None = None,
     validation_share: float = 0.1,
     test_share: float = 0.1,
 ) -> tuple[dict[str, Split], list[float], list[tables.Row]]:
@@ -91,13 +93,15 @@ def read(
         megabytes: measure -> size of an array in memory.
         table: str. Name of the table. Defaults to the only one that looks like one.
         encoding: str. Encoding of the table. Defaults to UTF-8 with or without a byte-order mark.
+        file_column, text_column: str or int. Columns of the table by name, or by number from 0. Default to what
+            their names or their content tell.
         validation_share, test_share: float. Shares of the files, where the table has no splits. Default to 0.1.
 
     Returns:
         The splits by name, and of all files the measures and the rows of the table.
     """
     folder = Path(source)
-    rows = tables.read(tables.find(folder, table, of), encoding, of)
+    rows = tables.read(tables.find(folder, table, of), encoding, of, file_column, text_column)
     rows, paths = tables.locate(folder, rows, of)
     skipped = SkippedExamples(str(folder))
 

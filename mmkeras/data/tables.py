@@ -1,46 +1,41 @@
 """Tables of captions or transcripts: which text belongs to which file, in the formats that people have.
 
-    read("photos/captions.csv")   # [Row(file='beach.jpg', texts=['two dogs on a beach', ...], split=None), ...]
-    read("LJSpeech-1.1/metadata.csv")    # [Row(file='LJ001-0001', texts=['printing, in ...']), ...]
+    read("photos/captions.csv")        # [Row(file='beach.jpg', texts=['two dogs on a beach', ...]), ...]
+    read("LJSpeech-1.1/metadata.csv")  # [Row(file='LJ001-0001', texts=['printing, in ...']), ...]
 
-| format | looks like |
-|---|---|
-| CSV or TSV with a header | `image,caption` (Flickr8k as captions.txt), in any order, among other columns |
-| Flickr8k.token.txt | `beach.jpg#0<TAB>two dogs on a beach` |
-| COCO's annotation JSON | `{"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}` |
-| LJSpeech's metadata.csv | `LJ001-0001|as printed|as spoken`: no header, no suffix; the last column is taken |
-
-A column named `split` (train, validation, test) divides the rows as it says.
+`mmkeras.data.formats` lists the formats.
 """
 
-import csv
-import io
-import json
 import os
 import posixpath
+import re
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmkeras._utils import terminal
-from mmkeras.data.vocabulary import has_words
+from mmkeras.data import formats
+from mmkeras.data.vocabulary import has_words, normalize
 
-FILE_COLUMNS = (
-    "image", "image_name", "audio", "audio_file", "wav", "wav_filename", "clip", "file_name", "filename",
-    "file", "path",
-)  # fmt: skip
-TEXT_COLUMNS = ("caption", "transcript", "transcription", "text", "sentence", "comment")
-EMPTY = "something is empty or has no letter"
 SPLITS = ("train", "validation", "test")
 PATTERNS = {
-    "captions": ("*caption*.csv", "*caption*.tsv", "*caption*.txt", "*.token.txt", "*caption*.json"),
-    "transcripts": ("metadata.csv", "*transcript*.csv", "*transcript*.tsv", "*transcript*.txt"),
-}
+    "captions": (
+        "*caption*.csv", "*caption*.tsv", "*caption*.txt", "*.token.txt", "*caption*.json", "dataset*.json",
+        "metadata.jsonl",
+    ),
+    "transcripts": (
+        "metadata.csv", "*transcript*.csv", "*transcript*.tsv", "*transcript*.txt", "metadata.jsonl",
+        "*manifest*.json", "*manifest*.jsonl",
+    ),
+}  # fmt: skip
 # What a name in a table may lack; beside a clip there often lies another file of its stem, as A-0.lab.
 SUFFIXES = {
     "captions": (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"),
     "transcripts": (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au"),
 }
+BINARY = (".xlsx", ".xls", ".ods", ".parquet", ".arrow", ".feather", ".db", ".sqlite")
+EMPTY = "something is empty or has no letter"
 
 
 @dataclass
@@ -66,23 +61,31 @@ def find(folder: Path, name: str | None = None, of: str = "captions") -> Path:
         if not (folder / name).is_file():
             raise FileNotFoundError(f"There is no table {folder / name}. Received: table={name!r}")
         return folder / name
-    found = sorted({path for pattern in PATTERNS[of] for path in folder.glob(pattern)})
+    found = sorted({path for pattern in PATTERNS[of] for path in folder.glob(pattern) if _is_visible(path)})
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         raise ValueError(
             f"Expected one table of {of} in {folder} (a file like {', '.join(PATTERNS[of])}). "
-            f"Received: {names}. Name it with table='...'"
+            f"Received: {names}. Name it with table='...' (--table)"
         )
     return found[0]
 
 
-def read(path: Path, encoding: str = "utf-8-sig", of: str = "captions") -> list[Row]:
-    """Reads a table of captions or transcripts.
+def read(
+    path: Path,
+    encoding: str = "utf-8-sig",
+    of: str = "captions",
+    file_column: str | int | None = None,
+    text_column: str | int | None = None,
+) -> list[Row]:
+    """Reads a table of captions or transcripts. Texts are normalized, see `mmkeras.data.vocabulary.normalize`.
 
     Args:
-        path: a .csv, .tsv, .txt or .json file.
-        encoding: of the file. A byte-order mark is understood without it.
-        of: `"captions"`: a file may have several. `"transcripts"`: the first counts.
+        path: Path of a .csv, .tsv, .txt, .json or .jsonl file.
+        encoding: str. Encoding of the file. Defaults to UTF-8; a byte-order mark is recognized.
+        of: str. `"captions"`: a file may have several. `"transcripts"`: the first counts. Defaults to
+        `"captions"`. file_column, text_column: str or int. Name of the column, or its number from 0. Default to
+            what the names of the columns or, without a header, their content tell.
 
     A row without a file or without a word in its text, or with another transcript of a clip that has one, is
     left out, and a warning says how many are.
@@ -92,8 +95,10 @@ def read(path: Path, encoding: str = "utf-8-sig", of: str = "captions") -> list[
             left. The message names the file and the line.
     """
     path = Path(path)
+    if path.suffix.lower() in BINARY:
+        raise ValueError(f"Expected a text table. Received: {path.name}; save it as CSV in UTF-8.")
     text = _decode(path, encoding)
-    pairs = _read_coco(path, text) if path.suffix.lower() == ".json" else _read_lines(path, text)
+    pairs = formats.read(path, text, file_column, text_column)
     rows: dict[str, Row] = {}
     pairs, empty, second = list(pairs), [], []
     for where, file, caption, split in pairs:
@@ -102,13 +107,13 @@ def read(path: Path, encoding: str = "utf-8-sig", of: str = "captions") -> list[
             continue
         if split not in (None, *SPLITS):
             raise ValueError(f"{path.name}, {where}: expected split to be one of {SPLITS}. Received: {split!r}")
-        file = posixpath.normpath(file.strip())  # ./beach.jpg is beach.jpg
+        file = posixpath.normpath(_portable(file.strip()))  # ./beach.jpg is beach.jpg
         row = rows.setdefault(file, Row(file, split=split))
         if row.split != split:
             raise ValueError(f"{path.name}, {where}: {file!r} is in two splits, {row.split!r} and {split!r}.")
         if of == "captions" or not row.texts:
-            row.texts.append(caption.strip())
-        elif caption.strip() != row.texts[0]:
+            row.texts.append(normalize(caption).strip())
+        elif normalize(caption).strip() != row.texts[0]:
             second.append(f"{where}, {row.file!r}")
 
     def said(found, what):
@@ -135,16 +140,25 @@ def locate(folder: Path, rows: list[Row], of: str = "captions") -> tuple[list[Ro
     Raises:
         FileNotFoundError: all files are missing.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    here = {path.with_suffix(""): path for path in files if path.suffix.lower() in SUFFIXES[of]}
-    here |= {path: path for path in files}
-    times = Counter(path.name for path in here)
-    unique = {path.name: file for path, file in here.items() if times[path.name] == 1}
-    exact = [here.get(folder / row.file) for row in rows]
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and _is_visible(path))
+    here = {
+        _key(path.with_suffix("").relative_to(folder)): path
+        for path in files
+        if path.suffix.lower() in SUFFIXES[of]
+    }
+    here |= {_key(path.relative_to(folder)): path for path in files}
+    names = Counter(map(posixpath.basename, here))
+    unique = {
+        posixpath.basename(key): path for key, path in here.items() if names[posixpath.basename(key)] == 1
+    }
+    folded = Counter(map(str.casefold, here))
+    here |= {key.casefold(): path for key, path in here.items() if folded[key.casefold()] == 1}
+    keys = [_key(row.file) for row in rows]
+    exact = [here.get(key) or here.get(key.casefold()) for key in keys]
     elsewhere = not any(exact)
     guesses = [
-        path or (unique.get(Path(row.file).name) if elsewhere or "/" not in row.file else None)
-        for row, path in zip(rows, exact, strict=True)
+        path or (unique.get(posixpath.basename(key)) if elsewhere or "/" not in key else None)
+        for key, path in zip(keys, exact, strict=True)
     ]
     meant = Counter(guesses)
     paths = [path or (guess if meant[guess] == 1 else None) for path, guess in zip(exact, guesses, strict=True)]
@@ -171,6 +185,20 @@ def locate(folder: Path, rows: list[Row], of: str = "captions") -> tuple[list[Ro
     return [row for row, _ in there], [path for _, path in there]
 
 
+def _is_visible(path):
+    return not path.name.startswith(".")  # as ._captions.csv, which macOS writes beside a file
+
+
+def _portable(name):
+    """A file name as written on Windows, with this system's separators and without the drive."""
+    return re.sub(r"^[A-Za-z]:[\\/]*", "", name).replace("\\", "/")
+
+
+def _key(path):
+    """One form of the names that file systems and tables write in several: é as one character or as two."""
+    return unicodedata.normalize("NFC", Path(path).as_posix())
+
+
 def _few(names):
     return f"{', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
 
@@ -187,95 +215,11 @@ def _decode(path, encoding):
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         encoding = "utf-16"
     try:
-        return data.decode(encoding)
+        return re.sub("\r\n?", "\n", data.decode(encoding))
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise ValueError(
             f"{path.name}, line {line}: the byte 0x{data[error.start]:02x} is not "
             f"{encoding.removesuffix('-sig')}. Save the table as UTF-8, or say what it is, as in "
             f"encoding='gb18030' or encoding='cp1252'."
-        ) from None
-
-
-def _read_coco(path, text):
-    try:
-        content = json.loads(text)
-        files = {image["id"]: image["file_name"] for image in content["images"]}
-        return [
-            (f"annotation {i}", _text(files[note["image_id"]]), _text(note["caption"]), None)
-            for i, note in enumerate(content["annotations"])
-        ]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(
-            f"{path.name} is not in COCO's annotation format: expected 'images' with id and file_name and "
-            f"'annotations' with image_id and caption. Received: {type(error).__name__}: {error}"
-        ) from None
-
-
-def _text(value):
-    """JSON's null is an empty text, which is left out; another kind of value is an error."""
-    if not isinstance(value, str | None):
-        raise TypeError(f"expected a text, not {value!r}")
-    return value or ""
-
-
-def _read_lines(path, text):
-    lines = text.split("\n")
-    first = lines[0]
-    if "#" in first.split("\t")[0] and "\t" in first:  # beach.jpg#0<TAB>two dogs on a beach
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                file, tab, caption = line.partition("\t")
-                if not tab:
-                    raise ValueError(
-                        f"{path.name}, line {number}: expected image#0<TAB>caption. Received: {line!r}"
-                    )
-                yield f"line {number}", file.rpartition("#")[0] or file, caption, None
-        return
-    if "|" in first and first.split("|")[0].strip().lower() not in FILE_COLUMNS:  # LJ001-0001|text|text
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                file, *texts = line.rstrip("\r").split("|")
-                if not texts:
-                    raise ValueError(f"{path.name}, line {number}: expected file|text. Received: {line!r}")
-                yield f"line {number}", file, texts[-1], None
-        return
-    delimiter = next((mark for mark in "\t|" if mark in first), ",")
-    # Between tabs a quote is a mark like any other, unless the header is quoted too, as R writes tables.
-    quoting = csv.QUOTE_MINIMAL if delimiter == "," or '"' in first else csv.QUOTE_NONE
-    records = _records(path, text, delimiter=delimiter, quoting=quoting)
-    _, header = next(records, (None, []))
-    columns = {name.strip().lower(): i for i, name in enumerate(header)}
-    file_column = next((columns[name] for name in FILE_COLUMNS if name in columns), None)
-    text_column = next((columns[name] for name in TEXT_COLUMNS if name in columns), None)
-    if file_column is None or text_column is None:
-        raise ValueError(
-            f"{path.name}: expected a header with a column of files ({', '.join(FILE_COLUMNS)}) and one of "
-            f"texts ({', '.join(TEXT_COLUMNS)}). Received: {first[:80]!r}"
-        )
-    for where, cells in records:
-        cells += [""] * (len(header) - len(cells))
-        # Flickr8k's captions.txt does not quote: a caption's own commas end up in surplus columns.
-        if len(cells) > len(header) and text_column < len(header) - 1:
-            raise ValueError(
-                f"{path.name}, {where}: expected {len(header)} columns, as in the header; put a text that "
-                f"holds {delimiter!r} into quotes. Received: {len(cells)}"
-            )
-        caption = ",".join([cells[text_column], *cells[len(header) :]])
-        split = cells[columns["split"]].strip() if "split" in columns else None
-        yield where, cells[file_column], caption, split
-
-
-def _records(path, text, **how):
-    """Where each record ends, and its cells."""
-    reader, before = csv.reader(io.StringIO(text, newline=""), strict=True, **how), 0
-    try:
-        for cells in reader:
-            if cells:
-                yield f"line {reader.line_num}", cells
-            before = reader.line_num
-    except csv.Error as error:
-        raise ValueError(
-            f"{path.name}, line {before + 1}: expected a quote that opens a text to be closed at its end, and "
-            f"one within it to be doubled. Received: {error}"
         ) from None

@@ -15,6 +15,8 @@ from mmkeras._utils import terminal
 SPECIAL = ("<pad>", "<unknown>", "<start>", "<end>")
 PAD, UNKNOWN, START, END = range(4)
 UNITS = ("word", "character")
+_TYPOGRAPHIC = "\u2019\u2018\u02bc\uff07"  # apostrophes that become '
+_APOSTROPHES = str.maketrans(dict.fromkeys(_TYPOGRAPHIC, "'"))
 
 
 class Vocabulary:
@@ -115,7 +117,7 @@ class Vocabulary:
 
     def split(self, text: str) -> list[str]:
         """'A red circle!' → ['a', 'red', 'circle']"""
-        words = text.lower().translate(_KEPT).split()
+        words = normalize(text).lower().translate(_KEPT).split()
         return words if self.unit == "word" else list(_BESIDE_CHINESE.sub("", " ".join(words)))
 
     def join(self, words: Iterable[str]) -> str:
@@ -147,8 +149,11 @@ class Vocabulary:
             tf.lookup.KeyValueTensorInitializer(tf.constant(self.words), tf.range(len(self), dtype=tf.int32)),
             default_value=UNKNOWN,
         )
+        # TensorFlow has no NFKC: the texts of tables are normalized when they are read, see
+        # `mmkeras.data.tables`.
+        texts_with_one_apostrophe = tf.strings.regex_replace(texts, f"[{_TYPOGRAPHIC}]", "'")
         kept = tf.strings.regex_replace(
-            tf.strings.lower(texts, encoding="utf-8"),
+            tf.strings.lower(texts_with_one_apostrophe, encoding="utf-8"),
             r"[^\p{L}\p{N}\p{M}']+",  # what _Kept makes blank
             " ",
         )
@@ -177,6 +182,11 @@ class Vocabulary:
     @classmethod
     def from_config(cls, config: dict) -> "Vocabulary":
         return cls(**config)
+
+
+def normalize(text: str) -> str:
+    """One form of what is written in several: é as one character or as two, full-width letters, apostrophes."""
+    return unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).translate(_APOSTROPHES)
 
 
 def has_words(text: str) -> bool:

@@ -76,7 +76,7 @@ def data(
         **options: Of the source. Toy world: `snr_db` (signal-to-noise ratio in dB, 20; None: no noise),
         `data_dir`.
             LibriSpeech: `train` (splits of TFDS), `data_dir`. LJSpeech, speech_commands: `data_dir`. Folder:
-            `table`, `encoding`, `validation_share`, `test_share`, see
+            `table`, `encoding`, `file_column`, `text_column`, `validation_share`, `test_share`, see
             `mmkeras.data.folder.read`.
 
     Returns:

@@ -12,7 +12,7 @@ so there the last digits differ, as they do between two undisturbed runs.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmkeras._utils import start  # noqa: F401 (first: it keeps TensorFlow's start-up notes off the terminal)
@@ -271,6 +271,7 @@ def train_task(
     precision: str = "auto",
     strategy: tf.distribute.Strategy | None = None,
     unit: str | None = None,
+    data_options: Mapping[str, Any] | None = None,
     run: str | os.PathLike | None = None,
     resume: bool = False,
     patience: int | None = None,
@@ -293,6 +294,7 @@ def train_task(
         precision: str. See `use_precision`. Defaults to `"auto"`.
         strategy: From `mmkeras.distribute.strategy`. Defaults to one device.
         unit: str. Unit of the tokens of speech_to_text. Defaults to the source's own.
+        data_options: Other options of the task's `data`, such as `table` or `max_seconds`. Default to none.
         run, resume, patience, warmup_steps, verbose: As for `train`.
         **overrides: Options of the task's `build`.
 
@@ -309,8 +311,9 @@ def train_task(
     strategy = strategy or tf.distribute.get_strategy()
     use_precision(precision)
     made_with = {"preset": preset, "language": language, "options": overrides | {"unit": unit}}
+    made_with["data options"] = dict(data_options or {})
     options = {"unit": unit, "batch_size": batch_size}
-    options = {name: value for name, value in options.items() if value is not None}
+    options = {name: value for name, value in options.items() if value is not None} | dict(data_options or {})
     options["static_shapes"] = distribute.wants_static_shapes(strategy)
     if "image_size" in registered.options:
         sizes = {name: value for name, value in overrides.items() if name not in ("weights", "adversarial")}
