@@ -142,7 +142,7 @@ def _read_pipes(path, text, file_column, text_column):
 
 def _text_column(path, columns, file_column):
     """The column that holds sentences. Durations, speakers and splits stand in such tables, too: their values
-    are numbers, or few different words. Of several columns of sentences the last one is as spoken (LJSpeech)."""
+    are numbers, single words, or few. Of several columns of sentences the last one is as spoken (LJSpeech)."""
 
     def share(column, is_so):
         return sum(map(is_so, column)) / len(column)
@@ -151,7 +151,7 @@ def _text_column(path, columns, file_column):
     worded = [i for i in others if share(columns[i], lambda cell: any(map(str.isalpha, cell))) >= 0.5]
     sentences = [i for i in worded if share(columns[i], lambda c: len(c.split()) > 1 or is_chinese(c)) >= 0.5]
     distinct = {i: len(set(columns[i])) for i in sentences}
-    sentences = [i for i in sentences if 2 * distinct[i] >= max(distinct.values())]
+    sentences = [i for i in sentences if 5 * distinct[i] >= max(distinct.values())]
     if sentences:
         return sentences[-1]
     if len(worded) == 1:
