@@ -15,11 +15,12 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import mmkeras.start  # first: it keeps TensorFlow's start-up notes off the terminal
+import mmkeras._utils.start  # first: it keeps TensorFlow's start-up notes off the terminal
 
 # isort: split
 import numpy as np
 import soundfile
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 import mmkeras
@@ -30,7 +31,7 @@ from mmkeras.evaluation.explain import Word
 
 # name → task, epochs, options of build
 MODELS = {
-    "captioning": ("captioning", 4, {}),
+    "captioning": ("captioning", 6, {}),  # its figure is in README.md
     "attention": ("speech_to_text", 2, {"head": "attention"}),
     "ctc": ("speech_to_text", 2, {"head": "ctc"}),
     "plain": ("text_to_image", 5, {}),
@@ -51,12 +52,13 @@ def from_training(folder, work):
         model = package.build("toy", vocabulary=data.vocabulary, **options)
         mmkeras.training.train(model, data, epochs=epochs, run=work / f"{name}.run")
         shutil.copy(work / f"{name}.run" / "curves.png", folder / f"curves_{name}.png")
-        trained[name] = mmkeras.saving.answerer(model), data
+        trained[name] = mmkeras.tasks.answerer(model), data
     return trained
 
 
 def from_functions(folder, trained):
     captioner, data = trained["captioning"]
+    readme_figure(captioner, data, folder / "readme.png")
     picture = next(iter(data.test))["image"][0].numpy()
     seen = captioner.explain(picture)
     seen.plot(folder / "attention.png")
@@ -74,18 +76,37 @@ def from_functions(folder, trained):
     heard = replace(heard, text=CHINESE, words=spoken, tokens=words, weights=weights)
     heard.plot(folder / "alignment_chinese.png")
     for name in ("plain", "adversarial"):
-        painter, _ = trained[name]
-        painter.grid(PROMPTS, samples=5, path=folder / f"grid_{name}.png")
-        painter.walk(*PROMPTS, path=folder / f"walk_{name}.png")
-        painter.walk(*PROMPTS, path=folder / "walk.gif")
+        generator, _ = trained[name]
+        generator.grid(PROMPTS, samples=5, path=folder / f"grid_{name}.png")
+        generator.walk(*PROMPTS, path=folder / f"walk_{name}.png")
+        generator.walk(*PROMPTS, path=folder / "walk.gif")
         gif = Image.open(folder / "walk.gif")
         gif.seek(gif.n_frames // 2)
         gif.convert("RGB").save(folder / f"walk_{name}_frame_of_gif.png")
-        changed = painter.explain(PROMPTS[0])
+        changed = generator.explain(PROMPTS[0])
         changed.plot(folder / f"influence_{name}.png")
     words = CHINESE[: len(changed.words)]
     replace(changed, prompt=words, words=list(words)).plot(folder / "influence_chinese.png")
-    plots.grid([CHINESE], [painter(PROMPTS[0], samples=5)], folder / "grid_chinese.png")
+    plots.grid([CHINESE], [generator(PROMPTS[0], samples=5)], folder / "grid_chinese.png")
+
+
+def readme_figure(captioner, data, path, images=4):
+    """Draws the first test images with their captions and attention maps: `.github/demo.png`."""
+    batch = next(iter(data.test))["image"].numpy()[:images]
+    explained = [captioner.explain(image) for image in batch]
+    columns = max(len(one.words) for one in explained)
+    figure = Figure(figsize=(1.5 + columns, 1.5 * images), layout="constrained")
+    for row, image, one in zip(figure.subfigures(images, 1), batch, explained, strict=True):
+        left, right = row.subfigures(1, 2, width_ratios=(1.5, columns))
+        left.subplots().imshow(image)
+        right.suptitle(one.caption, x=0.01, ha="left")
+        for axis, word, weights in zip(right.subplots(1, columns), one.words, one.attention, strict=False):
+            axis.imshow(plots.spotlight(image, weights, one.attention.max()))  # one scale per caption
+            axis.set_xlabel(word)
+    for axis in figure.axes:
+        axis.set(xticks=[], yticks=[], frame_on=False, visible=bool(axis.images))
+    figure.savefig(path, dpi=100)
+    Image.open(path).convert("RGB").save(path, optimize=True)
 
 
 def from_predict(folder, trained, work):
@@ -104,13 +125,13 @@ def from_demo(folder, trained, work):
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if not browser:
         return print("The demo's page is left out: there is no Chromium.")
-    sections, painters = [], {name: trained[name][0] for name in ("plain", "adversarial")}
+    sections, generators = [], {name: trained[name][0] for name in ("plain", "adversarial")}
     for name in ("captioning", "attention", "plain"):
         answerer, data = trained[name]
         task = answerer.model.name
         scores = {"test": getattr(mmkeras, task).evaluate(answerer, data.test.take(3))}
         section = getattr(demo, mmkeras.tasks.TASKS[task].section)
-        sections.append(section(painters if name == "plain" else answerer, data, scores))
+        sections.append(section(generators if name == "plain" else answerer, data, scores))
     page = demo.write(work, sections)
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
     options += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]

@@ -1,0 +1,72 @@
+"""The Python code of README.md runs as written, on small data and for one epoch."""
+
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from mmkeras import captioning, speech_to_text, text_to_image
+from mmkeras.toy import builders
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+SMALL = {"units": 8, "embedding_dim": 4}
+
+
+def python_code(text):
+    """The lines of all Python blocks; the others become empty, so that line numbers of errors stay true."""
+    lines, inside = [], False
+    for line in text.splitlines():
+        fence = line.startswith("```")
+        inside = line == "```python" if fence else inside
+        lines.append(line if inside and not fence else "")
+    return "\n".join(lines)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The working directory of the README's reader, with the files that its code names."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "my" / "photos").mkdir(parents=True)
+    names = [f"{number}.jpg" for number in range(8)]
+    for path in ("photo.jpg", "other.jpg", *(f"my/photos/{name}" for name in names)):
+        Image.fromarray(rng.integers(0, 255, (64, 80, 3), np.uint8)).save(tmp_path / path)
+    table = ["image,caption,split"]
+    table += [f"{name},photo number {name[0]},{'train' if name < '6' else 'validation'}" for name in names]
+    (tmp_path / "my" / "photos" / "captions.csv").write_text("\n".join(table))
+    soundfile.write(tmp_path / "speech.wav", rng.uniform(-0.5, 0.5, 22_050), 22_050)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore:Collapse")  # nothing is learned from so few examples
+def test_python_code_of_the_readme_runs(folder, monkeypatch):
+    monkeypatch.setattr(builders, "EXAMPLES", {"train": 32, "validation": 8, "test": 8, "test_unseen": 8})
+    for task in (captioning, speech_to_text, text_to_image):
+        for preset in task.model.PRESETS.values():
+            for name, value in SMALL.items():
+                monkeypatch.setitem(preset, name, value)
+    monkeypatch.setitem(text_to_image.model.PRESETS["toy"], "channels", 8)
+    monkeypatch.setitem(speech_to_text.model.PRESETS["toy"], "encoder_layers", 1)
+    # in place of VGG16, whose weights have to be downloaded
+    monkeypatch.setitem(captioning.model.PRESETS["document"], "encoder", "vgg_small")
+    code = re.sub(r"epochs=\d+", "epochs=1", python_code(README))
+    code = code.replace('.data("toy"', f'.data("toy", data_dir={str(folder / "toy")!r}')
+    names = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["image"].shape == (64, 64, 3)
+    assert names["classifier"](names["image"]).keys() == {"color", "place", "shape", "size"}
+    assert isinstance(names["captioner"], captioning.Captioner)
+    assert isinstance(names["model"], keras.Model)
+    written = {"captioner.keras", "attention.png", "words.png", "captioner.run"}
+    assert written <= {path.name for path in folder.iterdir()}
+
+
+def test_files_that_the_readmes_link_to_exist():
+    root = Path(__file__).parents[1]
+    for readme in (root / "README.md", root / "tests" / "README.md", root / "data" / "README.md"):
+        for target in re.findall(r"\]\(([^)#:]+)\)", readme.read_text(encoding="utf-8")):
+            assert (readme.parent / target).exists(), f"{readme}: {target}"
