@@ -51,16 +51,16 @@ TASKS = {
     ),
     "text_to_image": Task(
         "mmkeras.text_to_image",
-        "Painter",
+        "ImageGenerator",
         16,
-        "painter.keras",
+        "image_generator.keras",
         ("image_size", "adversarial"),
-        "painting_section",
+        "text_to_image_section",
     ),
 }
 # model name -> package and class of what answers with the model; the classifier is part of a task
 ANSWERERS = {name: (task.package, task.answerer) for name, task in TASKS.items()} | {
-    "judge": ("mmkeras.text_to_image", "Judge")
+    "attribute_classifier": ("mmkeras.text_to_image", "AttributeClassifier")
 }
 
 

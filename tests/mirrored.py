@@ -16,7 +16,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import mmkeras
 from mmkeras import distribute, training
-from mmkeras.text_to_image import adversarial
+from mmkeras.text_to_image.gan import losses as gan_losses
 
 # isort: split
 import keras
@@ -82,23 +82,25 @@ def check(name, data_dir, folder, strategy):
 
 
 def check_adversarial_losses(strategy, middle):
-    """A batch of four, shared out there: value and gradients are those of all together."""
+    """A batch of four, split over replicas, has the loss and the gradients of the whole batch."""
     random = np.random.default_rng(0)
-    seen, said = random.normal(size=(2, 4, 8)).astype("float32")
+    image_embedding, text_embedding = random.normal(size=(2, 4, 8)).astype("float32")
     tokens = np.array([[2, 5], [2, 6], [2, 7], [2, 5]], "int32")  # the first and the last are the same text
 
-    def losses(seen, said, tokens):
+    def losses(image_embedding, text_embedding, tokens):
         with tf.GradientTape() as tape:
-            tape.watch([seen, said])
-            loss = adversarial._matching(seen, said, tokens) + adversarial._naming(seen, said)
+            tape.watch([image_embedding, text_embedding])
+            loss = gan_losses.contrastive_loss(image_embedding, text_embedding, tokens)
+            loss += gan_losses.bag_of_words_loss(image_embedding, text_embedding)
             share = loss / mmkeras.distribute.collectives.count()
-        return [loss, adversarial._spread(seen), *tape.gradient(share, [seen, said])]
+        gradients = tape.gradient(share, [image_embedding, text_embedding])
+        return [loss, gan_losses.batch_std(image_embedding), *gradients]
 
     def share(context):
         part = [slice(middle), slice(middle, None)][context.replica_id_in_sync_group]
-        return [tf.constant(x[part]) for x in (seen, said, tokens)]
+        return [tf.constant(x[part]) for x in (image_embedding, text_embedding, tokens)]
 
-    expected = losses(*map(tf.constant, (seen, said, tokens)))
+    expected = losses(*map(tf.constant, (image_embedding, text_embedding, tokens)))
     shares = strategy.experimental_distribute_values_from_function(share)
     found = tf.function(lambda: strategy.run(losses, args=shares), autograph=False)()
     for number, (one, of_shares) in enumerate(zip(expected, found, strict=True)):

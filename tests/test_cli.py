@@ -194,7 +194,7 @@ def test_speech_to_text_from_a_folder_of_clips(mmkeras_here, tmp_path):
 
 def test_text_to_image_from_a_folder(trained, mmkeras_here, tmp_path):
     folder, _, _ = trained
-    model = tmp_path / "painter.keras"
+    model = tmp_path / "image_generator.keras"
     options = ("--source", folder, "--image-size", 16, "--epochs", 1, "--batch-size", 2)
     done = mmkeras_here("train", "text_to_image", *options, "--output", model)
     assert model.is_file() and "sharpness" in done.out and "UserWarning" not in done.err
@@ -212,10 +212,11 @@ def small_world(monkeypatch):
     monkeypatch.setattr(mmkeras.toy.builders, "EXAMPLES", counts)
 
 
-def test_a_judge_is_scored_and_answers(small_world, tmp_path, capsys):
+def test_a_classifier_is_scored_and_answers(small_world, tmp_path, capsys):
     attributes = mmkeras.text_to_image.data("toy", image_size=16).attributes
-    model = tmp_path / "judge.keras"
-    mmkeras.text_to_image.Judge(mmkeras.text_to_image.classifier.build_judge(attributes, 16)).save(model)
+    model = tmp_path / "classifier.keras"
+    built = mmkeras.text_to_image.classifier.build_classifier(attributes, 16)
+    mmkeras.text_to_image.AttributeClassifier(built).save(model)
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(tmp_path / "image.png")
     cli.predict(model, [str(tmp_path / "image.png")])
     assert {part.split(": ")[0] for part in capsys.readouterr().out.strip().split(", ")} == set(attributes)

@@ -148,10 +148,10 @@ def check_quiet_does_no_harm(transcriber, datasets):
 
 
 def test_the_demo_learns_to_paint(datasets, tmp_path):
-    """The document's model, whose shapes blur, and the adversarial one; a judge reads what they painted."""
+    """A classifier scores the document's model, which blurs shapes, and the adversarial one."""
     folder = tmp_path / "demo"
     scores = run_mmkeras(datasets, "demo", "--task", "text_to_image", "--output", folder)
-    assert scores["judge_on_real"][0] >= 0.99 and scores["judge_on_real"][1] >= 0.95
+    assert scores["classifier_on_real"][0] >= 0.99 and scores["classifier_on_real"][1] >= 0.95
     check_the_documents_model(scores)
     (blurred, blurred_unseen), (test, unseen) = scores["sharpness"][:2], scores["sharpness"][2:]
     assert 0.8 <= test <= 1.2 and 0.8 <= unseen <= 1.2 and max(blurred, blurred_unseen) < 0.5
@@ -163,7 +163,7 @@ def test_the_demo_learns_to_paint(datasets, tmp_path):
 
 
 def test_chinese_prompts_are_painted(datasets, tmp_path):
-    options = ("--language", "zh", "--output", tmp_path / "painter.keras")
+    options = ("--language", "zh", "--output", tmp_path / "image_generator.keras")
     check_the_documents_model(run_mmkeras(datasets, "train", "text_to_image", *options))
 
 

@@ -1,4 +1,4 @@
-"""Text to image's pipelines: the toy world, labels said in words, COCO turned round, a folder."""
+"""Text to image's pipelines: the toy world, captions made from labels, COCO, folders."""
 
 import numpy as np
 import pytest
@@ -9,16 +9,17 @@ from PIL import Image
 import mmkeras
 from mmkeras.data import task_data
 from mmkeras.data.vocabulary import END, START, Vocabulary
-from mmkeras.text_to_image import data as painting_data
+from mmkeras.text_to_image import data as image_data
+from mmkeras.text_to_image import labeled
 from mmkeras.toy import scene
 
 
 @pytest.fixture(scope="module")
 def toy():
-    return painting_data("toy")
+    return image_data("toy")
 
 
-def test_toy_batches_have_the_promised_shapes(toy):
+def test_toy_batches_have_the_documented_shapes(toy):
     inputs, target = next(iter(toy.train))
     assert inputs["tokens"].shape == (16, toy.max_length)
     tokens = inputs["tokens"].numpy()
@@ -28,129 +29,124 @@ def test_toy_batches_have_the_promised_shapes(toy):
     assert toy.train.cardinality() == 1600 // 16
 
 
-def test_labels_captions_and_pictures_tell_of_the_same_scene(toy):
+def test_labels_captions_and_images_describe_the_same_scene(toy):
     batch = next(iter(toy.test))
     for number, captions in enumerate(batch["captions"].numpy()):
         thing = scene.parse(captions[0].decode()).things[0]
         for name, classes in toy.attributes.items():
             assert classes[batch["labels"][name].numpy()[number]] == getattr(thing, name)
-    again = next(iter(mmkeras.captioning.data("toy").test))
-    np.testing.assert_array_equal(batch["image"], again["image"][:16])
+    captioning = next(iter(mmkeras.captioning.data("toy").test))
+    np.testing.assert_array_equal(batch["image"], captioning["image"][:16])
 
 
-def test_two_things_have_labels_each(tmp_path):
+def test_scenes_of_two_objects_have_labels_of_both(tmp_path):
     from mmkeras.toy import builders
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(builders, "EXAMPLES", dict.fromkeys(builders.EXAMPLES, 40))
-        data = painting_data("toy", image_size=32, objects=2, data_dir=tmp_path)
+        data = image_data("toy", image_size=32, objects=2, data_dir=tmp_path)
     batch = next(iter(data.test))
     assert set(batch["labels"]) == set(data.attributes) > {"color", "color 2", "relation"}
-    true = scene.parse(batch["captions"].numpy()[0, 0].decode())
-    second = {"color 2": true.things[1].color, "shape 2": true.things[1].shape, "relation": true.relation}
-    for name, value in second.items():
+    parsed = scene.parse(batch["captions"].numpy()[0, 0].decode())
+    thing = parsed.things[1]
+    for name, value in {"color 2": thing.color, "shape 2": thing.shape, "relation": parsed.relation}.items():
         assert data.attributes[name][batch["labels"][name].numpy()[0]] == value
-    assert [len(image) for image, _ in mmkeras.text_to_image.labeled(data)] == [16, 16, 8]
+    assert [len(image) for image, _ in labeled(data)] == [16, 16, 8]
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "beginning"),
     [("oxford_flowers102", "a photo of a"), ("mnist", "a handwritten"), ("cifar10", "a picture of a")],
 )
-def test_labels_are_said_in_words(source, said):
+def test_captions_are_made_from_labels(source, beginning):
     with tfds.testing.mock_data(num_examples=20):
-        data = painting_data(source, batch_size=4, image_size=32)
+        data = image_data(source, batch_size=4, image_size=32)
         inputs, target = next(iter(data.train))
         assert inputs["tokens"].shape[0] == 4 and target.shape == (4, 32, 32, 3)
         batch = next(iter(data.test))
     captions = [text.decode() for text in batch["captions"].numpy()[0]]
     name = data.attributes["label"][batch["labels"]["label"].numpy()[0]]
     assert len(set(captions)) == 5 and all(name in text for text in captions)
-    assert any(text.startswith(said) for text in captions)
+    assert any(text.startswith(beginning) for text in captions)
 
 
-def test_coco_turned_round():
+def test_coco_has_captions_but_no_labels():
     with tfds.testing.mock_data(num_examples=12):
-        data = painting_data("coco_captions", batch_size=4, min_count=1)
+        data = image_data("coco_captions", batch_size=4, min_count=1)
         inputs, target = next(iter(data.train))
         assert target.shape == (4, 64, 64, 3) and len(inputs["tokens"]) == 4
         assert data.attributes == {} and "labels" not in next(iter(data.test))
-        with pytest.raises(ValueError, match="no labels"):
-            mmkeras.text_to_image.labeled(data)
+        with pytest.raises(ValueError, match="split='train'"):
+            labeled(data)
 
 
-def test_photos_are_cut_to_the_square_in_the_middle(tmp_path):
+def test_images_are_cropped_to_the_square_in_the_middle(tmp_path):
     wide = np.zeros((40, 120, 3), np.uint8)
     wide[:, 40:80] = 255
     for name in ("a", "b"):
         Image.fromarray(wide).save(tmp_path / f"{name}.png")
     (tmp_path / "captions.csv").write_text("image,caption\na.png,white\nb.png,white")
-    data = painting_data(tmp_path, image_size=32, batch_size=2, validation_share=0, test_share=0)
+    data = image_data(tmp_path, image_size=32, batch_size=2, validation_share=0, test_share=0)
     _, target = next(iter(data.train))
     np.testing.assert_array_equal(target, 1)
 
 
 @pytest.mark.parametrize("package", [mmkeras.captioning, mmkeras.text_to_image])
-def test_pictures_for_testing_alone_will_do_with_a_vocabulary(photos, package):
+def test_sources_without_a_training_split_need_a_vocabulary(photos, package):
     rows = [f"{i}.jpg,number {i},{'validation' if i == 0 else 'test'}" for i in range(8)]
     (photos / "captions.csv").write_text("\n".join(["image,caption,split", *rows]))
-    with pytest.raises(ValueError, match="vocabulary=.*a table of 8 rows"):
+    with pytest.raises(ValueError, match="vocabulary="):
         package.data(photos, image_size=16)
     data = package.data(photos, image_size=16, vocabulary=Vocabulary(["number"]))
     assert data.train is None and data.max_length == 4
     assert len(list(data.validation.unbatch())) == 1 and len(list(data.test.unbatch())) == 7
 
 
-def test_what_does_not_fit_into_memory_is_scaled_once(photos, tmp_path, monkeypatch):
+def test_images_that_exceed_memory_are_resized_once(photos, tmp_path, monkeypatch):
     monkeypatch.setenv("MMKERAS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(task_data, "IN_MEMORY_MB", 0.01)
     options = {"image_size": 32, "batch_size": 4, "validation_share": 0, "test_share": 0}
-    first = [target.numpy() for _, target in painting_data(photos, **options).train]
+    first = [target.numpy() for _, target in image_data(photos, **options).train]
     assert list((tmp_path / "cache").glob("*-square-32px/data.tfrecord"))
     with monkeypatch.context() as patch:
-        patch.setattr(mmkeras.media.images, "read", None)  # it is not needed again
-        second = [target.numpy() for _, target in painting_data(photos, **options).train]
+        patch.setattr(mmkeras.media.images, "read", None)  # not called again
+        second = [target.numpy() for _, target in image_data(photos, **options).train]
     np.testing.assert_array_equal(np.concatenate(first), np.concatenate(second))
 
 
-def test_labels_stay_with_what_is_scaled_once(tmp_path, monkeypatch):
+def test_cached_images_keep_their_labels(tmp_path, monkeypatch):
     monkeypatch.setenv("MMKERAS_CACHE", str(tmp_path))
 
-    def labeled():
+    def read():
         with tfds.testing.mock_data(num_examples=6):
-            images, labels = next(
-                iter(mmkeras.text_to_image.labeled(painting_data("cifar10", batch_size=6, image_size=32)))
-            )
-        return images.numpy(), labels["label"].numpy()
+            images, labels = next(iter(labeled(image_data("cifar10", batch_size=6, image_size=32))))
+        order = np.lexsort(images.numpy().reshape(6, -1).T)  # undoes the shuffling
+        return images.numpy()[order], labels["label"].numpy()[order]
 
-    expected = labeled()
+    in_memory = read()
     monkeypatch.setattr(task_data, "IN_MEMORY_MB", 1e-3)
-    found = labeled()
-    orders = [np.lexsort(images.reshape(6, -1).T) for images, _ in (expected, found)]  # each is shuffled
+    cached = read()
     assert list(tmp_path.glob("*-square-32px"))
-    for one, other in zip(expected, found, strict=True):
-        np.testing.assert_array_equal(one[orders[0]], other[orders[1]])
+    for expected, received in zip(in_memory, cached, strict=True):
+        np.testing.assert_array_equal(expected, received)
 
 
-def test_pictures_smaller_than_the_size_asked_are_enlarged_and_named(photos):
-    with pytest.warns(UserWarning, match="8 of 8 images are smaller than 64 pixels") as caught:
-        data = painting_data(photos, batch_size=4)
+def test_a_warning_counts_images_that_are_enlarged(photos):
+    with pytest.warns(UserWarning, match="8 of 8 .* 64") as caught:
+        data = image_data(photos, batch_size=4)
     assert caught[0].filename == __file__
     assert next(iter(data.train))[1].shape == (4, 64, 64, 3)
 
 
-def test_bad_arguments_are_named(tmp_path, photos):
-    with pytest.raises(ValueError, match="image_size=48"):
-        painting_data("toy", image_size=48)
-    with pytest.raises(ValueError, match="batch_size=1"):
-        painting_data("toy", batch_size=1)
-    with pytest.raises(ValueError, match="language='fr'"):
-        painting_data("toy", language="fr")
+def test_invalid_arguments_raise(photos):
+    for name, value in {"image_size": 48, "batch_size": 1, "language": "fr"}.items():
+        with pytest.raises(ValueError, match=f"{name}={value!r}"):
+            image_data("toy", **{name: value})
     with pytest.raises(ValueError, match="language='zh'"):
-        painting_data("cifar10", language="zh")
+        image_data("cifar10", language="zh")
     (photos / "captions.csv").write_text("image,caption\n0.jpg,alone")
-    with pytest.raises(ValueError, match="at least 2 images"):
-        painting_data(photos, image_size=16, validation_share=0, test_share=0)
+    with pytest.raises(ValueError, match="Received: 1 in"):
+        image_data(photos, image_size=16, validation_share=0, test_share=0)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +158,6 @@ def test_bad_arguments_are_named(tmp_path, photos):
         ("vocabulary", 20, TypeError),
     ],
 )
-def test_bad_lengths_and_vocabularies_are_named(option, value, error, photos):
+def test_invalid_lengths_and_vocabularies_raise(option, value, error, photos):
     with pytest.raises(error, match=f"Received: {option}={value!r}"):
-        mmkeras.text_to_image.data(photos, image_size=32, batch_size=2, **{option: value})
+        image_data(photos, image_size=32, batch_size=2, **{option: value})

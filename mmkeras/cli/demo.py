@@ -25,7 +25,7 @@ td { font-variant-numeric: tabular-nums; }
 .heard img { max-width: 100%; } audio { height: 2rem; width: 22rem; max-width: 100%; }
 figure { margin: 0; text-align: center; font-size: .85rem; }
 figure img { width: 80px; height: 80px; border-radius: 4px; display: block; }
-.painted { width: 24rem; margin-bottom: .8rem; } .painted img { width: 100%; height: auto; }
+.generated { width: 24rem; margin-bottom: .8rem; } .generated img { width: 100%; height: auto; }
 .note { color: #666; }
 """
 
@@ -86,39 +86,38 @@ def speech_section(transcriber, data, scores: dict[str, dict[str, float]], clips
     return "\n".join(parts)
 
 
-def painting_section(painters, data, scores: dict[str, dict[str, float]], prompts: int = 6) -> str:
-    """HTML: the scores, then the first prompts of both test splits with a real picture and what each painter
-    made of it, some pictures of one prompt, and what each of its words did.
+def text_to_image_section(generators, data, scores: dict[str, dict[str, float]], prompts: int = 6) -> str:
+    """HTML: scores; for the first prompts of both test splits a real image and the generated ones; samples of
+    one prompt; and the effect of each of its words.
 
     Args:
-        painters: {name: Painter}, the plain one first, the adversarial one last.
-        data: from `mmkeras.text_to_image.data`.
-        scores: of all of them.
-        prompts: how many of each split.
+        generators: {name: ImageGenerator}. The first is trained with a pixel loss, the last is adversarial.
+        data: From `mmkeras.text_to_image.data`.
+        scores: {row: {score: value}}.
+        prompts: int. Number of prompts of each split. Defaults to 6.
     """
-    plain, *_, adversarial = painters.values()
+    plain, *_, adversarial = generators.values()
     parts = [
         "<h2>Text to image</h2>",
-        "<p>Over each prompt from left to right: a real picture of it; painted by a model that learned from "
-        "pixels alone, which averages over all places that the prompt allows; painted by one that learned "
-        "against a discriminator.</p>",
+        "<p>Above each prompt from left to right: a real image; the image of the model trained with a pixel "
+        "loss, which averages over all positions that the prompt allows; that of the adversarial model.</p>",
         _table(scores),
     ]
-    for split, title in (("test", "New pictures"), ("test_unseen", _UNSEEN.capitalize())):
+    for split, title in (("test", "New images"), ("test_unseen", _UNSEEN.capitalize())):
         parts.append(f'<h3>{title}</h3><div class="words">')
         batch = next(iter(getattr(data, split).unbatch().batch(prompts)))
         texts = [captions[0].decode() for captions in batch["captions"].numpy()]
-        for text, *three in zip(texts, batch["image"].numpy(), plain(texts), adversarial(texts), strict=True):
-            shown = _image(_enlarged(np.concatenate(three, axis=1)))
-            parts.append(f'<figure class="painted">{shown}{html.escape(text)}</figure>')
+        for text, *row in zip(texts, batch["image"].numpy(), plain(texts), adversarial(texts), strict=True):
+            image = _image(_enlarged(np.concatenate(row, axis=1)))
+            parts.append(f'<figure class="generated">{image}{html.escape(text)}</figure>')
         parts.append("</div>")
-    several = _image(_enlarged(np.concatenate(list(adversarial(texts[0], samples=6)), axis=1)))
+    samples = _image(_enlarged(np.concatenate(list(adversarial(texts[0], samples=6)), axis=1)))
     plot = io.BytesIO()
     adversarial.explain(texts[0]).plot().savefig(plot, dpi=90, format="png")
     parts.append(
-        f'<p class="note">Six pictures of “{html.escape(texts[0])}”, each from other noise:</p>'
-        f'<div class="heard">{several}</div>'
-        f'<p class="note">Each of its words left out, and the pixels that this changes:</p>'
+        f'<p class="note">Six images of “{html.escape(texts[0])}”, each from other noise:</p>'
+        f'<div class="heard">{samples}</div>'
+        f'<p class="note">The image without each of the words, and the pixels that change:</p>'
         f'<div class="heard"><img alt="" src="data:image/png;base64,{_base64(plot)}"></div>'
     )
     return "\n".join(parts)

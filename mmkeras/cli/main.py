@@ -26,6 +26,18 @@ Language = Annotated[str, typer.Option(help="en or zh.")]
 Source = Annotated[
     str, typer.Option(help="toy, a TFDS dataset (coco_captions, librispeech ...), or a folder with a table.")
 ]
+Table = Annotated[str | None, typer.Option(help="A folder's table, by default the only one.")]
+Encoding = Annotated[
+    str | None, typer.Option(help="Of the table, such as gb18030 or cp1252; by default UTF-8.")
+]
+FileColumn = Annotated[str | None, typer.Option(help="The table's column of files, a name or a number from 0.")]
+TextColumn = Annotated[str | None, typer.Option(help="Its column of texts.")]
+ValidationShare = Annotated[float | None, typer.Option(help="Of a folder without splits; 0.1 by default.")]
+TestShare = Annotated[float | None, typer.Option(help="Of a folder without splits; 0.1 by default.")]
+MaxSeconds = Annotated[
+    float | None, typer.Option(help="speech_to_text: longer clips are left out of training.")
+]
+DataDir = Annotated[Path | None, typer.Option(help="Where TensorFlow Datasets keeps its files.")]
 Beams = Annotated[int, typer.Option(min=1, help="1 is greedy.")]
 
 
@@ -92,6 +104,14 @@ def train(
         int | None, typer.Option(min=0, help="Steps over which the learning rate rises.")
     ] = None,
     precision: Annotated[str, typer.Option(help="auto, float32, mixed_float16, mixed_bfloat16.")] = "auto",
+    table: Table = None,
+    encoding: Encoding = None,
+    file_column: FileColumn = None,
+    text_column: TextColumn = None,
+    validation_share: ValidationShare = None,
+    test_share: TestShare = None,
+    max_seconds: MaxSeconds = None,
+    data_dir: DataDir = None,
     workers: Annotated[
         str | None, typer.Option(help="host:port,host:port: train on several machines, this command on each.")
     ] = None,
@@ -112,7 +132,7 @@ def train(
             "unit": unit,
             "adversarial": adversarial,
         }
-        options = {name: value for name, value in given.items() if value is not None}
+        options = _given(**given)
         if foreign := options.keys() - set(registered.options):
             raise ValueError(
                 f"{task} does not take {', '.join('--' + name.replace('_', '-') for name in sorted(foreign))}."
@@ -138,6 +158,16 @@ def train(
                 batch_size=batch_size,
                 precision=precision,
                 strategy=strategy,
+                data_options=_given(
+                    table=table,
+                    encoding=encoding,
+                    file_column=file_column,
+                    text_column=text_column,
+                    validation_share=validation_share,
+                    test_share=test_share,
+                    max_seconds=max_seconds,
+                    data_dir=data_dir and str(data_dir),
+                ),
                 run=run,
                 resume=resume,
                 patience=patience,
@@ -156,6 +186,13 @@ def evaluate(
     source: Source = "toy",
     language: Annotated[str | None, typer.Option(help="en or zh; by default the model's.")] = None,
     beams: Beams = 1,
+    table: Table = None,
+    encoding: Encoding = None,
+    file_column: FileColumn = None,
+    text_column: TextColumn = None,
+    validation_share: ValidationShare = None,
+    test_share: TestShare = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Score a trained model on the test split of a source."""
     with _clear_errors():
@@ -164,9 +201,20 @@ def evaluate(
         answerer = mmkeras.load(model)
         words = getattr(
             answerer, "vocabulary", mmkeras.data.vocabulary.Vocabulary(())
-        ).words  # a judge has none
+        ).words  # a classifier has none
         language = language or ("zh" if any(map(mmkeras.data.vocabulary.is_chinese, words)) else "en")
-        data = mmkeras.tasks.package(answerer).data(source, language=language, **answerer.data_options)
+        options = _given(
+            table=table,
+            encoding=encoding,
+            file_column=file_column,
+            text_column=text_column,
+            validation_share=validation_share,
+            test_share=test_share,
+            data_dir=data_dir and str(data_dir),
+        )
+        data = mmkeras.tasks.package(answerer).data(
+            source, language=language, **answerer.data_options, **options
+        )
         if data.test is None:
             raise ValueError(f"The source {source!r} has nothing for testing.")
         _score(answerer, data, **({"beams": beams} if _writes(answerer) else {}))
@@ -212,28 +260,32 @@ def predict(
 
 
 def _demo_of_painting(output, language, epochs):
-    """Both models, read by one judge: what the pixel loss averages, and what the adversarial one paints."""
+    """Trains the model with a pixel loss and the adversarial one; one classifier scores both."""
     import mmkeras
 
-    painters, scores, judge = {}, {}, None
+    generators, scores, classifier = {}, {}, None
     for kind, adversarial in (("pixels alone", False), ("adversarial", True)):
         typer.echo(f"{kind}:")
-        painter, data = mmkeras.training.train_task(
+        generator, data = mmkeras.training.train_task(
             "text_to_image", language=language, epochs=epochs, adversarial=adversarial
         )
-        painter.save(output / ("painter.keras" if adversarial else "painter_plain.keras"))
-        judge = judge or _judge(data)
-        found = _score(painter, data, judge=judge)
+        generator.save(output / ("image_generator.keras" if adversarial else "image_generator_plain.keras"))
+        classifier = classifier or _classifier(data)
+        found = _score(generator, data, classifier=classifier)
         scores |= {f"{kind}, {split}": values for split, values in found.items()}
-        painters[kind] = painter
-    return mmkeras.cli.demo.painting_section(painters, data, scores)
+        generators[kind] = generator
+    return mmkeras.cli.demo.text_to_image_section(generators, data, scores)
 
 
-def _judge(data):
+def _classifier(data):
     import mmkeras
 
-    typer.echo("judge: training on real pictures")
-    return mmkeras.text_to_image.train_judge(data)
+    typer.echo("classifier: training on real pictures")
+    return mmkeras.text_to_image.train_classifier(data)
+
+
+def _given(**options):
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _paints(answerer):
@@ -271,9 +323,11 @@ def _score(answerer, data, **how):
     import mmkeras
 
     scores, package = {}, mmkeras.tasks.package(answerer)
-    evaluate = package.evaluate_judge if answerer.model.name == "judge" else package.evaluate
-    if _paints(answerer) and data.attributes and "judge" not in how:
-        how["judge"] = _judge(data)
+    evaluate = (
+        package.evaluate_classifier if answerer.model.name == "attribute_classifier" else package.evaluate
+    )
+    if _paints(answerer) and data.attributes and "classifier" not in how:
+        how["classifier"] = _classifier(data)
     for split in ("test", "test_unseen"):
         if getattr(data, split) is not None:
             scores[split] = evaluate(answerer, getattr(data, split), **how)

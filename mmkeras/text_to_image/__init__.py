@@ -1,13 +1,22 @@
 """Text to image (chapter 5.3): text → image.
 
-`build` the graph · `data` for it · `Painter`, the trained model at work · `evaluate` · `train_judge`, the
-classifier that reads the pictures (chapter 3.4)
+`build` makes the graph, `data` its pipelines. `ImageGenerator` is the trained model, scored by `evaluate`.
+`train_classifier` trains an `AttributeClassifier` of the images (chapter 3.4), scored by `evaluate_classifier`.
 """
 
 from mmkeras._utils import start  # noqa: F401 (first: it keeps TensorFlow's start-up notes off the terminal)
-from mmkeras.text_to_image.classifier import Judge, evaluate_judge, train_judge
+from mmkeras.text_to_image.classifier import AttributeClassifier, evaluate_classifier, train_classifier
 from mmkeras.text_to_image.datasets import data, labeled
-from mmkeras.text_to_image.inference import Painter, evaluate
+from mmkeras.text_to_image.inference import ImageGenerator, evaluate
 from mmkeras.text_to_image.model import build
 
-__all__ = ["Judge", "Painter", "build", "data", "evaluate", "evaluate_judge", "labeled", "train_judge"]
+__all__ = [
+    "AttributeClassifier",
+    "ImageGenerator",
+    "build",
+    "data",
+    "evaluate",
+    "evaluate_classifier",
+    "labeled",
+    "train_classifier",
+]

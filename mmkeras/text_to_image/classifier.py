@@ -1,8 +1,8 @@
-"""Text to image (chapters 3.4 and 5.3): the judge, a classifier that reads pictures.
+"""Text to image (chapters 3.4 and 5.3): a classifier of the attributes that an image shows.
 
-judge = train_judge(data)             # from real pictures alone
-judge("painted.png")                  # {'color': 'red', 'place': 'center', 'shape': 'circle', ...}
-judge(painter("a small red circle"))  # the document's modality translation: text → picture → class
+classifier = train_classifier(data)            # trained on real images only
+classifier("photo.png")                        # {'color': 'red', 'place': 'center', 'shape': 'circle', ...}
+classifier(generator("a small red circle"))    # the document's modality translation: text → image → class
 """
 
 import os
@@ -17,174 +17,188 @@ from mmkeras._utils import checks, progress, saving
 from mmkeras.data.task_data import TaskData
 from mmkeras.distribute import collectives
 from mmkeras.media import images
-from mmkeras.nn import layers
-from mmkeras.nn.convolutions import what_and_where
+from mmkeras.nn import layers, optimizers
+from mmkeras.nn.convolutions import image_features
 from mmkeras.text_to_image.datasets import labeled
 
-NAME = "judge"
+NAME = "attribute_classifier"
 BATCH_SIZE = 32
 
 
-class Judge:
-    """Reads off pictures what their labels would tell.
+class AttributeClassifier:
+    """Predicts the attributes of images, one class per attribute.
 
     Args:
-        model: from `build_judge`.
+        model: keras.Model. From `build_classifier`.
+
+    Raises:
+        ValueError: for another model.
     """
 
     def __init__(self, model: keras.Model):
-        saving.check(model, NAME, "judge", "mmkeras.text_to_image.classifier.build_judge()")
+        saving.check(model, NAME, "classifier", "mmkeras.text_to_image.classifier.build_classifier()")
         self.model = model
         self.image_size = model.input_shape[1]
         self.attributes = {name: model.get_layer(name).classes for name in model.output_names}
-        self._reader = keras.Model(model.input, [model.output, model.get_layer("features").output])
+        self._network = keras.Model(model.input, [model.output, model.get_layer("features").output])
 
-    def __call__(self, pictures: Any) -> dict[str, str] | list[dict[str, str]]:
-        """The class of each attribute, or a list of such dictionaries for a list of pictures.
+    def __call__(self, inputs: Any) -> dict[str, str] | list[dict[str, str]]:
+        """Predicts the class of each attribute.
 
         Args:
-            pictures: a path, a PIL image, an array (see `mmkeras.media.images.read`), or a list of these; the
-                square in the middle is read.
+            inputs: Path, PIL image, array (see `mmkeras.media.images.read`), or a list of these. Images are
+                cropped to the square in the middle.
+
+        Returns:
+            {attribute: name of the class}, or a list of such dictionaries for a list.
 
         Raises:
-            FileNotFoundError, ValueError: a picture is missing or cannot be read, or the list is empty.
+            FileNotFoundError: if an image does not exist.
+            ValueError: if an image cannot be read, or the list is empty.
         """
-        many = isinstance(pictures, list | tuple)
-        several = list(pictures) if many else [pictures]
-        if not several:
-            raise ValueError("Expected at least one picture. Received: an empty list")
-        batch = np.stack([images.resize(images.crop(images.read(p)), self.image_size) for p in several])
-        classes, _ = self.read(batch)
-        said = [
-            {name: self.attributes[name][classes[name][i]] for name in self.attributes}
-            for i in range(len(several))
+        is_list = isinstance(inputs, list | tuple)
+        inputs = list(inputs) if is_list else [inputs]
+        if not inputs:
+            raise ValueError(
+                "Expected inputs to be an image or a non-empty list of images. Received: inputs=[]"
+            )
+        batch = np.stack([images.resize(images.crop(images.read(image)), self.image_size) for image in inputs])
+        classes, _ = self.predict(batch)
+        answers = [
+            {name: names[classes[name][i]] for name, names in self.attributes.items()}
+            for i in range(len(inputs))
         ]
-        return said if many else said[0]
+        return answers if is_list else answers[0]
 
-    def read(self, batch: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Of pictures (B, image_size, image_size, 3) in 0..255: the class numbers of each attribute, (B,), and
-        the features (B, F) that they are read off."""
+    def predict(self, batch: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Predicts the class ids of a batch.
+
+        Args:
+            batch: (B, image_size, image_size, 3) RGB 0..255.
+
+        Returns:
+            {attribute: (B,) int class ids}, and the features (B, 64) that they are predicted from.
+        """
         starts = range(0, len(batch), BATCH_SIZE)
-        parts = [collectives.predict_alone(self._reader, batch[start : start + BATCH_SIZE]) for start in starts]
+        parts = [collectives.predict_alone(self._network, batch[i : i + BATCH_SIZE]) for i in starts]
         logits, features = keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
         return {name: logits[name].argmax(axis=-1) for name in self.attributes}, features
 
     def labels(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:
-        """The true class numbers of a batch, for `accuracy`: {attribute: (B,)}.
+        """The true class ids of a batch of a test split: {attribute: (B,)}.
 
         Raises:
-            ValueError: the batch lacks the labels of an attribute.
+            ValueError: if labels of an attribute are missing.
         """
-        if lacking := self.attributes.keys() - batch.get("labels", {}).keys():
+        if missing := self.attributes.keys() - batch.get("labels", {}).keys():
             raise ValueError(
-                f"Expected a dataset with the labels that the judge reads; it lacks "
-                f"{', '.join(sorted(lacking))}. Train a judge on data of this source, or leave judge out."
+                f"Expected dataset to have labels of all attributes of the classifier. Received: dataset "
+                f"without {', '.join(sorted(missing))}. Train a classifier on data of this source."
             )
         return {name: batch["labels"][name].numpy() for name in self.attributes}
 
     def accuracy(
-        self, found: dict[str, np.ndarray], labels: Sequence[dict[str, np.ndarray]]
+        self, predictions: dict[str, np.ndarray], labels: Sequence[dict[str, np.ndarray]]
     ) -> dict[str, float]:
-        """The share of class numbers that are right, by attribute; `all`: of those that are right in all.
+        """Accuracy of each attribute, and `all`, the share of images with all attributes correct.
 
         Args:
-            found: {attribute: (N,)}, from `read`.
-            labels: from `labels`, of each batch.
+            predictions: {attribute: (N,) int}, from `predict`.
+            labels: List of {attribute: (B,) int}, from `labels`, one per batch.
         """
-        right = {n: found[n] == np.concatenate([part[n] for part in labels]) for n in self.attributes}
-        scores = {name: float(values.mean()) for name, values in right.items()}
-        return scores | {"all": float(np.all(list(right.values()), axis=0).mean())}
+        correct = {n: predictions[n] == np.concatenate([part[n] for part in labels]) for n in self.attributes}
+        scores = {name: float(values.mean()) for name, values in correct.items()}
+        return scores | {"all": float(np.all(list(correct.values()), axis=0).mean())}
 
     @property
     def data_options(self) -> dict[str, Any]:
-        """What `data` is told so that its pictures suit this model."""
+        """Options of `data` that fit this model."""
         return {"image_size": self.image_size}
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes one `.keras` file with everything in it, to be read by `mmkeras.load`."""
+        """Saves everything in one `.keras` file, which `mmkeras.load` reads."""
         saving.save(self.model, path)
 
 
-def evaluate_judge(judge: Judge, dataset: tf.data.Dataset) -> dict[str, float]:
-    """Reads every picture and compares what is read with its labels.
+def evaluate_classifier(classifier: AttributeClassifier, dataset: tf.data.Dataset) -> dict[str, float]:
+    """Accuracy of a classifier on real images.
 
     Args:
-        judge: what reads.
-        dataset: batches of {"image", "captions", "labels"}, as `data(...).test` of a source with labels.
+        classifier: AttributeClassifier.
+        dataset: Batches of {"image", "captions", "labels"}, as `data(...).test` of a source with labels.
 
     Returns:
-        For each attribute the share of pictures that are read right, and `all` for all of them together.
+        Accuracy of each attribute, and `all`, the share of images with all attributes correct.
 
     Raises:
-        ValueError: the dataset has other labels, or pictures of another size.
+        ValueError: if the dataset lacks labels or its images have another size.
     """
-    checks.images(dataset, judge.image_size)
-    found, labels = [], []
-    for batch in progress.bar(dataset, "pictures"):
-        labels.append(judge.labels(batch))
-        found.append(judge.read(batch["image"].numpy())[0])
-    return judge.accuracy(keras.tree.map_structure(lambda *parts: np.concatenate(parts), *found), labels)
+    checks.images(dataset, classifier.image_size)
+    predictions, labels = [], []
+    for batch in progress.bar(dataset, "images"):
+        labels.append(classifier.labels(batch))
+        predictions.append(classifier.predict(batch["image"].numpy())[0])
+    predictions = keras.tree.map_structure(lambda *parts: np.concatenate(parts), *predictions)
+    return classifier.accuracy(predictions, labels)
 
 
-def build_judge(
+def build_classifier(
     attributes: dict[str, tuple[str, ...]], image_size: int = 64, *, steps: int = 500
 ) -> keras.Model:
-    """A small convolutional classifier with one head an attribute.
+    """Builds a small compiled convolutional classifier with one head per attribute.
 
     Input:   image (B, image_size, image_size, 3) RGB 0..255
-    Outputs: {attribute: logits (B, classes) float32}, read off the layer "features" (B, 64)
+    Outputs: {attribute: logits (B, classes) float32}, computed from the layer "features" (B, 64)
 
     Args:
-        attributes: what to read, each with the names of its classes.
-        image_size: side in pixels.
-        steps: of training, over which the learning rate falls.
+        attributes: {attribute: names of its classes}.
+        image_size: int. Side in pixels. Defaults to 64.
+        steps: int. Training steps, over which the learning rate decays. Defaults to 500.
     """
     image = keras.Input((image_size, image_size, 3), name="image")
-    x = keras.layers.Rescaling(1 / 127.5, offset=-1)(image)
-    x = what_and_where(x)
-    features = keras.layers.Dense(64, activation="relu", name="features")(x)
+    x = image_features(keras.layers.Rescaling(1 / 127.5, offset=-1)(image))  # (B, 608)
+    features = keras.layers.Dense(64, activation="relu", name="features")(x)  # (B, 64)
     logits = {name: layers.ClassLogits(classes, name=name)(features) for name, classes in attributes.items()}
     model = keras.Model(image, logits, name=NAME)
+    # Label smoothing as in captioning: pairs of color and shape that training never shows must be read as well.
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.2)
     model.compile(
-        layers.adam(2e-3, steps),
-        # Smoothed, as captioning's words are and for the same reason: pairs of colour and shape that training
-        # never shows must be read as well.
-        loss={
-            name: keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.2)
-            for name in attributes
-        },
+        optimizers.adam(2e-3, steps),
+        loss=dict.fromkeys(attributes, loss),
         metrics={name: ["accuracy"] for name in attributes},
     )
     return model
 
 
-def train_judge(data: TaskData, *, epochs: int = 5, verbose: int | str = "auto") -> Judge:
-    """A judge of a source's pictures, trained on the real ones of its training split alone.
+def train_classifier(data: TaskData, *, epochs: int = 5, verbose: int | str = "auto") -> AttributeClassifier:
+    """Trains a classifier on the real images of the training split.
 
     Args:
-        data: from `mmkeras.text_to_image.data`, of a source with labels.
-        epochs: passes over its pictures.
-        verbose: as in `fit`; "auto" is one line per epoch if stdout is no terminal.
+        data: From `mmkeras.text_to_image.data`, of a source with labels.
+        epochs: int. Passes over the images. Defaults to 5.
+        verbose: As in `fit`. `"auto"` prints one line per epoch if stdout is not a terminal. Defaults to
+            `"auto"`.
 
     Raises:
-        ValueError: the source has no labels, or `epochs` is no positive int.
+        ValueError: if the source has no labels, or `epochs` is not a positive int.
     """
     checks.ints(1, epochs=epochs)
     size = data.image_size
 
-    def prepared(batch, draw):
-        """Half of the batches are made coarse, by up to a quarter of their pixels a side: otherwise it takes a
-        large shape for a small one where a painted picture is not sharp."""
+    def prepare(batch, draw):
+        """Blurs half of the batches, down to a quarter of the resolution. Otherwise the classifier takes large
+        shapes for small ones in generated images, which are less sharp."""
         image, labels = batch
         side = tf.random.stateless_uniform((), [draw, 0], size // 4, 2 * size, tf.int32)
         side = tf.minimum(side, size)
-        coarse = tf.image.resize(tf.image.resize(image, (side, side), antialias=True), (size, size))
-        return coarse, {
+        small = tf.image.resize(image, (side, side), antialias=True)  # (B, side, side, 3)
+        blurred = tf.image.resize(small, (size, size))  # (B, S, S, 3)
+        return blurred, {
             name: tf.one_hot(labels[name], len(classes)) for name, classes in data.attributes.items()
         }
 
     draws = tf.data.Dataset.random(seed=0, rerandomize_each_iteration=True)
-    train = tf.data.Dataset.zip(labeled(data), draws).map(prepared, num_parallel_calls=tf.data.AUTOTUNE)
-    model = build_judge(data.attributes, size, steps=epochs * int(train.cardinality()))
+    train = tf.data.Dataset.zip(labeled(data), draws).map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+    model = build_classifier(data.attributes, size, steps=epochs * int(train.cardinality()))
     model.fit(train, epochs=epochs, verbose=progress.verbosity(verbose))
-    return Judge(model)
+    return AttributeClassifier(model)

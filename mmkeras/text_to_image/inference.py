@@ -1,18 +1,18 @@
-"""Text to image (chapter 5.3): the trained model at work.
+"""Text to image (chapter 5.3): the trained model.
 
-painter = Painter(model)
-painter("a small red circle at the top left")            # (64, 64, 3) uint8
-painter(["a red star", "a blue star"], samples=4)        # with noise: (4, 64, 64, 3) a prompt
-painter.grid(prompts, samples=4, path="grid.png")
-painter.walk("a red star", "a blue circle", path="walk.gif")
-painter.explain("a small red circle").plot()             # which word changed which pixels
-evaluate(painter, data.test, judge)                      # {'color': ..., 'all': ..., 'frechet_distance': ...}
+generator = ImageGenerator(model)
+generator("a small red circle at the top left")            # (64, 64, 3) uint8
+generator(["a red star", "a blue star"], samples=4)        # adversarial model: (4, 64, 64, 3) per prompt
+generator.grid(prompts, samples=4, path="grid.png")
+generator.walk("a red star", "a blue circle", path="walk.gif")
+generator.explain("a small red circle").plot()             # the pixels that each word changes
+evaluate(generator, data.test, classifier)                 # {'color': ..., 'all': ..., 'frechet_distance': ...}
 """
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -20,23 +20,29 @@ import tensorflow as tf
 from PIL import Image
 
 from mmkeras._utils import checks, progress, saving, terminal
-from mmkeras.data.vocabulary import PAD, UNKNOWN
+from mmkeras.data.vocabulary import PAD, SPECIAL, UNKNOWN
 from mmkeras.distribute import collectives
 from mmkeras.evaluation import metrics
 from mmkeras.evaluation.explain import Influence
-from mmkeras.text_to_image.classifier import Judge
+from mmkeras.text_to_image.classifier import AttributeClassifier
 from mmkeras.text_to_image.model import TASK
 
+if TYPE_CHECKING:
+    from mmkeras.evaluation.plots import Figure
+
 BATCH_SIZE = 32
+COLLAPSED = 0.01  # a variety below this share of the expected one is a collapse
 
 
-class Painter:
-    """Paints pictures of what it is told.
+class ImageGenerator:
+    """Generates images from text prompts.
 
     Args:
-        model: a text-to-image model, from `build`; `keras.saving.load_model` reads one too, once
-            `mmkeras.text_to_image` is imported. It stays the same object: train it further and the painter
-            paints what it learned.
+        model: keras.Model. From `build`, or `keras.saving.load_model` once `mmkeras.text_to_image` is imported.
+            It is not copied: after more training of `model`, the generator uses the new weights.
+
+    Raises:
+        ValueError: for another model.
     """
 
     def __init__(self, model: keras.Model):
@@ -44,7 +50,7 @@ class Painter:
         self.model = model
         self.encoder = model.get_layer("encoder")
         self.decoder = model.get_layer("decoder")
-        # without the strategy that they may have been made under
+        # Models outside of the distribution strategy under which the layers may have been built
         self._encode = keras.Model(self.encoder.input, self.encoder.output)
         self._decode = keras.Model(self.decoder.input, self.decoder.output)
         self.vocabulary = self.encoder.get_layer("embedding").vocabulary
@@ -55,50 +61,58 @@ class Painter:
     def __call__(
         self, prompts: str | Sequence[str], *, samples: int | None = None, seed: int = 0
     ) -> np.ndarray | list[np.ndarray]:
-        """A picture (S, S, 3) uint8, or a list of them for a list of prompts.
+        """Generates an image for each prompt.
 
         Args:
-            prompts: a text or a list of texts. Words that training never saw are named in a warning.
-            samples: so many pictures a prompt, (samples, S, S, 3); only for a model with noise.
-            seed: of the noise; the same seed, the same pictures, whatever is painted beside them.
+            prompts: str or list of str. A warning names words that are not in the vocabulary.
+            samples: int, optional. Images per prompt; more than one only for an adversarial model. Defaults to
+                None, one image without the axis of samples.
+            seed: int. Seed for the noise. Image number j of a prompt depends on the seed and j only. Defaults
+                to 0.
+
+        Returns:
+            (S, S, 3) uint8, with `samples` (samples, S, S, 3); for a list of prompts a list of such arrays.
 
         Raises:
-            TypeError: a prompt is no text.
-            ValueError: a prompt is empty or has no word that training saw, `seed` is negative, or `samples` are
-                asked of a model without noise.
+            TypeError: if a prompt is not a string.
+            ValueError: if a prompt has no word of the vocabulary, `seed` is negative, or `samples` is above 1
+                for a model without noise.
         """
-        several, many = _listed(prompts)
-        text = self._texts(several)  # (N, U)
+        prompts, is_list = _as_list(prompts)
+        text = self._encoded(self._tokens(prompts))  # (N, U)
         if samples is None:
-            pictures = list(self.paint(text, self._noise(1, seed)))
+            images = list(self.generate(text, self._noise(1, seed)))  # N of (S, S, 3)
         else:
             checks.ints(1, samples=samples)
             if samples > 1 and not self.noise_size:
                 raise ValueError(
-                    f"This model has no noise, so every sample would be the same picture; build one with "
-                    f"adversarial=True. Received: samples={samples}"
+                    f"Expected samples to be 1, since a model without noise generates one image per prompt. "
+                    f"Build one with adversarial=True for more. Received: samples={samples}"
                 )
-            noise = np.tile(self._noise(samples, seed), (len(several), 1))
-            pictures = self.paint(np.repeat(text, samples, axis=0), noise)
-            pictures = list(pictures.reshape(len(several), samples, *pictures.shape[1:]))
-        return pictures if many else pictures[0]
+            noise = np.tile(self._noise(samples, seed), (len(prompts), 1))  # (N * samples, Z)
+            images = self.generate(np.repeat(text, samples, axis=0), noise)  # (N * samples, S, S, 3)
+            images = list(images.reshape(len(prompts), samples, *images.shape[1:]))
+        return images if is_list else images[0]
 
-    def paint(self, text: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """Pictures (N, S, S, 3) uint8 from what the encoder made of prompts.
+    def generate(self, text: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Generates images from text embeddings.
 
         Args:
-            text: (N, units).
-            noise: (N or 1, noise_size) normal; one row: the same for all.
+            text: (N, units). The encoder's output.
+            noise: (N, noise_size) or (1, noise_size) standard normal. One row is used for all images.
+
+        Returns:
+            (N, S, S, 3) uint8.
         """
         noise = np.broadcast_to(noise, (len(text), self.noise_size)).astype("float32")
-        painted = []
-        for start in progress.bar(range(0, len(text), BATCH_SIZE), "pictures"):
+        batches = []
+        for start in progress.bar(range(0, len(text), BATCH_SIZE), "images"):
             rows = slice(start, start + BATCH_SIZE)
             inputs = [text[rows], noise[rows]] if self.noise_size else text[rows]
-            found = collectives.predict_alone(self._decode, inputs)
-            found = found[0] if self.noise_size else found
-            painted.append(np.rint(255 * found).astype(np.uint8))
-        return np.concatenate(painted)
+            outputs = collectives.predict_alone(self._decode, inputs)
+            image = outputs[0] if self.noise_size else outputs  # (B, S, S, 3) in 0..1
+            batches.append(np.rint(255 * image).astype(np.uint8))
+        return np.concatenate(batches)
 
     def grid(
         self,
@@ -107,123 +121,122 @@ class Painter:
         samples: int = 4,
         seed: int = 0,
         path: str | os.PathLike | None = None,
-    ):
-        """A row a prompt, a column a sample (one alone without noise). Returns a matplotlib Figure.
+    ) -> "Figure":
+        """Plots one row of images per prompt. Returns a matplotlib Figure.
 
         Args:
-            prompts: a text or a list of texts.
-            samples: pictures a prompt.
-            seed: of the noise; a column shares it.
-            path: where to write the figure as well.
+            prompts: str or list of str.
+            samples: int. Images per prompt; a model without noise generates one. Defaults to 4.
+            seed: int. Seed for the noise, which all images of a column share. Defaults to 0.
+            path: File to write as well. Defaults to None.
 
         Raises:
-            TypeError, ValueError: as for a call, though a model without noise takes any `samples`.
+            TypeError, ValueError: as for a call.
         """
         from mmkeras.evaluation import plots
 
         checks.ints(1, samples=samples)
-        prompts, _ = _listed(prompts)
+        prompts, _ = _as_list(prompts)
         rows = self(prompts, samples=samples if self.noise_size else 1, seed=seed)
         return plots.grid(prompts, rows, path)
 
     def walk(
         self, start: str, end: str, *, steps: int = 8, seed: int = 0, path: str | os.PathLike | None = None
     ) -> np.ndarray:
-        """From one prompt to another in equal steps through what the encoder makes of them: (steps, S, S, 3)
-        uint8.
+        """Interpolates linearly between the embeddings of two prompts.
 
         Args:
-            start, end: the prompts.
-            steps: pictures, at least 2.
-            seed: of the noise, which stays the same on the way.
-            path: where to write it, as a strip (.png) or moving (.gif).
+            start: str. First prompt.
+            end: str. Last prompt.
+            steps: int. Number of images, at least 2. Defaults to 8.
+            seed: int. Seed for the noise, the same for all images. Defaults to 0.
+            path: File to write as well: one row of images (.png) or an animation (.gif). Defaults to None.
+
+        Returns:
+            (steps, S, S, 3) uint8.
 
         Raises:
-            TypeError, ValueError: as for a call, or `steps` or the end of `path` is another.
+            TypeError, ValueError: as for a call, or if `steps` or the suffix of `path` is invalid.
         """
         checks.ints(2, steps=steps)
         if path is not None and Path(path).suffix not in (".png", ".gif"):
             raise ValueError(f"Expected path to end in .png or .gif. Received: path={str(path)!r}")
-        first, last = self._texts([start, end])
-        share = np.linspace(0, 1, steps, dtype="float32")[:, None]
-        pictures = self.paint((1 - share) * first + share * last, self._noise(1, seed))
+        first, last = self._encoded(self._tokens([start, end]))
+        share = np.linspace(0, 1, steps, dtype="float32")[:, None]  # (steps, 1)
+        images = self.generate((1 - share) * first + share * last, self._noise(1, seed))
         if path is not None and Path(path).suffix == ".gif":
-            frames = [Image.fromarray(picture) for picture in pictures]
+            frames = [Image.fromarray(image) for image in images]
             frames[0].save(path, save_all=True, append_images=frames[1:], duration=200, loop=0)
         elif path is not None:
-            Image.fromarray(np.concatenate(list(pictures), axis=1)).save(path)
-        return pictures
+            Image.fromarray(np.concatenate(list(images), axis=1)).save(path)
+        return images
 
     def explain(self, prompt: str, *, seed: int = 0) -> Influence:
-        """Which word changed which pixels: the picture, and what it becomes when each word is left out.
+        """Leaves out each word of a prompt in turn and shows which pixels change.
 
         Args:
-            prompt: one text.
-            seed: of the noise, the same for all of them.
+            prompt: str.
+            seed: int. Seed for the noise, the same for all images. Defaults to 0.
 
         Raises:
             TypeError, ValueError: as for a call.
         """
         tokens = self._tokens([prompt])[0]
         words = self.vocabulary.split(prompt)
-        without = np.stack([np.append(np.delete(tokens, 1 + i), PAD) for i in range(len(words))])
-        text = self._encoded(np.concatenate([tokens[None], without]))
-        picture, *others = self.paint(text, self._noise(1, seed))
-        changed = np.abs(np.stack(others).astype(float) - picture).mean(axis=-1) / 255  # (T, S, S)
-        return Influence(picture, prompt, words, np.stack(others), changed)
+        without = np.stack([np.append(np.delete(tokens, 1 + i), PAD) for i in range(len(words))])  # (W, T)
+        text = self._encoded(np.concatenate([tokens[None], without]))  # (1 + W, U)
+        image, *others = self.generate(text, self._noise(1, seed))
+        changed = np.abs(np.stack(others).astype(float) - image).mean(axis=-1) / 255  # (W, S, S)
+        return Influence(image, prompt, words, np.stack(others), changed)
 
     @property
     def data_options(self) -> dict[str, Any]:
-        """What `data` is told so that its pictures and tokens suit this model."""
-        # max_length is given, so that training captions need not be counted
+        """Options of `data` that fit this model."""
+        # With max_length given, `data` does not count the words of the training captions.
         return {"vocabulary": self.vocabulary, "image_size": self.image_size, "max_length": 50}
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes one `.keras` file with everything in it, to be read by `mmkeras.load`."""
+        """Saves everything in one `.keras` file, which `mmkeras.load` reads."""
         saving.save(self.model, path)
 
     def _noise(self, samples, seed):
-        """(samples, noise_size): sample number j is the same however many there are."""
+        """(samples, noise_size). Row j does not depend on the number of samples."""
         checks.ints(0, seed=seed)
         return np.stack(
             [np.random.default_rng([seed, j]).standard_normal(self.noise_size) for j in range(samples)]
         )
 
-    def _texts(self, prompts, refuse=True):
-        return self._encoded(self._tokens(prompts, refuse))
-
     def _encoded(self, tokens):
+        """(N, T) int32 → (N, U)"""
+        starts = range(0, len(tokens), BATCH_SIZE)
         return np.concatenate(
-            [
-                collectives.predict_alone(self._encode, tokens[start : start + BATCH_SIZE])
-                for start in range(0, len(tokens), BATCH_SIZE)
-            ]
+            [collectives.predict_alone(self._encode, tokens[i : i + BATCH_SIZE]) for i in starts]
         )
 
-    def _tokens(self, prompts, refuse=True):
-        """(N, T) int32, padded. `refuse`: raises where a prompt has no word that training saw."""
+    def _tokens(self, prompts, strict=True):
+        """(N, T) int32, padded. `strict`: raises for a prompt without a word of the vocabulary."""
         if not prompts:
-            raise ValueError("Expected at least one prompt. Received: an empty list")
+            raise ValueError(
+                "Expected prompts to be a string or a non-empty list of strings. Received: prompts=[]"
+            )
         rows, unknown = [], {}
         for prompt in prompts:
             if not isinstance(prompt, str):
-                raise TypeError(f"Expected a prompt to be a text. Received: {prompt!r}")
-            words = self.vocabulary.split(prompt)
-            if refuse and not words:
-                raise ValueError(f"Expected a prompt with at least one word. Received: {prompt!r}")
-            ids = self.vocabulary.encode(prompt)
-            strange = [word for word, i in zip(words, ids[1:-1], strict=True) if i == UNKNOWN]
-            if refuse and len(strange) == len(words):
+                raise TypeError(f"Expected each prompt to be a string. Received: prompt={prompt!r}")
+            words, ids = self.vocabulary.split(prompt), self.vocabulary.encode(prompt)
+            unknown_words = [word for word, i in zip(words, ids[1:-1], strict=True) if i == UNKNOWN]
+            if strict and len(unknown_words) == len(words):
+                known = ", ".join(map(repr, self.vocabulary.words[len(SPECIAL) :][:10]))
                 raise ValueError(
-                    f"Training saw none of the words of {prompt!r}, so the picture would tell nothing. It saw "
-                    f"{', '.join(map(repr, self.vocabulary.words[4:14]))} ..."
+                    f"Expected each prompt to have a word of the vocabulary: {known} ... "
+                    f"Received: prompt={prompt!r}"
                 )
-            unknown |= dict.fromkeys(strange)
+            unknown |= dict.fromkeys(unknown_words)
             rows.append(ids)
         if unknown:
             terminal.warn(
-                f"Training never saw {', '.join(map(repr, list(unknown)[:8]))}; what is painted does not heed "
-                f"{'it' if len(unknown) == 1 else 'them'}."
+                f"Words outside the vocabulary of the training captions are treated as unknown: "
+                f"{', '.join(map(repr, list(unknown)[:8]))}."
             )
         tokens = np.full((len(rows), max(map(len, rows))), PAD, "int32")
         for row, ids in zip(tokens, rows, strict=True):
@@ -231,98 +244,109 @@ class Painter:
         return tokens
 
 
-def _listed(prompts):
-    """The prompts as a list, and whether they came as one."""
-    many = isinstance(prompts, Sequence) and not isinstance(prompts, str)
-    return (list(prompts) if many else [prompts]), many
-
-
 def evaluate(
-    painter: Painter, dataset: tf.data.Dataset, judge: Judge | None = None, *, seed: int = 0
+    generator: ImageGenerator,
+    dataset: tf.data.Dataset,
+    classifier: AttributeClassifier | None = None,
+    *,
+    seed: int = 0,
 ) -> dict[str, float]:
-    """Paints a picture for a caption of every real one and compares both.
+    """Generates an image for a caption of each real image, and compares them.
 
     Args:
-        painter: what paints.
-        dataset: batches of {"image", "captions"}, with "labels" for a judge, as `data(...).test`.
-        judge: reads the labels off the painted pictures, see `train_judge`.
-        seed: of the noise, another for each picture.
+        generator: ImageGenerator.
+        dataset: Batches of {"image", "captions"}, and "labels" for a classifier, as `data(...).test`.
+        classifier: AttributeClassifier, optional. From `train_classifier`. Defaults to None.
+        seed: int. Seed for the noise, which differs between images. Defaults to 0.
 
     Returns:
-        By the judge: for each attribute the share of painted pictures of which it reads what the caption says,
-        `all` for all of them together, `judge_on_real` the same `all` on the real pictures, and
-        `frechet_distance` between painted and real in the judge's features (Heusel et al. 2017,
-        arXiv:1706.08500, there in Inception's).
-        Without a judge, too: `sharpness`, the mean squared gradient (Tenengrad) relative to real pictures;
-        `variety`, how far two of the pictures are apart on average, relative to real ones; with noise
-        `seed_variety`, how far two pictures of one prompt are apart, relative to two of different prompts.
-        What cannot be compared is left out: of a single picture the distance and the varieties.
-        A collapse (one picture for all prompts, or for all seeds) is named in a warning.
+        With a classifier:
+
+        - for each attribute, the share of generated images that have it as the caption says; `all`, the share
+          with all of them; `classifier_on_real`, the same as `all` for the real images.
+        - `frechet_distance` between the features of generated and real images (Heusel et al. 2017,
+          arXiv:1706.08500), here features of the classifier.
+
+        Always:
+
+        - `sharpness`: mean squared gradient (Tenengrad) relative to real images.
+        - `variety`: mean distance of two images relative to real images.
+        - `seed_variety`, for an adversarial model: mean distance of two images of the same prompt, relative to
+          two images of different prompts.
+
+        Scores that compare two images are left out for a dataset of one image. A warning names a collapse: the
+        same image for all prompts, or for all seeds.
 
     Raises:
-        ValueError: there is no dataset, or of another kind than the model (another image size, or captions of
-            whose words it knows none), `seed` is negative, or the judge has no labels to compare with or reads
-            pictures of another size.
+        ValueError: if the dataset is empty or does not fit the model (image size, vocabulary), `seed` is
+            negative, or the classifier takes another image size or attributes without labels.
     """
-    checks.images(dataset, painter.image_size)
+    checks.images(dataset, generator.image_size)
     checks.ints(0, seed=seed)
-    if judge is not None and judge.image_size != painter.image_size:
+    if classifier is not None and classifier.image_size != generator.image_size:
         raise ValueError(
-            f"Expected a judge of pictures of {painter.image_size} pixels, as the painter paints them; train "
-            f"one on data of that image_size. Received: judge.image_size={judge.image_size}"
+            f"Expected classifier.image_size to be the generator's, {generator.image_size}. Train a classifier "
+            f"on data of that size. Received: classifier.image_size={classifier.image_size}"
         )
-    real, painted, again, labels = [], [], [], []
-    for number, batch in enumerate(progress.bar(dataset, "pictures")):
-        images = batch["image"].numpy()
+    real, generated, resampled, labels = [], [], [], []
+    for number, batch in enumerate(progress.bar(dataset, "images")):
         captions = [[text.decode() for text in texts if text] for texts in batch["captions"].numpy()]
         if not real:
-            painter.vocabulary.check_known(text for texts in captions for text in texts)
+            generator.vocabulary.check_known(text for texts in captions for text in texts)
         first = number * len(captions)
         prompts = [texts[(first + i) % len(texts)] for i, texts in enumerate(captions)]
-        text = painter._texts(prompts, refuse=False)  # one strange caption is no reason to score nothing
+        # Not strict: one caption without known words is no reason to stop.
+        text = generator._encoded(generator._tokens(prompts, strict=False))  # (B, U)
         random = np.random.default_rng([seed, number])
-        painted.append(painter.paint(text, random.standard_normal((len(text), painter.noise_size))))
-        if painter.noise_size:
-            again.append(painter.paint(text, random.standard_normal((len(text), painter.noise_size))))
-        real.append(images)
-        if judge is not None:
-            labels.append(judge.labels(batch))
+        shape = (len(text), generator.noise_size)
+        generated.append(generator.generate(text, random.standard_normal(shape)))
+        if generator.noise_size:
+            resampled.append(generator.generate(text, random.standard_normal(shape)))
+        real.append(batch["image"].numpy())
+        if classifier is not None:
+            labels.append(classifier.labels(batch))
     if not real:
-        raise ValueError("Expected a dataset of pictures and captions. Received: one without any")
-    real, painted = np.concatenate(real), np.concatenate(painted)
+        raise ValueError("Expected dataset to have at least one batch. Received: dataset without any")
+    real, generated = np.concatenate(real), np.concatenate(generated)  # (N, S, S, 3) uint8
     scores: dict[str, float] = {}
-    if judge is not None:
-        on_real, real_features = judge.read(real)
-        on_painted, painted_features = judge.read(painted)
-        scores = judge.accuracy(on_painted, labels)
-        scores["judge_on_real"] = judge.accuracy(on_real, labels)["all"]
+    if classifier is not None:
+        classes, features = classifier.predict(generated)
+        real_classes, real_features = classifier.predict(real)
+        scores = classifier.accuracy(classes, labels)
+        scores["classifier_on_real"] = classifier.accuracy(real_classes, labels)["all"]
         if len(real) > 1:
-            scores["frechet_distance"] = metrics.frechet_distance(painted_features, real_features)
-    # images of one color have no sharpness, and a single image no variety to compare with
+            scores["frechet_distance"] = metrics.frechet_distance(features, real_features)
+    # Images of one color have no sharpness, and a single image has no variety.
     if sharpness := metrics.sharpness(real):
-        scores["sharpness"] = metrics.sharpness(painted) / sharpness
-    others = _apart(painted, np.roll(painted, 1, axis=0))
-    if apart := _apart(real, np.roll(real, 1, axis=0)):
-        scores["variety"] = others / apart
-        if painter.noise_size:
-            scores["seed_variety"] = _apart(painted, np.concatenate(again)) / max(others, 1e-9)
-    _name_collapse(scores)
+        scores["sharpness"] = metrics.sharpness(generated) / sharpness
+    distance = _distance(generated, np.roll(generated, 1, axis=0))
+    if real_distance := _distance(real, np.roll(real, 1, axis=0)):
+        scores["variety"] = distance / real_distance
+        if generator.noise_size:
+            scores["seed_variety"] = _distance(generated, np.concatenate(resampled)) / max(distance, 1e-9)
+    _warn_of_collapse(scores)
     return scores
 
 
-def _apart(pictures, others):
-    return float(np.abs(pictures.astype("float32") - others).mean())
+def _as_list(prompts):
+    """The prompts as a list, and whether they were a list."""
+    is_list = isinstance(prompts, Sequence) and not isinstance(prompts, str)
+    return (list(prompts) if is_list else [prompts]), is_list
 
 
-def _name_collapse(scores):
-    """Below a hundredth of what it should be there is no variety to speak of."""
-    if scores.get("variety", 1) < 0.01:
+def _distance(images, others):
+    """Mean absolute difference of the pixels."""
+    return float(np.abs(images.astype("float32") - others).mean())
+
+
+def _warn_of_collapse(scores):
+    if scores.get("variety", 1) < COLLAPSED:
         terminal.warn(
-            "Collapse: all prompts get the same picture. The model has not learned to heed the text yet; train "
-            "it longer, or lower the learning rate."
+            f"Collapse: all prompts give the same image (variety={scores['variety']:.4f}). The model ignores "
+            f"the text. Train it longer, or lower the learning rate."
         )
-    elif scores.get("seed_variety", 1) < 0.01:
+    elif scores.get("seed_variety", 1) < COLLAPSED:
         terminal.warn(
-            "Mode collapse: a prompt gets the same picture whatever the seed. Train it longer, or lower the "
-            "learning rate."
+            f"Mode collapse: all seeds give the same image (seed_variety={scores['seed_variety']:.4f}). Train "
+            f"it longer, or lower the learning rate."
         )

@@ -1,10 +1,10 @@
 """Text to image (chapter 5.3): the graph.
 
-    tokens ─ encoder: embedding → LSTM → text ─ decoder: dense seed grid → Conv2DTranspose ... → image
+    tokens ─ encoder: embedding → LSTM → text ─ decoder: dense grid → Conv2DTranspose ... → image
 
-Both halves are Functional models by themselves, found by name: `model.get_layer("encoder")` and
-`model.get_layer("decoder")`. With `adversarial=True` the decoder takes noise as well and refines its picture in
-a second stage, and a discriminator teaches both: see `gan/model.py`.
+Encoder and decoder are Functional models: `model.get_layer("encoder")`, `model.get_layer("decoder")`. With
+`adversarial=True` the decoder also takes noise and has a second stage, and both are trained as a GAN: see
+`gan/model.py`.
 """
 
 from collections.abc import Sequence
@@ -12,23 +12,23 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from mmkeras._utils import checks
+from mmkeras._utils import checks, presets
 from mmkeras.data.vocabulary import PAD, Vocabulary
-from mmkeras.nn import layers
-from mmkeras.nn.convolutions import grown
+from mmkeras.nn import layers, losses, optimizers
+from mmkeras.nn.convolutions import vector_to_image
+from mmkeras.text_to_image.gan import networks
 from mmkeras.text_to_image.gan.model import Adversarial
-from mmkeras.text_to_image.gan.networks import discriminator, matcher, recogniser, two_stage_decoder
 
 TASK = "text_to_image"
 
 PRESETS = {
-    # the document's LSTM of 256; seed grid and halving channels as in DCGAN (Radford et al., arXiv:1511.06434)
+    # the document's LSTM of 256; grid and halving channels as in DCGAN (Radford et al. 2016, arXiv:1511.06434)
     "document": {
         "image_size": 64,
         "units": 256,
         "embedding_dim": 256,
         "channels": 512,
-        "condition_dim": 128,  # these two of the adversarial model alone, as in StackGAN
+        "condition_dim": 128,  # this and the next: adversarial model only, as in StackGAN
         "noise_dim": 100,
         "learning_rate": 1e-3,
         "decay_steps": None,
@@ -41,7 +41,7 @@ PRESETS = {
         "condition_dim": 64,
         "noise_dim": 16,
         "learning_rate": 2e-3,
-        "decay_steps": 4000,  # sixteen passes over the toy world's 4,000 pictures, 16 a step
+        "decay_steps": 4000,  # 16 epochs of the toy world's 4,000 images in batches of 16
     },
 }
 
@@ -54,65 +54,81 @@ def build(
     compile: bool = True,
     **overrides,
 ) -> keras.Model:
-    """Text to image: an LSTM reads the text, transposed convolutions paint it (section 5.3 of the document).
+    """Builds a compiled text-to-image model: an LSTM and transposed convolutions (section 5.3 of the document).
 
-    Inputs:  tokens (B, T) int32, with <start> and <end>, padded with 0
-    Output:  image (B, image_size, image_size, 3) float32 in 0..1; of the adversarial model see `Adversarial`
+    Input:  {"tokens": (B, T) int32}, with <start> and <end>, padded with 0
+    Output: image (B, image_size, image_size, 3) float32 in 0..1. For the adversarial model see `Adversarial`.
 
     Args:
-        preset: `"toy"` (learns the toy world in minutes) or `"document"` (an LSTM of 256, 64 pixels, for
-            photographs).
-        vocabulary: the words or characters, a `Vocabulary`, or only its size.
-        adversarial: a sharp model instead of one that averages, with noise, see `Adversarial`.
-        compile: with Adam, and the binary cross-entropy of the pixels or the adversarial losses; False leaves
-            it to the caller.
-        overrides: of the preset: `image_size` (a power of two from 16 to 256), `units`, `embedding_dim`,
-            `channels` (of the seed grid), `condition_dim` and `noise_dim` (adversarial), `learning_rate`, and
-            `decay_steps`, after which it has fallen to a fiftieth along a cosine (None: it stays).
+        preset: str. `"toy"` (learns the toy world in minutes) or `"document"` (an LSTM of 256, 64 pixels, for
+            photographs). Defaults to `"toy"`.
+        vocabulary: `Vocabulary`, list of words, or int, its size. Defaults to 10,000.
+        adversarial: bool. Whether to build a GAN with noise, which generates sharp images. The model without it
+            generates the average of all images that a text allows. Defaults to False.
+        compile: bool. Whether to compile the model, with Adam and the binary cross-entropy of the pixels or the
+            adversarial losses. Defaults to True.
+        **overrides: Values that replace the preset's: `image_size` (pixels, a power of two from 16 to 256),
+            `units`, `embedding_dim`, `channels` (of the first grid), `condition_dim` and `noise_dim`
+            (adversarial model), `learning_rate`, `decay_steps` (cosine decay to a fiftieth; None: constant).
 
     Raises:
-        ValueError, TypeError: a preset, an override or a size that nobody knows.
+        ValueError: if the preset is unknown or a value is invalid.
+        TypeError: for an unknown override.
     """
-    sizes = layers.with_overrides(PRESETS, preset, overrides)
+    sizes = presets.with_overrides(PRESETS, preset, overrides)
     check_image_size(sizes["image_size"])
     counts = ("units", "embedding_dim", "channels", "condition_dim", "noise_dim")
     checks.ints(1, **{name: sizes[name] for name in counts})
-    layers.check_schedule(sizes["learning_rate"], sizes["decay_steps"])
+    optimizers.check_schedule(sizes["learning_rate"], sizes["decay_steps"])
     vocabulary = Vocabulary.of(vocabulary)
 
     encoder = text_encoder(vocabulary, sizes["embedding_dim"], sizes["units"])
     if adversarial:
         names = ("units", "image_size", "channels", "condition_dim", "noise_dim")
-        decoder = two_stage_decoder(**{name: sizes[name] for name in names})
-        teachers = (
-            discriminator(sizes["image_size"], sizes["units"]),
-            matcher(len(vocabulary), sizes["image_size"], sizes["units"]),
-            recogniser(sizes["image_size"], sizes["noise_dim"]),
+        model = Adversarial(
+            encoder,
+            networks.two_stage_generator(**{name: sizes[name] for name in names}),
+            networks.discriminator(sizes["image_size"], sizes["units"]),
+            networks.image_text_matcher(len(vocabulary), sizes["image_size"], sizes["units"]),
+            networks.posterior_network(sizes["image_size"], sizes["noise_dim"]),
+            name=TASK,
         )
-        model = Adversarial(encoder, decoder, *teachers, name=TASK)
         if compile:
-            # The weights' moving averages paint better than the weights, which the two sides drive to and fro.
-            rate = layers.decaying(0.75 * sizes["learning_rate"], sizes["decay_steps"])
-            model.compile(layers.AveragedAdam(rate, beta_1=0.5, beta_2=0.99, momentum=0.99))
+            # GAN training oscillates: a lower learning rate and less momentum damp it (beta_1 as in DCGAN), and
+            # the moving average of the weights generates better images than the weights.
+            rate = optimizers.cosine_decay(0.75 * sizes["learning_rate"], sizes["decay_steps"])
+            model.compile(optimizers.AveragedAdam(rate, beta_1=0.5, beta_2=0.99, momentum=0.99))
         return model
     decoder = plain_decoder(sizes["units"], sizes["image_size"], sizes["channels"])
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     model = keras.Model({"tokens": tokens}, decoder(encoder(tokens)), name=TASK)
     if compile:
         model.compile(
-            layers.adam(sizes["learning_rate"], sizes["decay_steps"]), loss=layers.PixelCrossentropy()
+            optimizers.adam(sizes["learning_rate"], sizes["decay_steps"]), loss=losses.PixelCrossentropy()
         )
     return model
 
 
 def plain_decoder(units: int, image_size: int, channels: int) -> keras.Model:
-    """Text (B, units) → image (B, image_size, image_size, 3)."""
+    """Text (B, units) → image (B, image_size, image_size, 3) in 0..1.
+
+    Args:
+        units: int. Size of the text embedding.
+        image_size: int. Side in pixels.
+        channels: int. Channels of the first grid, (4, 4, channels). Each layer halves them.
+    """
     text = keras.Input((units,), name="text")
-    return keras.Model(text, grown(text, image_size, channels, "image"), name="decoder")
+    return keras.Model(text, vector_to_image(text, image_size, channels, "image"), name="decoder")
 
 
 def text_encoder(vocabulary: Vocabulary, embedding_dim: int, units: int) -> keras.Model:
-    """Token ids (B, T) int32 → text (B, units): an LSTM's last output, of the real tokens alone."""
+    """Token ids (B, T) int32 → text (B, units): the LSTM's output at the last token that is not padding.
+
+    Args:
+        vocabulary: `Vocabulary`. Saved in the model's config.
+        embedding_dim: int. Size of the word embeddings.
+        units: int. Size of the LSTM.
+    """
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     x = layers.TokenEmbedding(vocabulary, embedding_dim, name="embedding")(tokens)  # (B, T, E)
     text = layers.MaskedLSTM(units, name="lstm")(x, mask=ops.not_equal(tokens, PAD))  # (B, U)
@@ -120,9 +136,9 @@ def text_encoder(vocabulary: Vocabulary, embedding_dim: int, units: int) -> kera
 
 
 def check_image_size(image_size: int) -> None:
-    """Raises ValueError where a stack of doublings does not end at that size."""
+    """Raises ValueError unless `image_size` is a power of two from 16 to 256."""
     if not isinstance(image_size, int) or image_size not in (16, 32, 64, 128, 256):
         raise ValueError(
-            f"Expected image_size to be a power of two from 16 to 256, since each layer doubles the picture. "
+            f"Expected image_size to be a power of two from 16 to 256, since each layer doubles the image. "
             f"Received: image_size={image_size!r}"
         )

@@ -1,139 +1,197 @@
-"""Text to image: the networks that the adversarial model is made of, see `model.py`."""
+"""Text to image (chapter 4.3): the networks of the adversarial model, see `model.py`."""
 
 import keras
 from keras import ops
 
 from mmkeras.nn import layers
-from mmkeras.nn.convolutions import SEED, picture, what_and_where
+from mmkeras.nn.convolutions import GRID_SIZE, image_features, output_image
 
 
-def two_stage_decoder(
+def two_stage_generator(
     units: int, image_size: int, channels: int, condition_dim: int, noise_dim: int
 ) -> keras.Model:
-    """Text and noise → picture, in two stages (StackGAN: Zhang et al. 2017, arXiv:1612.03242): a sketch of half
-    the size by the document's stack of transposed convolutions, then a refined picture.
+    """Text and noise → image, in two stages (StackGAN: Zhang et al. 2017, arXiv:1612.03242).
 
-    The text is augmented as there: it stands for a normal distribution around it, from which each picture
-    draws, so that the space between the texts of training is painted as well. Text and noise reach every layer
-    (conditional batch normalisation, as in DF-GAN: Tao et al. 2022, arXiv:2008.05865): the seed says where a
-    thing is, and what it looks like need not be learned again for every place.
+    Stage 1 generates an image of half the size, by the document's stack of transposed convolutions. Stage 2
+    refines it. Text and noise modulate every layer (conditional batch normalization, as in DF-GAN: Tao et al.
+    2022, arXiv:2008.05865), so that the grid has to represent where the shape is, but not how it looks.
 
-    Inputs:  text (B, units) · noise (B, condition_dim + noise_dim) normal
-    Outputs: image (B, S, S, 3) · sketch (B, S/2, S/2, 3), both in 0..1 · mean, log_variance (B, condition_dim)
+    Inputs:  text (B, units) · noise (B, condition_dim + noise_dim), standard normal
+    Outputs: image (B, S, S, 3) · stage-1 image (B, S/2, S/2, 3), both in 0..1 ·
+             mean, log_variance (B, condition_dim)
+
+    Args:
+        units: int. Size of the text embedding.
+        image_size: int. Side S in pixels, a power of two from 16 to 256.
+        channels: int. Channels of the first grid, (4, 4, channels). Each layer halves them.
+        condition_dim: int. Size of the augmented text.
+        noise_dim: int. Size of the noise beside the text.
+
+    Returns:
+        A model named `"decoder"`, as the decoder of the model without adversarial training.
     """
     text = keras.Input((units,), name="text")
     noise = keras.Input((condition_dim + noise_dim,), name="noise")
-    mean = keras.layers.Dense(condition_dim, name="mean")(text)
-    # It begins with little variance: noise as loud as the text would drown it before it has been learned.
-    quiet = keras.initializers.Constant(-4.0)
-    log_variance = keras.layers.Dense(condition_dim, bias_initializer=quiet, name="log_variance")(text)
-    condition = mean + ops.exp(0.5 * log_variance) * noise[:, :condition_dim]  # (B, D)
-    drawn = keras.layers.Concatenate()([condition, noise[:, condition_dim:]])  # (B, D + Z)
 
-    # --- stage I ---
-    x = keras.layers.Dense(SEED * SEED * channels, use_bias=False)(drawn)
-    x = _modulated(keras.layers.Reshape((SEED, SEED, channels))(x), drawn)
-    side = SEED
+    # --- conditioning augmentation (StackGAN, section 3.2): a sample from a normal distribution around the
+    # text, so that training covers the space between the texts ---
+    mean = keras.layers.Dense(condition_dim, name="mean")(text)  # (B, D)
+    # The variance starts small: noise as strong as the text would hide it before it is learned.
+    small = keras.initializers.Constant(-4.0)
+    dense = keras.layers.Dense(condition_dim, bias_initializer=small, name="log_variance")
+    log_variance = dense(text)  # (B, D)
+    augmented = mean + ops.exp(0.5 * log_variance) * noise[:, :condition_dim]  # (B, D)
+    condition = keras.layers.Concatenate()([augmented, noise[:, condition_dim:]])  # (B, D + Z)
+
+    # --- stage 1 ---
+    x = keras.layers.Dense(GRID_SIZE * GRID_SIZE * channels, use_bias=False)(condition)  # (B, 16 C)
+    x = _modulated(keras.layers.Reshape((GRID_SIZE, GRID_SIZE, channels))(x), condition)  # (B, 4, 4, C)
+    side = GRID_SIZE
     while 4 * side < image_size:
         side, channels = 2 * side, max(channels // 2, 32)
         x = keras.layers.Conv2DTranspose(channels, 4, strides=2, padding="same", use_bias=False)(x)
-        x = _modulated(x, drawn)
-    sketch = picture(x, "sketch")  # (B, S/2, S/2, 3)
+        x = _modulated(x, condition)  # (B, side, side, channels), at last (B, S/4, S/4, C)
+    stage_1_image = output_image(x, "stage_1_image")  # (B, S/2, S/2, 3)
 
-    # --- stage II ---
-    seen = keras.layers.Conv2D(32, 4, strides=2, padding="same", use_bias=False)(sketch)
-    x = keras.layers.Concatenate()([_modulated(seen, drawn), x])  # (B, S/4, S/4, C)
+    # --- stage 2 ---
+    encoded = keras.layers.Conv2D(32, 4, strides=2, padding="same", use_bias=False)(stage_1_image)
+    # (B, S/4, S/4, 32) and (B, S/4, S/4, C)
+    x = keras.layers.Concatenate()([_modulated(encoded, condition), x])  # (B, S/4, S/4, 32 + C)
     for _ in range(2):
-        x = _modulated(_convolved(x, 48), drawn)
-    # enlarged, then convolved: transposed convolutions would leave a checkerboard
-    x = _modulated(_convolved(keras.layers.UpSampling2D()(x), 32), drawn)  # (B, S/2, S/2, 32)
-    # float32 also under mixed precision, as `blocks.picture`
-    image = keras.layers.Conv2D(3, 3, padding="same", activation="sigmoid", dtype="float32", name="image")(
-        keras.layers.UpSampling2D()(x)
-    )
-    return keras.Model([text, noise], [image, sketch, mean, log_variance], name="decoder")
-
-
-def _convolved(x, filters):
-    return keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
-
-
-def _modulated(x, drawn):
-    filters = x.shape[-1]
-    x = layers.BatchNormalization(momentum=0.95, center=False, scale=False)(x)
-    scale = keras.layers.Dense(filters, bias_initializer="ones")(drawn)
-    shift = keras.layers.Dense(filters)(drawn)
-    return _leaky(x * scale[:, None, None] + shift[:, None, None])
+        x = _modulated(_convolved(x, 48), condition)  # (B, S/4, S/4, 48)
+    # Upsampling and a convolution: a transposed convolution would leave a checkerboard pattern.
+    x = keras.layers.UpSampling2D()(x)  # (B, S/2, S/2, 48)
+    x = _modulated(_convolved(x, 32), condition)  # (B, S/2, S/2, 32)
+    x = keras.layers.UpSampling2D()(x)  # (B, S, S, 32)
+    # float32 also under mixed precision: the cross-entropy of a sigmoid needs it
+    image = keras.layers.Conv2D(3, 3, padding="same", activation="sigmoid", dtype="float32", name="image")(x)
+    return keras.Model([text, noise], [image, stage_1_image, mean, log_variance], name="decoder")
 
 
 def discriminator(image_size: int, units: int, features: int = 128) -> keras.Model:
-    """Picture and text → is it real, and do they belong together: a projection discriminator (Miyato & Koyama
-    2018, arXiv:1802.05637).
+    """Image and text → is the image real, and does the text match it?
+
+    A projection discriminator (Miyato & Koyama 2018, arXiv:1802.05637): `losses.projection_score` of the two
+    embeddings is the score of the pair.
 
     Inputs:  image (B, S, S, 3) in 0..1 · text (B, units)
-    Outputs: real (B, 1) · seen, said (B, features), whose product tells whether they belong together
+    Outputs: realness (B, 1) · image_embedding, text_embedding (B, features)
+
+    Args:
+        image_size: int. Side S in pixels.
+        units: int. Size of the text embedding that comes in.
+        features: int. Size of the embeddings. Defaults to 128.
     """
     image = keras.Input((image_size, image_size, 3), name="image")
     text = keras.Input((units,), name="text")
-    x = keras.layers.Rescaling(2.0, offset=-1)(image)
-    x = _down_to_eight(x, 96)
-    # What there is, wherever it is; and where there is anything.
-    what = keras.layers.GlobalMaxPooling2D()(_leaky(keras.layers.Conv2D(96, 3, padding="same")(x)))
-    x = _leaky(keras.layers.Conv2D(96, 4, strides=2, padding="same")(x))
-    where = keras.layers.Flatten()(_leaky(keras.layers.Conv2D(48, 3, padding="same")(x)))
-    x = keras.layers.Concatenate()([where, what])
+    x = _downsampled(keras.layers.Rescaling(2.0, offset=-1)(image), 96)  # (B, 8, 8, C)
+    # which features are in the image, wherever they are
+    anywhere = keras.layers.GlobalMaxPooling2D()(
+        _leaky(keras.layers.Conv2D(96, 3, padding="same")(x))
+    )  # (B, 96)
+    # and at which grid cell
+    x = _leaky(keras.layers.Conv2D(96, 4, strides=2, padding="same")(x))  # (B, 4, 4, 96)
+    cells = keras.layers.Flatten()(_leaky(keras.layers.Conv2D(48, 3, padding="same")(x)))  # (B, 768)
+    x = keras.layers.Concatenate()([cells, anywhere])  # (B, 864)
     outputs = [
-        keras.layers.Dense(1, name="real")(x),
-        keras.layers.Dense(features, name="seen")(x),
-        keras.layers.Dense(features, name="said")(text),
+        keras.layers.Dense(1, name="realness")(x),
+        keras.layers.Dense(features, name="image_embedding")(x),
+        keras.layers.Dense(features, name="text_embedding")(text),
     ]
     return keras.Model([image, text], outputs, name="discriminator")
 
 
-def _down_to_eight(x, most):
+def image_text_matcher(vocabulary_size: int, image_size: int, units: int, features: int = 128) -> keras.Model:
+    """Image and text → embeddings of both, and the words that the image calls for.
+
+    The role of AttnGAN's pretrained image and text encoders (Xu et al. 2018, arXiv:1711.10485), here trained
+    beside the generator, on real images only.
+
+    Inputs:  image (B, S, S, 3) in 0..1 · text (B, units)
+    Outputs: image_embedding, text_embedding (B, features) · words (B, V) logits
+
+    Args:
+        vocabulary_size: int. Number of token ids V.
+        image_size: int. Side S in pixels.
+        units: int. Size of the text embedding that comes in.
+        features: int. Size of the embeddings. Defaults to 128.
+    """
+    image = keras.Input((image_size, image_size, 3), name="image")
+    text = keras.Input((units,), name="text")
+    x = image_features(keras.layers.Rescaling(2.0, offset=-1)(image))  # (B, 608)
+    x = keras.layers.Dense(features, activation="relu")(x)  # (B, F)
+    outputs = [
+        keras.layers.Dense(features, name="image_embedding")(x),
+        keras.layers.Dense(features, name="text_embedding")(text),
+        keras.layers.Dense(vocabulary_size, name="words")(x),
+    ]
+    return keras.Model([image, text], outputs, name="image_text_matcher")
+
+
+def posterior_network(image_size: int, noise_dim: int) -> keras.Model:
+    """Image → normal distribution of the noise that generates it, as the encoder of a variational autoencoder
+    (Kingma & Welling 2014, arXiv:1312.6114).
+
+    Input:   image (B, S, S, 3) in 0..1
+    Outputs: mean, log_variance (B, noise_dim)
+
+    Args:
+        image_size: int. Side S in pixels.
+        noise_dim: int. Size of the noise.
+    """
+    image = keras.Input((image_size, image_size, 3), name="image")
+    x = _downsampled(keras.layers.Rescaling(2.0, offset=-1)(image), 64)  # (B, 8, 8, C)
+    x = _leaky(keras.layers.Conv2D(32, 3, padding="same")(x))  # (B, 8, 8, 32)
+    x = _leaky(keras.layers.Dense(64)(keras.layers.Flatten()(x)))  # (B, 64)
+    small = keras.initializers.Constant(
+        -2.0
+    )  # the noise starts informative, so that the decoder learns to use it
+    outputs = [
+        keras.layers.Dense(noise_dim, name="mean")(x),
+        keras.layers.Dense(noise_dim, bias_initializer=small, name="log_variance")(x),
+    ]
+    return keras.Model(image, outputs, name="posterior_network")
+
+
+def frozen_call(network: keras.Model, inputs, training: bool):
+    """Calls a network with its weights as constants: gradients reach the inputs only.
+
+    Args:
+        network: The network.
+        inputs: What it takes.
+        training: bool. Whether it is called in training mode.
+
+    Returns:
+        Its outputs. The state of its layers does not change.
+    """
+    weights = [ops.stop_gradient(variable.value) for variable in network.trainable_variables]
+    state = [variable.value for variable in network.non_trainable_variables]
+    outputs, _ = network.stateless_call(weights, state, inputs, training=training)
+    return outputs
+
+
+def _convolved(x, filters):
+    """(B, H, W, C) → (B, H, W, filters)"""
+    return keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+
+
+def _modulated(x, condition):
+    """Conditional batch normalization: (B, H, W, C) → (B, H, W, C), scale and shift from (B, D + Z)."""
+    filters = x.shape[-1]
+    x = layers.BatchNormalization(momentum=0.95, center=False, scale=False)(x)
+    scale = keras.layers.Dense(filters, bias_initializer="ones")(condition)  # (B, C)
+    shift = keras.layers.Dense(filters)(condition)  # (B, C)
+    return _leaky(x * scale[:, None, None] + shift[:, None, None])  # (B, H, W, C)
+
+
+def _downsampled(x, max_filters):
+    """(B, S, S, C) → (B, 8, 8, filters), each layer with twice the filters of the one before."""
     filters = 16
     while x.shape[1] > 8:
-        x = _leaky(keras.layers.Conv2D(filters, 4, strides=2, padding="same")(x))
-        filters = min(2 * filters, most)
+        x = _leaky(keras.layers.Conv2D(filters, 4, strides=2, padding="same")(x))  # (B, S/2, S/2, filters)
+        filters = min(2 * filters, max_filters)
     return x
 
 
 def _leaky(x):
     return keras.layers.LeakyReLU(0.2)(x)
-
-
-def matcher(vocabulary_size: int, image_size: int, units: int, features: int = 128) -> keras.Model:
-    """Picture and text → do they belong together. It learns from real pictures alone, as the pretrained one of
-    AttnGAN does (Xu et al. 2018, arXiv:1711.10485), though here beside the painter.
-
-    Inputs:  image (B, S, S, 3) in 0..1 · text (B, units)
-    Outputs: seen, said (B, features), to be compared · words (B, V) logits, which words the picture calls for
-    """
-    image = keras.Input((image_size, image_size, 3), name="image")
-    text = keras.Input((units,), name="text")
-    x = what_and_where(keras.layers.Rescaling(2.0, offset=-1)(image))
-    x = keras.layers.Dense(features, activation="relu")(x)
-    outputs = [
-        keras.layers.Dense(features, name="seen")(x),
-        keras.layers.Dense(features, name="said")(text),
-        keras.layers.Dense(vocabulary_size, name="words")(x),
-    ]
-    return keras.Model([image, text], outputs, name="matcher")
-
-
-def recogniser(image_size: int, noise_dim: int) -> keras.Model:
-    """Picture → the noise that it could have been painted from: mean, log_variance (B, noise_dim) of a normal
-    distribution, as in a variational autoencoder.
-
-    Input: image (B, S, S, 3) in 0..1
-    """
-    image = keras.Input((image_size, image_size, 3), name="image")
-    x = _down_to_eight(keras.layers.Rescaling(2.0, offset=-1)(image), 64)
-    x = _leaky(keras.layers.Conv2D(32, 3, padding="same")(x))
-    x = _leaky(keras.layers.Dense(64)(keras.layers.Flatten()(x)))
-    certain = keras.initializers.Constant(-2.0)
-    outputs = [
-        keras.layers.Dense(noise_dim, name="mean")(x),
-        keras.layers.Dense(noise_dim, bias_initializer=certain, name="log_variance")(x),
-    ]
-    return keras.Model(image, outputs, name="recogniser")
