@@ -17,7 +17,7 @@ import mmkeras._utils.start
 # isort: split
 import keras
 import numpy as np
-from tiny import BATCH_SIZE, MODELS
+from tiny import BATCH_SIZE, MODELS, plain_descent
 
 STEPS = 10
 
@@ -39,6 +39,8 @@ def fit(name, data_dir):
     package = getattr(mmkeras, task)
     data = package.data("toy", batch_size=BATCH_SIZE, data_dir=data_dir, **of_data)
     model = package.build("toy", vocabulary=data.vocabulary, decay_steps=None, **sizes)
+    if name != "adversarial":
+        model.optimizer = plain_descent()
     losses = Losses()
     history = model.fit(
         data.train.repeat().take(STEPS), validation_data=data.validation, callbacks=[losses], verbose=0

@@ -15,6 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import mmkeras
+import mmkeras._utils.start
 from mmkeras import distribute, training
 from mmkeras.text_to_image.gan import losses as gan_losses
 

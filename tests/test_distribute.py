@@ -202,7 +202,7 @@ def test_a_strategy_takes_no_batch_before_training(alone):
 
 def test_keras_is_mended_where_it_is_known_and_broken():
     code = (
-        "from mmkeras import distribute, keras_repairs\n"
+        "from mmkeras import distribute\nfrom mmkeras.distribute import keras_patches\n"
         "import keras, tensorflow as tf\n"
         "strategy, version = tf.distribute.MirroredStrategy(['CPU:0']), keras.__version__\n"
         "for keras.__version__ in ('4.0.0', version, version): print(keras_patches.apply(strategy))"

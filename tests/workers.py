@@ -16,6 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import mmkeras
+import mmkeras._utils.start
 from mmkeras import distribute
 
 # isort: split
@@ -26,12 +27,6 @@ import tiny
 
 # with Adam, as it is compiled, beside the plain descent below
 TRAININGS = tiny.MODELS | {"adam": tiny.MODELS["text_to_image"]}
-
-
-def plain_descent():
-    """Unlike Adam it shows whether gradients have the right scale, and whether their sum is clipped; and it
-    makes no long steps of gradients that are but rounding (with Adam, XLA or none is 5e-4 of a loss)."""
-    return keras.optimizers.SGD(0.02, momentum=0.9, global_clipnorm=0.05)
 
 
 class Steps(keras.callbacks.Callback):
@@ -57,7 +52,7 @@ def train(name, data_dir, strategy, epochs, die_after):
     with strategy.scope():
         model = package.build("toy", vocabulary=data.vocabulary, **sizes)
         if name != "adam":
-            model.optimizer = plain_descent()
+            model.optimizer = tiny.plain_descent()
     steps = Steps(die_after)
     stopping = keras.callbacks.EarlyStopping(patience=3, restore_best_weights=True)
     history = model.fit(
