@@ -1,7 +1,7 @@
 """The tasks in small on one of Keras's backends, in a process of its own.
 
     python tests/backends.py train DATA_DIR FOLDER     ten steps a task → FOLDER/BACKEND/NAME.keras, NAME.npz
-    python tests/backends.py devices DATA_DIR FOLDER   the same on all devices that JAX has → NAME.devices.npz
+    python tests/backends.py devices DATA_DIR FOLDER   the same on all devices that JAX has → NAME.N_devices.npz
     python tests/backends.py answer FOLDER OF ...      answers by models that others saved → NAME.BACKEND.npz
 
 KERAS_BACKEND says which. `test_backends.py` runs them and compares what they wrote.
@@ -32,15 +32,15 @@ class Losses(keras.callbacks.Callback):
         self.found.append(float(logs["loss"]))
 
 
-def fit(name, data_dir):
-    """A model after ten steps, and what `fit` told: arrays by name."""
+def fit(name, data_dir, optimizer=None):
+    """A model after ten steps, with its own optimizer or the one given, and what `fit` told: arrays by name."""
     keras.utils.set_random_seed(0)
     task, of_data, sizes = MODELS[name]
     package = getattr(mmkeras, task)
     data = package.data("toy", batch_size=BATCH_SIZE, data_dir=data_dir, **of_data)
     model = package.build("toy", vocabulary=data.vocabulary, decay_steps=None, **sizes)
-    if name != "adversarial":
-        model.optimizer = plain_descent()
+    if optimizer is not None:
+        model.optimizer = optimizer
     losses = Losses()
     history = model.fit(
         data.train.repeat().take(STEPS), validation_data=data.validation, callbacks=[losses], verbose=0
@@ -124,12 +124,13 @@ def train(data_dir, folder):
 
 
 def devices(data_dir, folder):
-    keras.distribution.set_distribution(keras.distribution.DataParallel())
     folder = Path(folder) / keras.backend.backend()
     for name in list(MODELS)[:-1]:  # the adversarial one drifts apart by rounding
-        model, told = fit(name, data_dir)
-        spread = min(len(variable.value.devices()) for variable in model.weights)
-        np.savez(folder / f"{name}.devices.npz", spread=spread, **told)
+        for count, distribution in ((1, None), (2, keras.distribution.DataParallel())):
+            keras.distribution.set_distribution(distribution)
+            model, told = fit(name, data_dir, plain_descent())
+            spread = min(len(variable.value.devices()) for variable in model.weights)
+            np.savez(folder / f"{name}.{count}_devices.npz", spread=spread, **told)
 
 
 def answer(folder, *backends):

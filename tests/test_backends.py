@@ -119,9 +119,8 @@ def test_what_one_backend_saved_answers_alike_on_another(task, of, by, worked):
 
 @pytest.mark.parametrize("task", TASKS[:-1])
 def test_two_devices_learn_as_one_does_on_jax(task, worked):
-    one = np.load(worked[0] / "jax" / f"{task}.npz")
-    two = np.load(worked[0] / "jax" / f"{task}.devices.npz")
-    assert two["spread"] == 2
+    one, two = (np.load(worked[0] / "jax" / f"{task}.{count}_devices.npz") for count in (1, 2))
+    assert one["spread"] == 1 and two["spread"] == 2
     np.testing.assert_allclose(one["losses"], two["losses"], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(one["val_loss"], two["val_loss"], rtol=1e-4, atol=1e-4)
 
