@@ -400,7 +400,7 @@ def test_what_was_learned_on_two_devices_answers_and_is_saved_as_on_one(small_wo
     assert done.stdout.count("Batch size 8 a step, 4 on each of 2 replicas") == 3  # trainings
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_the_adversarial_model_learns_the_same_on_all_workers(pictures, tmp_path):
     """Not what one device learns: each draws its own noise."""
     addresses, outputs = ",".join(free_addresses(2)), [tmp_path / "0", tmp_path / "1"]
