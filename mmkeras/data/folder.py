@@ -27,10 +27,9 @@ def images_from_folder(source, language, size, crop, **options) -> dict[str, Spl
 
     def check(path, count):
         # Decoding all of them finds every damaged file. A large folder is looked at by its headers alone.
-        width, height = images.check(path)
         if count * megabytes <= task_data.IN_MEMORY_MB:
-            images.read(path)
-        return min(width, height)
+            return min(images.read(path).shape[:2])
+        return min(images.check(path))
 
     def example(image, texts, name):
         return {"image": tf.ensure_shape(image, (size, size, 3)), "captions": texts}
