@@ -17,38 +17,22 @@ Every task is used in the same six lines:
 | speech recognition | `mmkeras.speech_to_text` | speech → text | 5.2 |
 | text to image | `mmkeras.text_to_image` | text → image | 5.3 |
 
-Rooms, none of which knows a task: `data` (vocabulary, tables, sources, pipelines), `media` (images, audio),
-`nn` (layers, decoder, spectrogram), `decoding` (search, CTC, generator), `evaluation` (metrics, explanations,
-plots), `toy` (the little world that everything can be learned in). `training` is the recipe of `mmkeras train`,
-`distribute` is for several devices and machines, `tasks` is the registry.
+Shared by the tasks: `data` (vocabulary, tables, sources, pipelines), `media` (images, audio, long clips), `nn`
+(layers, decoder, spectrogram), `decoding` (search, CTC, generator), `evaluation` (metrics, explanations,
+alignment, plots), `toy` (the toy world). `training` is the recipe of `mmkeras train`, `distribute` is for several
+devices and machines, `tasks` is the registry.
 
-Submodules load on first use; importing mmkeras itself loads no TensorFlow.
+Submodules load on first use. Importing mmkeras loads no TensorFlow.
 """
 
 import importlib
-import logging
-import warnings
+import os
 
 __version__ = "0.1.0"
 
-# Keras 3.15 warns whenever `fit` gets a tf.data.Dataset, because of its own default shuffle=True.
-warnings.filterwarnings("ignore", message="`shuffle=True` was passed, but will be ignored")
-# It cannot know how many batches there are where clips of like length share one, and takes their end for
-# an interruption.
-warnings.filterwarnings("ignore", message="Your input ran out of data; interrupting training")
-# TensorFlow counts the traces of all Keras models together, and so takes a few models for one that retraces.
-logging.getLogger("tensorflow").addFilter(
-    lambda record: "triggered tf.function retracing" not in record.getMessage()
-)
-# TFDS warns of its own use of a name that it deprecated, and of a toy world in another size than usual
-logging.getLogger("absl").addFilter(
-    lambda record: (
-        not any(
-            noted in record.getMessage()
-            for noted in (".dtype` is deprecated", "Using custom data configuration")
-        )
-    )
-)
+# TensorFlow reads it when it loads. Without it a note is printed at the end of each pass over a dataset; errors
+# are still printed, and so are the notes that TensorFlow prints before it reads it.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 _SUBMODULES = (
     "captioning", "speech_to_text", "text_to_image", "toy",

@@ -11,13 +11,11 @@ import contextlib
 import sys
 from pathlib import Path
 
-import mmkeras
-import mmkeras._utils.start
-
-# isort: split
 import keras
 import numpy as np
 from tiny import BATCH_SIZE, MODELS, plain_descent
+
+import mmkeras
 
 STEPS = 10
 
@@ -57,16 +55,16 @@ def answers(model):
         images = random.integers(0, 256, (3, 64, 64, 3), np.uint8)
         found = {"output": model.predict_on_batch({"image": images, "tokens": tokens})}
         for name, how in {"greedy": {}, "beam": {"beams": 3}, "sampled": {"temperature": 1.0}}.items():
-            found[name], found[f"{name} score"] = answerer.write(images, max_length=12, **how)
+            found[name], found[f"{name} score"] = answerer.generate(images, max_length=12, **how)
     elif model.name == "speech_to_text":
         sounds = [random.normal(size=n).astype("float32") / 10 for n in (16_000, 9_000, 12_000)]
-        inputs = answerer._inputs(sounds)
+        inputs = answerer._padded(sounds)
         given = inputs | ({"tokens": tokens} if answerer.head == "attention" else {})
         found = {"output": model.predict_on_batch(given)}
         how = {"max_length": 12} if answerer.head == "attention" else {}
-        found["greedy"], found["greedy score"] = answerer._read(inputs, **how)
+        found["greedy"], found["greedy score"] = answerer._generator(inputs, **how)
         if answerer.head == "attention":
-            found["beam"], found["beam score"] = answerer._read(inputs, beams=3, **how)
+            found["beam"], found["beam score"] = answerer._generator(inputs, beams=3, **how)
         # With CTC Keras's search is another on TensorFlow than on JAX, and prunes otherwise where, after ten
         # steps, all paths are about equally probable.
     else:

@@ -9,13 +9,11 @@ import tempfile
 import time
 from unittest import mock
 
-import mmkeras._utils.start
-
-# isort: split
 import keras
 import numpy as np
 import tensorflow as tf
 
+import mmkeras
 from mmkeras import distribute
 from mmkeras.captioning import Captioner, build
 from mmkeras.captioning import data as captioning_data
@@ -45,7 +43,7 @@ def toy_world():
             rng = scene.generator("train", i, "picture")
             render.render(scene.sample("train", i), 64, rng=rng)
 
-    print(f"toy pictures, 64 px: {500 / seconds(draw, 3):.0f} scenes a second")
+    print(f"toy images, 64 px: {500 / seconds(draw, 3):.0f} scenes a second")
 
 
 def toy_speech():
@@ -105,7 +103,7 @@ def decoding():
     model.fit(data.train.take(60), verbose=0)
     captioner = Captioner(model)
     pictures = next(iter(data.test))["image"].numpy()  # (32, 64, 64, 3)
-    tokens, _ = captioner.write(pictures)
+    tokens, _ = captioner.generate(pictures)
     given = np.concatenate([np.full((32, 1), START), tokens], axis=1)
     length = int((tokens != 0).sum(axis=1).max())
     given = given[:, :length].astype("int32")
@@ -121,8 +119,8 @@ def decoding():
                 logits = model.predict(inputs, verbose=0)
                 words.append(int(logits[0, -1].argmax()))
 
-    greedy = seconds(lambda: captioner.write(pictures))
-    beam = seconds(lambda: captioner.write(pictures, beams=4))
+    greedy = seconds(lambda: captioner.generate(pictures))
+    beam = seconds(lambda: captioner.generate(pictures, beams=4))
     forward = seconds(teacher_forced)
     tutorial = seconds(word_by_word, 2) / 2
     print(f"greedy, 32 pictures of {length} tokens: {greedy / 32 * 1e3:.2f} ms a picture")

@@ -12,10 +12,6 @@ os.environ["MMKERAS_CACHE"] = os.path.join(_FOLDER, "cache")
 os.environ["TFDS_DATA_DIR"] = os.path.join(_FOLDER, "datasets")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-
-import mmkeras._utils.start  # first: it keeps TensorFlow's start-up notes off the terminal
-
-# isort: split
 import keras
 import numpy as np
 import pytest

@@ -15,9 +15,6 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import mmkeras._utils.start  # first: it keeps TensorFlow's start-up notes off the terminal
-
-# isort: split
 import numpy as np
 import soundfile
 from matplotlib.figure import Figure
@@ -27,7 +24,7 @@ import mmkeras
 from mmkeras.cli import demo
 from mmkeras.cli import main as cli
 from mmkeras.evaluation import plots
-from mmkeras.evaluation.explain import Word
+from mmkeras.evaluation.alignment import Word
 
 # name → task, epochs, options of build
 MODELS = {

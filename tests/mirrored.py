@@ -1,91 +1,70 @@
-"""Each model in small under MirroredStrategy on two logical CPUs: trained by the recipe, asked, saved, loaded.
+"""Trains each model in small under MirroredStrategy on two logical CPUs, and compares its saved file with it.
 
     python tests/mirrored.py DATA_DIR FOLDER
 
-It ends with an error where a file answers otherwise than the model that was trained, or where a loss is one
-replica's alone.
+It fails if the file answers otherwise than the trained model, or if a loss is of one replica alone.
 """
 
 import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
-import mmkeras
-import mmkeras._utils.start
-from mmkeras import distribute, training
-from mmkeras.text_to_image.gan import losses as gan_losses
-
-# isort: split
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from tiny import BATCH_SIZE, MODELS
+
+import mmkeras
+from mmkeras import distribute, training
+from mmkeras.text_to_image.gan import losses as gan_losses
 
 TRAININGS = ("captioning", "attention", "text_to_image")
 
 
-def told(answerer, test):
-    """What a model says of inputs that are always the same, and its scores."""
-    random = np.random.default_rng(1)
+def answers(answerer, test):
+    """The answers to fixed inputs, and the scores."""
+    rng = np.random.default_rng(1)
     package = getattr(mmkeras, answerer.model.name)
     if answerer.model.name == "captioning":
-        said = answerer(list(random.integers(0, 256, (3, 64, 64, 3), np.uint8)), beams=2)
+        texts = answerer(list(rng.integers(0, 256, (3, 64, 64, 3), np.uint8)), beams=2)
     elif answerer.model.name == "speech_to_text":
-        sounds = [random.normal(size=n) / 10 for n in (16_000, 9_000, 12_000)]
-        said = answerer(sounds, sample_rate_hz=16_000)
+        texts = answerer([rng.normal(size=n) / 10 for n in (16_000, 9_000, 12_000)], sample_rate_hz=16_000)
     else:
-        said = np.array(answerer(["a small red star", "a large blue circle", "a small red star"])).tolist()
-    return said, package.evaluate(answerer, test)
+        texts = np.array(answerer(["a small red star", "a large blue circle", "a small red star"])).tolist()
+    return texts, package.evaluate(answerer, test)
 
 
 def check(name, data_dir, folder, strategy):
-    task, of_data, sizes = MODELS[name]
+    task, data_options, sizes = MODELS[name]
     package = getattr(mmkeras, task)
-
-    def data(batch_size):
-        return package.data("toy", batch_size=batch_size, data_dir=data_dir, **of_data)
-
-    small = data(BATCH_SIZE)
+    data = package.data("toy", batch_size=BATCH_SIZE, data_dir=data_dir, **data_options)
     with strategy.scope():
-        model = package.build("toy", vocabulary=small.vocabulary, **sizes)
-    if name == "captioning":  # the one task that can have batches of one
-        try:
-            training.train(model, data(1), epochs=1, verbose=0)
-        except ValueError as error:
-            assert "at least the number of replicas, 2. Received: batch_size=1" in str(error), error
-        else:
-            raise AssertionError("a batch smaller than the replicas was taken")
-    # behind the rest a batch of one example, of which the second replica has none
-    one = small.validation.take(1).map(lambda *batch: keras.tree.map_structure(lambda x: x[:1], batch))
-    vars(small)["validation"] = small.validation.concatenate(one)
-    history = training.train(model, small, epochs=1, run=folder / f"{name}.run", verbose=2)
+        model = package.build("toy", vocabulary=data.vocabulary, **sizes)
+    # a last batch of one example, which leaves the second replica without any
+    one = data.validation.take(1).map(lambda *batch: keras.tree.map_structure(lambda x: x[:1], batch))
+    vars(data)["validation"] = data.validation.concatenate(one)
+    history = training.train(model, data, epochs=1, run=folder / f"{name}.run", verbose=2)
     assert np.isfinite(list(history.values())).all(), history
     answerer, path = mmkeras.tasks.answerer(model), folder / f"{name}.keras"
     answerer.save(path)
-    (said, scores), (expected, expected_scores) = (
-        told(answerer, small.test),
-        told(mmkeras.load(path), small.test),
-    )
-    np.testing.assert_array_equal(said, expected, name)
-    with strategy.scope():
-        try:
-            told(answerer, small.test)
-        except ValueError as error:
-            assert "outside of the strategy's scope" in str(error), error
-        else:
-            raise AssertionError("each replica answered the whole batch")
+    texts, scores = answers(answerer, data.test)
+    expected_texts, expected_scores = answers(mmkeras.load(path), data.test)
+    np.testing.assert_array_equal(texts, expected_texts, name)
     for score, value in expected_scores.items():
         np.testing.assert_allclose(scores[score], value, rtol=1e-4, atol=1e-4, err_msg=f"{name}: {score}")
+    # each replica would answer the whole batch
+    with strategy.scope(), pytest.raises(ValueError, match="strategy="):
+        answers(answerer, data.test)
 
 
 def check_adversarial_losses(strategy, middle):
-    """A batch of four, split over replicas, has the loss and the gradients of the whole batch."""
-    random = np.random.default_rng(0)
-    image_embedding, text_embedding = random.normal(size=(2, 4, 8)).astype("float32")
-    tokens = np.array([[2, 5], [2, 6], [2, 7], [2, 5]], "int32")  # the first and the last are the same text
+    """Two replicas that share a batch of four have the losses and gradients of the whole batch."""
+    rng = np.random.default_rng(0)
+    image_embedding, text_embedding = rng.normal(size=(2, 4, 8)).astype("float32")
+    tokens = np.array([[2, 5], [2, 6], [2, 7], [2, 5]], "int32")  # the first text equals the last
 
     def losses(image_embedding, text_embedding, tokens):
         with tf.GradientTape() as tape:
@@ -102,15 +81,15 @@ def check_adversarial_losses(strategy, middle):
 
     expected = losses(*map(tf.constant, (image_embedding, text_embedding, tokens)))
     shares = strategy.experimental_distribute_values_from_function(share)
-    found = tf.function(lambda: strategy.run(losses, args=shares), autograph=False)()
-    for number, (one, of_shares) in enumerate(zip(expected, found, strict=True)):
-        both = strategy.experimental_local_results(of_shares)
-        for value in both if number < 2 else [np.concatenate(both)]:  # numbers, then gradients
-            np.testing.assert_allclose(value, one, rtol=1e-5, atol=1e-6)
+    results = tf.function(lambda: strategy.run(losses, args=shares), autograph=False)()
+    for number, (value, per_replica) in enumerate(zip(expected, results, strict=True)):
+        replicas = strategy.experimental_local_results(per_replica)
+        for result in replicas if number < 2 else [np.concatenate(replicas)]:  # losses, then gradients
+            np.testing.assert_allclose(result, value, rtol=1e-5, atol=1e-6)
 
 
 def check_float16(strategy):
-    """A step in which one replica's gradients are not finite is left out."""
+    """A step is skipped if the gradients of one replica are not finite."""
     with strategy.scope():
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
         model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)), "mse")
@@ -128,7 +107,7 @@ def main(data_dir, folder):
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     strategy = distribute.strategy("mirrored")
     check_float16(strategy)
-    for middle in (3, 4):  # the other share is one, or none
+    for middle in (3, 4):  # the second replica has one example, or none
         check_adversarial_losses(strategy, middle)
     for name in TRAININGS:
         keras.utils.set_random_seed(0)

@@ -1,4 +1,4 @@
-"""Examples on disk: computed once, never read if incomplete or out of date."""
+"""Examples on disk are computed once, and never read if they are incomplete or out of date."""
 
 import errno
 import os
@@ -48,25 +48,25 @@ def test_examples_are_computed_once(capsys):
     assert len(calls) == 1 and capsys.readouterr().out.count("Features") == 1
 
 
-def test_changed_facts_are_noticed():
+def test_examples_are_computed_again_if_facts_change():
     calls = []
     for facts in ({"size": 1}, {"size": 2}, {"size": 2}):
         check(cached(calls, facts))
     assert len(calls) == 2
 
 
-def test_interrupted_computation_is_not_read(folder):
+def test_an_interrupted_computation_is_not_read(folder):
     with pytest.raises(tf.errors.OpError):
         cached(stop=RuntimeError("stop"))
     assert not list(folder.iterdir())
     check(cached())
 
 
-@pytest.mark.parametrize("damage", ["cut", "removed", "no meta", "bad meta"])
-def test_damage_is_noticed(folder, damage):
+@pytest.mark.parametrize("damage", ["truncated", "removed", "no meta", "invalid meta"])
+def test_examples_are_computed_again_if_files_are_damaged(folder, damage):
     cached()
     data, meta = folder / "features" / "data.tfrecord", folder / "features" / "meta.json"
-    if damage == "cut":
+    if damage == "truncated":
         os.truncate(data, data.stat().st_size // 2)
     elif damage == "removed":
         data.unlink()
@@ -79,7 +79,7 @@ def test_damage_is_noticed(folder, damage):
     assert calls
 
 
-def test_full_disk_leaves_nothing_behind(folder):
+def test_a_full_disk_leaves_no_files(folder):
     with pytest.raises(OSError, match="features.*MMKERAS_CACHE"):
         cached(stop=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     assert not list(folder.iterdir())

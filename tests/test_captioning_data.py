@@ -1,4 +1,4 @@
-"""Captioning's pipelines: the toy world, COCO through TFDS, and a user's own folder."""
+"""Captioning's pipelines: the toy world, COCO through TFDS, and a folder."""
 
 import os
 
@@ -8,13 +8,14 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-import mmkeras
-from mmkeras.captioning import build
+from mmkeras.captioning import build, with_features
 from mmkeras.captioning import data as captioning_data
 from mmkeras.data.vocabulary import END, PAD, START, Vocabulary
-from mmkeras.toy import scene
+from mmkeras.toy import builders, scene
+from mmkeras.toy.render import CENTERS, RGB
 
 TINY = {"image_size": 64, "units": 8, "embedding_dim": 8}
+FOLDER = {"image_size": 64, "validation_share": 0, "test_share": 0}
 
 
 def texts(dataset, vocabulary):
@@ -22,7 +23,7 @@ def texts(dataset, vocabulary):
     return [vocabulary.decode(row) for _, targets in dataset for row in targets.numpy()]
 
 
-def test_toy_batches_have_the_promised_shapes(toy_data):
+def test_toy_batches_have_the_documented_shapes(toy_data):
     inputs, targets = next(iter(toy_data.train))
     assert inputs["image"].shape == (32, 64, 64, 3) and inputs["image"].dtype == tf.uint8
     assert inputs["tokens"].shape == targets.shape == (32, toy_data.max_length - 1)
@@ -33,23 +34,20 @@ def test_toy_batches_have_the_promised_shapes(toy_data):
         np.where(targets == END, PAD, targets)[:, :-1] + ((targets == END)[:, :-1] * END),
     )
     assert toy_data.train.cardinality() == 1600 // 32
-    refs = next(iter(toy_data.test))["captions"].numpy()
-    assert refs.shape == (32, 5)
+    assert next(iter(toy_data.test))["captions"].shape == (32, 5)
 
 
-def test_targets_tell_of_the_picture_beside_them(toy_data):
+def test_targets_describe_their_image(toy_data):
     inputs, targets = next(iter(toy_data.train))
-    for picture, row in zip(inputs["image"].numpy()[:8], targets.numpy(), strict=False):
+    for image, row in zip(inputs["image"].numpy()[:8], targets.numpy(), strict=False):
         thing = scene.parse(toy_data.vocabulary.decode(row)).things[0]
-        from mmkeras.toy.render import CENTERS, RGB
-
-        distance = np.abs(picture.astype(float) - RGB[thing.color]).sum(axis=-1)
+        distance = np.abs(image.astype(float) - RGB[thing.color]).sum(axis=-1)
         y, x = np.argwhere(distance < 75).mean(axis=0) / 64
         row_number, column = divmod(scene.PLACES.index(thing.place), 3)
         assert abs(x - CENTERS[column]) < 0.12 and abs(y - CENTERS[row_number]) < 0.12
 
 
-def test_each_epoch_takes_another_caption_and_each_run_the_same(toy_data):
+def test_epochs_differ_and_runs_do_not(toy_data):
     runs = []
     for _ in range(2):
         data = captioning_data("toy")
@@ -57,57 +55,52 @@ def test_each_epoch_takes_another_caption_and_each_run_the_same(toy_data):
         assert epochs[0] != epochs[1]
         runs.append(epochs)
     assert runs[0] == runs[1]
-    fixed = [texts(toy_data.validation, toy_data.vocabulary) for _ in range(2)]
-    assert fixed[0] == fixed[1]
+    validation = [texts(toy_data.validation, toy_data.vocabulary) for _ in range(2)]
+    assert validation[0] == validation[1]
 
 
-def test_chinese_is_characters():
+def test_tokens_of_chinese_are_characters():
     data = captioning_data("toy", language="zh")
     assert data.vocabulary.unit == "character"
-    said = texts(data.train.take(1), data.vocabulary)
-    assert all(scene.parse(text, "zh") for text in said)
+    assert all(scene.parse(text, "zh") for text in texts(data.train.take(1), data.vocabulary))
 
 
-def test_two_things_and_another_size():
-    from mmkeras.toy import builders
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(builders, "EXAMPLES", dict.fromkeys(builders.EXAMPLES, 40))
-        data = captioning_data("toy", image_size=80, objects=2)
-        inputs, _ = next(iter(data.train))
-        assert inputs["image"].shape[1:] == (80, 80, 3)
-        assert all(scene.parse(t).relation for t in texts(data.train, data.vocabulary))
+def test_scenes_of_two_objects_at_another_size(monkeypatch):
+    monkeypatch.setattr(builders, "EXAMPLES", dict.fromkeys(builders.EXAMPLES, 40))
+    data = captioning_data("toy", image_size=80, objects=2)
+    assert next(iter(data.train))[0]["image"].shape[1:] == (80, 80, 3)
+    assert all(scene.parse(text).relation for text in texts(data.train, data.vocabulary))
 
 
-def test_coco_gives_five_references_a_picture():
+def test_coco_batches_have_the_documented_shapes():
     with tfds.testing.mock_data(num_examples=12):
         data = captioning_data("coco_captions", image_size=64, batch_size=4, min_count=1)
         inputs, targets = next(iter(data.train))
-        assert inputs["image"].shape == (4, 64, 64, 3)
-        assert inputs["tokens"].shape == targets.shape
         batch = next(iter(data.test))
-        assert batch["image"].shape == (4, 64, 64, 3)
-        assert batch["captions"].shape[0] == 4
+    assert inputs["image"].shape == batch["image"].shape == (4, 64, 64, 3)
+    assert inputs["tokens"].shape == targets.shape and batch["captions"].shape[0] == 4
 
 
-def test_a_folder_of_photos(photos):
-    data = captioning_data(photos, image_size=64, batch_size=4, validation_share=0, test_share=0)
+# --- folders ---
+
+
+def test_a_folder_is_read(photos):
+    data = captioning_data(photos, batch_size=4, **FOLDER)
     assert data.validation is None and data.test is None
     assert {"picture", "number", "this", "is", "0", "7"} <= set(data.vocabulary.words)
-    said = texts(data.train, data.vocabulary)
-    assert sorted(text[-1] for text in said) == list("01234567")
+    assert sorted(text[-1] for text in texts(data.train, data.vocabulary)) == list("01234567")
 
 
-def test_a_folder_is_divided_as_its_table_says(photos):
+def test_a_column_divides_the_images(photos):
     rows = ["image,caption,split"]
     rows += [f"{i}.jpg,number {i},{s}" for i, s in enumerate(["train"] * 6 + ["validation", "test"])]
     (photos / "captions.csv").write_text("\n".join(rows))
     data = captioning_data(photos, image_size=64)
-    assert sorted(t[-1] for t in texts(data.train, data.vocabulary)) == list("012345")
-    assert [r.tolist() for r in next(iter(data.test))["captions"].numpy()] == [[b"number 7"]]
+    assert sorted(text[-1] for text in texts(data.train, data.vocabulary)) == list("012345")
+    assert [row.tolist() for row in next(iter(data.test))["captions"].numpy()] == [[b"number 7"]]
 
 
-def test_pictures_of_every_kind_train_beside_each_other(photos):
+def test_images_of_every_mode_share_a_batch(photos):
     for i, mode in enumerate(("L", "RGBA", "P", "CMYK", "I;16")):
         path = photos / f"{i}.jpg"
         image = Image.open(path).convert("RGB" if mode in ("P", "I;16") else mode)
@@ -117,23 +110,51 @@ def test_pictures_of_every_kind_train_beside_each_other(photos):
             image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
         path.unlink()
         image.save(path, format="TIFF")
-    data = captioning_data(photos, image_size=64, batch_size=8, validation_share=0, test_share=0)
-    inputs, _ = next(iter(data.train))
-    assert inputs["image"].shape == (8, 64, 64, 3)
+    data = captioning_data(photos, batch_size=8, **FOLDER)
+    assert next(iter(data.train))[0]["image"].shape == (8, 64, 64, 3)
 
 
-def test_min_count_and_max_size_bound_the_vocabulary(photos):
-    data = captioning_data(photos, min_count=3, image_size=64, validation_share=0, test_share=0)
-    assert set(data.vocabulary.words[4:]) == {"number", "picture", "this", "is"}
-    data = captioning_data(photos, max_size=6, image_size=64, validation_share=0, test_share=0)
-    assert len(data.vocabulary) == 6
-
-
-def test_a_given_vocabulary_and_length_are_kept(photos):
+def test_options_of_the_vocabulary(photos):
+    words = captioning_data(photos, min_count=3, **FOLDER).vocabulary.words
+    assert set(words[4:]) == {"number", "picture", "this", "is"}
+    assert len(captioning_data(photos, max_size=6, **FOLDER).vocabulary) == 6
     vocabulary = Vocabulary(["number"])
-    data = captioning_data(photos, vocabulary=vocabulary, max_length=5, image_size=64, test_share=0)
-    inputs, _ = next(iter(data.train))
-    assert data.vocabulary is vocabulary and inputs["tokens"].shape[1] == 4
+    data = captioning_data(photos, vocabulary=vocabulary, max_length=5, **FOLDER)
+    assert data.vocabulary is vocabulary and next(iter(data.train))[0]["tokens"].shape[1] == 4
+
+
+def test_damaged_and_missing_images_are_named(photos):
+    content = (photos / "5.jpg").read_bytes()
+    for damaged in (content[: len(content) // 2], b"not an image"):
+        (photos / "5.jpg").write_bytes(damaged)
+        with pytest.warns(UserWarning, match=r"5\.jpg.*\(1 so far\)"):
+            data = captioning_data(photos, **FOLDER)
+        assert data.splits["train"].count == 7
+    (photos / "5.jpg").unlink()
+    with pytest.warns(UserWarning, match=r" 1 of 8 .*: 5\.jpg$"):
+        captioning_data(photos)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ({"source": "imagenet"}, ValueError, "'toy', 'coco_captions'.*source='imagenet'"),
+        ({"source": "nowhere/photos"}, ValueError, "source='nowhere/photos'"),
+        ({"language": "fr"}, ValueError, "language='fr'"),
+        ({"batch_size": 0}, ValueError, "batch_size=0"),
+        ({"objects": 3}, ValueError, "objects=3"),
+        ({"table": "a.csv"}, TypeError, "table"),
+        ({"source": "coco_captions", "language": "zh"}, ValueError, "language='zh'"),
+    ],
+)
+def test_invalid_arguments_are_named(arguments, kind, message):
+    with pytest.raises(kind, match=message):
+        captioning_data(**arguments)
+
+
+def test_shares_that_leave_nothing_to_train_on_are_refused(photos):
+    with pytest.raises(ValueError, match="validation_share=0.5, test_share=0.5"):
+        captioning_data(photos, validation_share=0.5, test_share=0.5)
 
 
 # --- features ---
@@ -142,7 +163,7 @@ def test_a_given_vocabulary_and_length_are_kept(photos):
 @pytest.fixture
 def frozen(photos):
     def make():
-        data = captioning_data(photos, image_size=64, batch_size=4, validation_share=0, test_share=0)
+        data = captioning_data(photos, batch_size=4, **FOLDER)
         return data, build("document", vocabulary=data.vocabulary, weights=None, **TINY)
 
     return make
@@ -159,95 +180,48 @@ def features(data):
     return np.concatenate([inputs["image"].numpy() for inputs, _ in data.train])
 
 
-def test_features_are_what_the_encoder_sees(frozen, own_cache):
+def test_features_equal_the_encoder_output(frozen, own_cache):
     data, model = frozen()
-    with_features = mmkeras.captioning.with_features(data, model)
+    featured = with_features(data, model)
     grid = model.get_layer("encoder").get_layer("grid")
-    by_caption = {}
+    expected = {}
     for inputs, targets in data.train:
-        for picture, row in zip(grid(tf.cast(inputs["image"], tf.float32)), targets, strict=True):
-            by_caption[data.vocabulary.decode(row)[-1]] = picture
-    for inputs, targets in with_features.train:
+        for values, row in zip(grid(tf.cast(inputs["image"], tf.float32)), targets, strict=True):
+            expected[data.vocabulary.decode(row)[-1]] = values
+    for inputs, targets in featured.train:
         assert inputs["image"].dtype == tf.float16
-        for found, row in zip(inputs["image"], targets, strict=True):
-            true = by_caption[data.vocabulary.decode(row)[-1]]
-            np.testing.assert_allclose(found, true, rtol=2e-3, atol=1e-3)
-    model.fit(with_features.train, epochs=1, verbose=0)
+        for values, row in zip(inputs["image"], targets, strict=True):
+            np.testing.assert_allclose(values, expected[data.vocabulary.decode(row)[-1]], rtol=2e-3, atol=1e-3)
+    model.fit(featured.train, epochs=1, verbose=0)
 
 
-def test_features_are_reused_and_rebuilt_when_a_picture_changes(frozen, own_cache, photos, capsys):
+def test_features_are_computed_again_if_an_image_changes(frozen, own_cache, photos, capsys):
     data, model = frozen()
-    features(mmkeras.captioning.with_features(data, model))
+    features(with_features(data, model))
     assert "Features of" in capsys.readouterr().out
-    before = features(mmkeras.captioning.with_features(data, model))
+    before = features(with_features(data, model))
     assert "Features of" not in capsys.readouterr().out
     Image.new("RGB", (40, 50), "red").save(photos / "3.jpg")
     os.utime(photos / "3.jpg", (1, 1))
-    data = captioning_data(photos, image_size=64, batch_size=4, validation_share=0, test_share=0)
-    after = features(mmkeras.captioning.with_features(data, model))
+    after = features(with_features(captioning_data(photos, batch_size=4, **FOLDER), model))
     assert "Features of" in capsys.readouterr().out
     assert np.abs(np.sort(before, axis=0) - np.sort(after, axis=0)).max() > 0
     assert len(list(own_cache.iterdir())) == 1
 
 
-def test_other_weights_get_other_features(frozen, own_cache):
+def test_other_weights_have_other_features(frozen, own_cache):
     data, model = frozen()
     _, other = frozen()
-    a, b = (
-        features(mmkeras.captioning.with_features(data, model)),
-        features(mmkeras.captioning.with_features(data, other)),
-    )
-    assert np.abs(a - b).max() > 0 and len(list(own_cache.iterdir())) == 2
+    difference = features(with_features(data, model)) - features(with_features(data, other))
+    assert np.abs(difference).max() > 0 and len(list(own_cache.iterdir())) == 2
 
 
-def test_an_encoder_that_learns_keeps_its_pictures(toy_data):
-    model = build("toy", vocabulary=toy_data.vocabulary)
-    assert mmkeras.captioning.with_features(toy_data, model) is toy_data
+def test_trainable_encoders_keep_images(toy_data):
+    assert with_features(toy_data, build("toy", vocabulary=toy_data.vocabulary)) is toy_data
 
 
 def test_features_of_another_size_are_refused(frozen):
     data, _ = frozen()
     model = build("document", weights=None, vocabulary=data.vocabulary, **{**TINY, "image_size": 96})
     with pytest.raises(ValueError, match="image_size=96"):
-        mmkeras.captioning.with_features(data, model)
-
-
-# --- bad input ---
-
-
-@pytest.mark.parametrize(
-    ("arguments", "kind", "message"),
-    [
-        (
-            {"source": "imagenet"},
-            ValueError,
-            "'toy', 'coco_captions', .*or a folder.*source='imagenet'",
-        ),
-        ({"source": "nowhere/photos"}, ValueError, "source='nowhere/photos'"),
-        ({"language": "fr"}, ValueError, "language='fr'"),
-        ({"batch_size": 0}, ValueError, "batch_size=0"),
-        ({"objects": 3}, ValueError, "objects"),
-        ({"table": "a.csv"}, TypeError, "table"),
-        ({"source": "coco_captions", "language": "zh"}, ValueError, "English"),
-    ],
-)
-def test_bad_arguments_are_named(arguments, kind, message):
-    with pytest.raises(kind, match=message):
-        mmkeras.captioning.data(**arguments)
-
-
-def test_a_broken_picture_is_named_before_training(photos):
-    whole = (photos / "5.jpg").read_bytes()
-    for damage in (whole[: len(whole) // 2], b"not a picture"):
-        (photos / "5.jpg").write_bytes(damage)
-        with pytest.warns(UserWarning, match=r"5\.jpg.*left out \(1 so far\)"):
-            data = captioning_data(photos, validation_share=0, test_share=0)
-        assert data.splits["train"].count == 7
-    (photos / "5.jpg").unlink()
-    with pytest.warns(UserWarning, match=r"1 of the 8 files.* are left out: 5\.jpg"):
-        captioning_data(photos)
-
-
-def test_shares_that_leave_nothing_are_refused(photos):
-    with pytest.raises(ValueError, match="validation_share"):
-        captioning_data(photos, validation_share=0.5, test_share=0.5)
+        with_features(data, model)

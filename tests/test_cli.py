@@ -62,9 +62,20 @@ def test_help_loads_no_tensorflow():
     assert all(command in shown for command in ("demo", "train", "evaluate", "predict"))
 
 
-def test_the_first_use_prints_nothing_of_the_framework():
-    done = run(sys.executable, "-c", "import mmkeras; mmkeras.captioning.build('toy')")
-    assert done.stdout == done.stderr == ""
+def test_building_a_model_warns_of_nothing():
+    code = "import mmkeras; mmkeras.captioning.build('toy')"
+    assert run(sys.executable, "-W", "error::UserWarning", "-c", code).stdout == ""
+
+
+def test_importing_the_package_adds_no_filters():
+    code = (
+        "import logging, warnings; before = list(warnings.filters)\n"
+        "import mmkeras; assert warnings.filters == before\n"
+        "import keras, tensorflow; before = list(warnings.filters)\n"
+        "mmkeras.captioning, mmkeras.training, mmkeras.distribute; assert warnings.filters == before\n"
+        "assert not any(logging.getLogger(name).filters for name in ('absl', 'tensorflow'))"
+    )
+    run(sys.executable, "-c", code)
 
 
 def test_every_name_of_the_package_resolves():
@@ -104,9 +115,9 @@ def test_train_saves_a_model_and_prints_its_scores(trained):
     assert model.is_file()
     assert "bleu_4" in done.stdout and "Saved" in done.stdout
     assert {path.name for path in model.with_suffix(".run").iterdir()} == {
-        "run.json", "last.keras", "best.keras", "history.csv", "curves.png", "events",
+        "last.keras", "best.keras", "history.csv", "curves.png", "events",
     }  # fmt: skip
-    assert "warning" not in done.stderr.lower()
+    assert "Warning: " not in done.stderr
     assert not [line for line in done.stderr.splitlines() if "Note:" in line and "Collapse" not in line]
 
 
@@ -126,7 +137,7 @@ def test_bad_input_ends_in_one_line(trained, mmkeras_here, tmp_path):
     folder, model, _ = trained
     nowhere = tmp_path / "nowhere.keras"
     done = mmkeras_command("evaluate", nowhere, check=False)
-    assert done.returncode == 2 and done.stderr == mmkeras_here("evaluate", nowhere).err
+    assert done.returncode == 2 and done.stderr.endswith(mmkeras_here("evaluate", nowhere).err)
     again = ("train", "captioning", "--source", folder, "--epochs", 1, "--output", model)
     for arguments, named in (
         (("train", "chess"), "Expected TASK to be one of captioning, speech_to_text, text_to_image"),
@@ -136,7 +147,7 @@ def test_bad_input_ends_in_one_line(trained, mmkeras_here, tmp_path):
         (("train", "captioning", "--output", "model.h5"), ".keras"),
         (("evaluate", nowhere), "nowhere.keras"),
         (("train", "captioning", "--output", "/proc/model.keras"), "cannot be written to"),
-        (again, "holds a run already"),
+        (again, "run="),
         (("predict", model, folder / "captions.csv"), "captions.csv"),
     ):
         done = mmkeras_here(*arguments)
@@ -167,7 +178,7 @@ def test_ctrl_c_says_how_to_go_on(trained, tmp_path):
     finally:
         process.kill()
     assert process.returncode == 130 and "Traceback" not in error
-    assert re.search(r"Stopped in epoch \d+ of 10000\. .*--resume.* goes on", error)
+    assert re.search(r"Stopped in epoch \d+ of 10000\. .*--resume", error)
     assert not model.is_file()
 
 
@@ -181,7 +192,7 @@ def test_speech_to_text_from_a_folder_of_clips(mmkeras_here, tmp_path):
     options = f"--source {tmp_path} --preset toy --head ctc --unit character --epochs 1 --batch-size 2".split()
     done = mmkeras_command("train", "speech_to_text", *options, "--output", model)
     assert model.is_file() and "cer" in done.stdout
-    assert "oneDNN" not in done.stderr and "UserWarning" not in done.stderr
+    assert "UserWarning" not in done.stderr
     assert "cer" in mmkeras_here("evaluate", model, "--source", tmp_path).out
     (tmp_path / "broken.wav").write_text("no sound")
     done = mmkeras_here("predict", model, wav, tmp_path / "broken.wav", "--explain", tmp_path / "heard")

@@ -1,11 +1,11 @@
-"""Decoding knows no task: it is tested with models that are tables."""
+"""Search over models that are tables of probabilities."""
 
-import contextlib
 import itertools
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 from mmkeras.decoding import search
@@ -16,26 +16,12 @@ EDGES = {"start": START, "end": END}
 SENTENCES = np.array([[A, B, A, END, 0, 0], [B, END, 0, 0, 0, 0], [A, A, A, A, B, END]])
 
 
-def compiled(function):
-    """The function as one graph, as the backend makes it."""
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        return tf.function(function)
-    if backend == "jax":
-        import jax
-
-        return jax.jit(function)
-    return function
-
-
 def speller(sentences):
-    """A model that spells sentences: its state is the position, so a lost state spells something else."""
+    """A model that outputs given sentences. Its state has the position, so a wrong state gives other tokens."""
 
     def next(tokens, state):
-        wanted = ops.take_along_axis(state["sentence"], state["position"][:, None], axis=1)[:, 0]
-        logits = 3.0 * ops.one_hot(wanted, SIZE)
+        target = ops.take_along_axis(state["sentence"], state["position"][:, None], axis=1)[:, 0]
+        logits = 3.0 * ops.one_hot(target, SIZE)
         return logits, {"sentence": state["sentence"], "position": state["position"] + 1}
 
     position = ops.zeros((len(sentences),), "int32")
@@ -43,8 +29,8 @@ def speller(sentences):
 
 
 def markov(seed, batch_size=1):
-    """Random chains of second order, one for each sequence. The state holds which chain it is and the token
-    before: where it is lost, or goes to the wrong beam, the probabilities become others."""
+    """Random second-order Markov chains, one per sequence. The state is the number of the chain and the last
+    token, so the state of another beam gives other probabilities."""
     logits = 2 * np.random.default_rng(seed).normal(size=(batch_size, SIZE, SIZE, SIZE)).astype("float32")
 
     def next(tokens, state):
@@ -58,7 +44,7 @@ def markov(seed, batch_size=1):
 
 
 def chain(probabilities):
-    """A model without a state: for each token the probabilities of those that may follow it."""
+    """A first-order Markov chain: {token: {next token: probability}}."""
     logits = np.full((SIZE, SIZE), search.NEVER, "float32")
     for token, following in probabilities.items():
         for after, probability in following.items():
@@ -77,22 +63,8 @@ def log_probability(log_probs, sentence):
 
 
 def counted(next, calls):
-    """The same model, which notes in `calls` that it was asked."""
-
-    def counting(tokens, state):
-        calls.append(1)
-        return next(tokens, state)
-
-    return counting
-
-
-def eagerly():
-    """Where rounds are counted: JAX would trace the body of a loop once, however often it runs."""
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return jax.disable_jit()
-    return contextlib.nullcontext()
+    """The same model, with a note of each call in `calls`."""
+    return lambda tokens, state: calls.append(1) or next(tokens, state)
 
 
 def uniform(*shape):
@@ -106,64 +78,55 @@ def numpy(results):
 COMMON = {**EDGES, "max_length": 6, "forbidden": (0, START)}
 
 
-@pytest.mark.parametrize("method", [search.greedy, search.beam])
-def test_known_sentences_are_spelled_and_padded(method):
+SEARCHES = [
+    (search.greedy, {}),
+    (search.beam, {"beams": 3, "length_penalty": 0.7}),
+    (search.sample, {"noise": uniform(3, 6)}),
+]
+
+
+@pytest.mark.parametrize(("method", "options"), [(search.greedy, {}), (search.beam, {"beams": 3})])
+def test_sentences_are_padded_after_their_end(method, options):
     next, state = speller(SENTENCES)
-    how = {"beams": 3} if method is search.beam else {}
-    tokens, log_probs = numpy(method(next, state, batch_size=3, **COMMON, **how))
+    tokens, log_probs = numpy(method(next, state, batch_size=3, **COMMON, **options))
     np.testing.assert_array_equal(tokens, SENTENCES)
     each = 3 - np.log(np.exp(3) + 2)  # of three allowed tokens one has logit 3
     np.testing.assert_allclose(log_probs, each * (SENTENCES != 0).sum(axis=1), rtol=1e-4)
 
 
-@pytest.mark.parametrize("method", [search.greedy, search.sample, search.beam])
-def test_tokens_are_int32_and_log_probabilities_float32(method):
-    next, state, _ = markov(0, 3)
-    how = {search.greedy: {}, search.sample: {"noise": uniform(3, 6)}, search.beam: {"beams": 2}}[method]
-    tokens, found = method(next, state, batch_size=ops.convert_to_tensor(3), **COMMON, **how)
-    assert (tuple(tokens.shape), keras.backend.standardize_dtype(tokens.dtype)) == ((3, 6), "int32")
-    assert (tuple(found.shape), keras.backend.standardize_dtype(found.dtype)) == ((3,), "float32")
-
-
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_probabilities_of_half_precision_logits_are_summed_in_float32(dtype):
+def test_log_probabilities_of_half_precision_logits_are_float32(dtype):
     next, state, _ = markov(2, 8)
 
-    def half(tokens, state):
-        logits, state = next(tokens, state)
-        return ops.cast(logits, dtype), state
+    def rounded(to_dtype):
+        def model(tokens, state):
+            logits, state = next(tokens, state)
+            return ops.cast(ops.cast(logits, dtype), to_dtype), state
 
-    def rounded(tokens, state):
-        logits, state = half(tokens, state)
-        return ops.cast(logits, "float32"), state
+        return numpy(search.greedy(model, state, batch_size=8, **COMMON))
 
-    found = numpy(search.greedy(half, state, batch_size=8, **COMMON))
-    for half_result, full_result in zip(
-        found, numpy(search.greedy(rounded, state, batch_size=8, **COMMON)), strict=True
-    ):
-        np.testing.assert_array_equal(half_result, full_result)
+    for half, full in zip(rounded(dtype), rounded("float32"), strict=True):
+        np.testing.assert_array_equal(half, full)
 
 
-@pytest.mark.parametrize("method", [search.greedy, search.beam])
-def test_decoding_stops_when_every_sequence_has_ended(method):
+@pytest.mark.parametrize(("method", "options"), [(search.greedy, {}), (search.beam, {"beams": 2})])
+def test_decoding_stops_when_every_sequence_has_ended(method, options):
     next, state = speller(SENTENCES[:2])
-    calls, how = [], {"beams": 2} if method is search.beam else {}
-    with eagerly():
-        tokens, _ = method(counted(next, calls), state, batch_size=2, **{**COMMON, "max_length": 500}, **how)
-    assert len(calls) == 4  # the longer of the two sentences, with its end
+    calls = []
+    tokens, _ = method(counted(next, calls), state, batch_size=2, **{**COMMON, "max_length": 500}, **options)
+    assert len(calls) == 4  # tokens of the longer sentence, its end included
     assert tokens.shape == (2, 500)
 
 
-def test_a_beam_stops_when_no_open_prefix_can_still_win():
+def test_beam_search_stops_when_no_open_prefix_can_win():
     next = chain({START: {END: 0.9, A: 0.1}, A: {A: 0.9, B: 0.1}, B: {B: 1.0}})  # A and B never end
     calls = []
-    with eagerly():
-        found = search.beam(counted(next, calls), (), batch_size=1, beams=2, **{**COMMON, "max_length": 500})
+    tokens, _ = search.beam(counted(next, calls), (), batch_size=1, beams=2, **{**COMMON, "max_length": 500})
     assert len(calls) == 1
-    assert numpy(found)[0][0, :2].tolist() == [END, 0]
+    assert ops.convert_to_numpy(tokens)[0, :2].tolist() == [END, 0]
 
 
-def test_a_length_penalty_keeps_a_beam_going_while_a_longer_sentence_may_win():
+def test_length_penalty_continues_while_a_longer_sentence_can_win():
     next = chain({START: {END: 0.6, A: 0.4}, A: {B: 1.0}, B: {END: 1.0}})
     short, long = (
         numpy(search.beam(next, (), batch_size=1, beams=2, length_penalty=penalty, **COMMON))
@@ -174,7 +137,7 @@ def test_a_length_penalty_keeps_a_beam_going_while_a_longer_sentence_may_win():
     np.testing.assert_allclose([short[1][0], long[1][0]], np.log([0.6, 0.4]), rtol=1e-5)
 
 
-def test_a_tie_is_not_won_by_a_sentence_that_was_cut_off():
+def test_ended_sentence_wins_a_tie_with_a_truncated_one():
     next = chain({START: {B: 0.5, A: 0.5}, A: {END: 1.0}, B: {B: 1.0}})
     tokens, _ = numpy(
         search.beam(next, (), batch_size=1, beams=2, start=START, end=B, max_length=6, forbidden=(0,))
@@ -182,7 +145,7 @@ def test_a_tie_is_not_won_by_a_sentence_that_was_cut_off():
     assert tokens[0].tolist() == [B, 0, 0, 0, 0, 0]
 
 
-def test_a_beam_of_one_equals_greedy():
+def test_beam_of_one_equals_greedy():
     next, state, _ = markov(0, 100)
     alone = numpy(search.greedy(next, state, batch_size=100, **COMMON))
     beam = numpy(search.beam(next, state, batch_size=100, beams=1, **COMMON))
@@ -190,55 +153,49 @@ def test_a_beam_of_one_equals_greedy():
     np.testing.assert_allclose(alone[1], beam[1], rtol=1e-5)
 
 
-def test_log_probabilities_are_those_of_the_chain():
+def test_log_probabilities_equal_those_of_the_chain():
     next, state, log_probs = markov(3, 20)
-    for method, how in (
+    for method, options in (
         (search.greedy, {}),
         (search.beam, {"beams": 4}),
         (search.sample, {"noise": uniform(20, 6), "temperature": 2.0, "top_p": 0.9}),
     ):
-        tokens, found = numpy(method(next, state, batch_size=20, **COMMON, **how))
-        true = [log_probability(log_probs[i], tokens[i]) for i in range(20)]
-        np.testing.assert_allclose(found, true, rtol=1e-4)
+        tokens, totals = method(next, state, batch_size=ops.convert_to_tensor(20), **COMMON, **options)
+        assert (tuple(tokens.shape), keras.backend.standardize_dtype(tokens.dtype)) == ((20, 6), "int32")
+        assert (tuple(totals.shape), keras.backend.standardize_dtype(totals.dtype)) == ((20,), "float32")
+        tokens, totals = numpy((tokens, totals))
+        expected = [log_probability(log_probs[i], tokens[i]) for i in range(20)]
+        np.testing.assert_allclose(totals, expected, rtol=1e-4)
 
 
-def test_a_beam_escapes_the_garden_path():
+def test_beam_search_finds_a_sentence_that_greedy_search_misses():
     next = chain({START: {A: 0.6, B: 0.4}, A: {A: 0.4, B: 0.3, END: 0.3}, B: {END: 1.0}})
-    how = {**COMMON, "max_length": 2, "batch_size": 1}
-    tokens, found = numpy(search.greedy(next, (), **how))
+    options = {**COMMON, "max_length": 2, "batch_size": 1}
+    tokens, totals = numpy(search.greedy(next, (), **options))
     assert tokens[0].tolist() == [A, A]
-    np.testing.assert_allclose(found, np.log([0.6 * 0.4]), rtol=1e-5)
-    tokens, found = numpy(search.beam(next, (), beams=2, **how))
+    np.testing.assert_allclose(totals, np.log([0.6 * 0.4]), rtol=1e-5)
+    tokens, totals = numpy(search.beam(next, (), beams=2, **options))
     assert tokens[0].tolist() == [B, END]
-    np.testing.assert_allclose(found, np.log([0.4]), rtol=1e-5)
+    np.testing.assert_allclose(totals, np.log([0.4]), rtol=1e-5)
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
-def test_a_wide_beam_finds_the_best_of_all_sentences(penalty):
+def test_wide_beam_equals_exhaustive_search(penalty):
     every = [(*body, END) for length in range(4) for body in itertools.product((A, B), repeat=length)]
     every += itertools.product((A, B), repeat=4)
     next, state, log_probs = markov(0, 20)
-    how = {**COMMON, "max_length": 4, "batch_size": 20}
-    tokens, found = numpy(search.beam(next, state, beams=len(every), length_penalty=penalty, **how))
+    options = {**COMMON, "max_length": 4, "batch_size": 20}
+    tokens, totals = numpy(search.beam(next, state, beams=len(every), length_penalty=penalty, **options))
     for i in range(20):
         best = max(every, key=lambda words: log_probability(log_probs[i], words) / len(words) ** penalty)
         assert tuple(t for t in tokens[i] if t) == best
-        np.testing.assert_allclose(found[i], log_probability(log_probs[i], best), rtol=1e-4)
+        np.testing.assert_allclose(totals[i], log_probability(log_probs[i], best), rtol=1e-4)
     if penalty == 0:
-        _, greedily = numpy(search.greedy(next, state, **how))
-        assert (found > greedily + 1e-4).any()  # some chains hold a garden path
+        _, greedy = numpy(search.greedy(next, state, **options))
+        assert (totals > greedy + 1e-4).any()  # greedy search misses some
 
 
-def test_a_length_penalty_favours_longer_sentences():
-    next, state, _ = markov(0, 20)
-    lengths = []
-    for penalty in (0.0, 1.0, 3.0):
-        tokens, _ = search.beam(next, state, batch_size=20, beams=8, length_penalty=penalty, **COMMON)
-        lengths.append((ops.convert_to_numpy(tokens) != 0).sum())
-    assert lengths[0] < lengths[1] < lengths[2]
-
-
-def test_beams_of_a_batch_do_not_mix():
+def test_batching_does_not_change_beam_search():
     next, state, _ = markov(5, 4)
     together = numpy(search.beam(next, state, batch_size=4, beams=3, **COMMON))
     for i in (0, 3):
@@ -247,121 +204,86 @@ def test_beams_of_a_batch_do_not_mix():
         np.testing.assert_array_equal(together[0][i], alone[0][0])
 
 
-def test_forbidden_tokens_are_never_written():
+def test_forbidden_tokens_are_never_generated():
     next, state, _ = markov(0, 64)
-    how = {**COMMON, "batch_size": 64, "forbidden": (0, START, A)}
+    options = {**COMMON, "batch_size": 64, "forbidden": (0, START, A)}
     for tokens, _ in (
-        search.greedy(next, state, **how),
-        search.beam(next, state, beams=4, **how),
-        search.sample(next, state, noise=uniform(64, 6), temperature=5.0, **how),
+        search.greedy(next, state, **options),
+        search.beam(next, state, beams=4, **options),
+        search.sample(next, state, noise=uniform(64, 6), temperature=5.0, **options),
     ):
         assert set(np.unique(ops.convert_to_numpy(tokens))) <= {0, END, B}
 
 
-def test_samples_come_as_often_as_they_are_probable():
+def test_sample_frequencies_equal_probabilities():
     count = 4000
     next, _, log_probs = markov(1)
     first = log_probs[0, 0, START]
     grid = ((np.arange(count) + 0.5) / count).astype("float32")[:, None]
     state = (ops.zeros((count,), "int32"), ops.zeros((count,), "int32"))
 
-    def shares(**how):
+    def shares(**options):
         common = {**COMMON, "max_length": 1, "batch_size": count, "noise": grid}
-        tokens, found = numpy(search.sample(next, state, **common, **how))
-        np.testing.assert_allclose(found, first[tokens[:, 0]], rtol=1e-4)  # whatever the temperature
+        tokens, totals = numpy(search.sample(next, state, **common, **options))
+        np.testing.assert_allclose(totals, first[tokens[:, 0]], rtol=1e-4)  # at any temperature
         return np.bincount(tokens[:, 0], minlength=SIZE) / count
 
     np.testing.assert_allclose(shares(), np.exp(first), atol=1e-3)
     sharper = np.exp(2 * first)
     np.testing.assert_allclose(shares(temperature=0.5), sharper / sharper.sum(), atol=1e-3)
-    # the nucleus: the least probable of the three is left out
+    # a nucleus without the least probable of the three tokens
     nucleus = np.where(np.exp(first) >= np.sort(np.exp(first))[-2], np.exp(first), 0)
     np.testing.assert_allclose(shares(top_p=nucleus.sum() - 1e-3), nucleus / nucleus.sum(), atol=1e-3)
 
 
-def test_a_tiny_nucleus_equals_greedy():
+def test_tiny_nucleus_equals_greedy():
     next, state, _ = markov(4, 20)
-    alone = numpy(search.greedy(next, state, batch_size=20, **COMMON))
-    drawn = numpy(search.sample(next, state, batch_size=20, noise=uniform(20, 6), top_p=1e-6, **COMMON))
-    np.testing.assert_array_equal(alone[0], drawn[0])
-    np.testing.assert_allclose(alone[1], drawn[1], rtol=1e-5)
+    greedy = numpy(search.greedy(next, state, batch_size=20, **COMMON))
+    sampled = numpy(search.sample(next, state, batch_size=20, noise=uniform(20, 6), top_p=1e-6, **COMMON))
+    np.testing.assert_array_equal(greedy[0], sampled[0])
+    np.testing.assert_allclose(greedy[1], sampled[1], rtol=1e-5)
 
 
-@pytest.mark.parametrize("draw", [0.0, 1.0])  # a float64 just below 1 is 1 as float32
-def test_the_ends_of_the_noise_draw_possible_tokens(draw):
+@pytest.mark.parametrize("draw", [0.0, 1.0])  # float64 noise just below 1 is 1 in float32
+def test_extreme_noise_draws_possible_tokens(draw):
     next, state, log_probs = markov(6, 20)
     noise = np.full((20, 1), draw, "float32")
     tokens, _ = numpy(search.sample(next, state, batch_size=20, noise=noise, **{**COMMON, "max_length": 1}))
-    wanted = log_probs[:, 0, START].argmax(-1) if draw == 0 else log_probs[:, 0, START, 2:].argmin(-1) + 2
-    np.testing.assert_array_equal(tokens[:, 0], wanted)
+    expected = log_probs[:, 0, START].argmax(-1) if draw == 0 else log_probs[:, 0, START, 2:].argmin(-1) + 2
+    np.testing.assert_array_equal(tokens[:, 0], expected)
 
 
-def test_a_draw_on_the_border_takes_the_next_token():
-    """Of two equal tokens, noise in [0, 0.5) draws the one and in [0.5, 1) the other."""
+def test_noise_on_a_boundary_draws_the_next_token():
+    """With two equal probabilities, noise in [0, 0.5) draws one token and in [0.5, 1) the other."""
     next = chain({START: {A: 0.5, B: 0.5}})
     noise = np.array([[0.0], [0.5]], "float32")
     tokens, _ = numpy(search.sample(next, (), batch_size=2, noise=noise, **{**COMMON, "max_length": 1}))
     assert set(tokens[:, 0]) == {A, B}
 
 
-SEARCHES = [
-    (search.greedy, {}),
-    (search.beam, {"beams": 3, "length_penalty": 0.7}),
-    (search.sample, {"noise": uniform(3, 6)}),
-]
-
-
-@pytest.mark.parametrize(("search", "how"), SEARCHES)
-def test_a_compiled_graph_gives_the_same(search, how):
-    next, state, _ = markov(7, 3)
-
-    def run(state):
-        return search(next, state, batch_size=ops.shape(state[0])[0], **COMMON, **how)
-
-    for eager, graph in zip(numpy(run(state)), numpy(compiled(run)(state)), strict=True):
-        np.testing.assert_allclose(eager, graph, rtol=1e-5)
-
-
-def test_temperature_and_nucleus_may_be_tensors_of_a_graph():
-    next, state, _ = markov(7, 30)
-
-    def run(temperature, top_p):
-        options = {"noise": uniform(30, 6), "temperature": temperature, "top_p": top_p}
-        return search.sample(next, state, batch_size=30, **COMMON, **options)
-
-    tensors = (ops.convert_to_tensor(0.7), ops.convert_to_tensor(0.8))
-    for eager, graph in zip(numpy(run(0.7, 0.8)), numpy(compiled(run)(*tensors)), strict=True):
-        np.testing.assert_allclose(eager, graph, rtol=1e-5)
-
-
-@pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="only TensorFlow's graphs have an unknown batch"
-)
 @pytest.mark.parametrize(
     ("rows", "known", "jit_compile"), [(1, True, False), (3, False, False), (3, False, True)]
 )
-@pytest.mark.parametrize(("search", "how"), SEARCHES)
-def test_a_graph_of_unknown_batch_gives_the_same(search, how, rows, known, jit_compile):
-    import tensorflow as tf
-
+@pytest.mark.parametrize(("search", "options"), SEARCHES)
+def test_graph_of_unknown_batch_size_equals_eager(search, options, rows, known, jit_compile):
     next, state, _ = markov(8, rows)
 
     def run(noise, *state):
-        given = {**how, "noise": noise} if "noise" in how else how
-        return search(next, state, batch_size=rows if known else ops.shape(noise)[0], **COMMON, **given)
+        noisy = {**options, "noise": noise} if "noise" in options else options
+        return search(next, state, batch_size=rows if known else ops.shape(noise)[0], **COMMON, **noisy)
 
     shapes = [tf.TensorSpec([None, 6]), *[tf.TensorSpec([None], "int32")] * 2]
     graph = tf.function(run, shapes, jit_compile=jit_compile)
     inputs = (uniform(rows, 6), *state)
-    for eager, found in zip(numpy(run(*inputs)), numpy(graph(*inputs)), strict=True):
-        np.testing.assert_allclose(eager, found, rtol=1e-5)
+    for eager, totals in zip(numpy(run(*inputs)), numpy(graph(*inputs)), strict=True):
+        np.testing.assert_allclose(eager, totals, rtol=1e-5)
 
 
-def test_repeat_lays_the_copies_of_a_row_side_by_side():
+def test_repeat_keeps_copies_of_a_row_together():
     nest = {"memory": ops.reshape(ops.arange(4), (2, 2)), "state": (ops.arange(2),)}
-    found = search.repeat(nest, 2)
-    assert ops.convert_to_numpy(found["memory"]).tolist() == [[0, 1], [0, 1], [2, 3], [2, 3]]
-    assert ops.convert_to_numpy(found["state"][0]).tolist() == [0, 0, 1, 1]
+    totals = search.repeat(nest, 2)
+    assert ops.convert_to_numpy(totals["memory"]).tolist() == [[0, 1], [0, 1], [2, 3], [2, 3]]
+    assert ops.convert_to_numpy(totals["state"][0]).tolist() == [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -376,7 +298,7 @@ def test_repeat_lays_the_copies_of_a_row_side_by_side():
         (search.sample, {"noise": uniform(1, 5)}),
     ],
 )
-def test_bad_arguments_are_named(search, wrong):
+def test_invalid_arguments_raise(search, wrong):
     next, state, _ = markov(0)
     name = [key for key in wrong if key not in ("beams", "noise")] or list(wrong)
     with pytest.raises(ValueError, match=f"Received: {name[0]}"):

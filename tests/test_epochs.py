@@ -1,4 +1,4 @@
-"""An epoch's order and chance follow from the seed and its number alone."""
+"""The order and randomness of an epoch depend only on the seed and its number."""
 
 from collections import Counter
 from itertools import islice
@@ -27,11 +27,11 @@ def arrays(batches):
     return [array.numpy() for batch in batches for array in tf.nest.flatten(batch)]
 
 
-def same(some, others):
-    return len(some) == len(others) and all(map(np.array_equal, some, others))
+def same(arrays, others):
+    return len(arrays) == len(others) and all(map(np.array_equal, arrays, others))
 
 
-def test_an_epoch_is_the_same_wherever_one_starts(small):
+def test_an_epoch_is_the_same_from_any_start(small):
     data = small()
     steps = int(data.train.cardinality())
     first, second = (arrays(islice(data.train_from(0), start, start + steps)) for start in (0, steps))
@@ -40,7 +40,7 @@ def test_an_epoch_is_the_same_wherever_one_starts(small):
 
 
 def count_examples(batches):
-    """How often each example is in the batches, by its image or its unpadded audio."""
+    """How often each example is in the batches, by its image or its audio without padding."""
     counts = Counter()
     for inputs, targets in batches:
         if "audio" in inputs:
@@ -63,18 +63,18 @@ def recordings(tmp_path):
 
 
 def check_epochs(data, count):
-    """Every epoch holds every example once, though they fill no whole number of batches."""
+    """Every epoch has every example once, though the last batch is smaller."""
     steps = int(data.train.cardinality())
     first, second = (count_examples(data.train) for _ in range(2))
     assert first == second and set(first.values()) == {1} and len(first) == count
     assert count_examples(islice(data.train_from(3), steps)) == first
 
 
-PICTURE_TASKS = ("captioning", "text_to_image")
+IMAGE_TASKS = ("captioning", "text_to_image")
 
 
-@pytest.mark.parametrize("task", PICTURE_TASKS)
-def test_every_epoch_holds_every_picture_once(task, photos, tmp_path_factory, monkeypatch):
+@pytest.mark.parametrize("task", IMAGE_TASKS)
+def test_every_epoch_has_every_image_once(task, photos, tmp_path_factory, monkeypatch):
     make, options = getattr(mmkeras, task).data, {"image_size": 32, "batch_size": 7}
     check_epochs(make(photos, validation_share=0, test_share=0, **options), 8)
     monkeypatch.setattr(builders, "EXAMPLES", dict.fromkeys(builders.EXAMPLES, 40))
@@ -84,7 +84,7 @@ def test_every_epoch_holds_every_picture_once(task, photos, tmp_path_factory, mo
 
 
 @pytest.mark.parametrize("memory", [512, 0], ids=["in memory", "read again"])
-def test_every_epoch_holds_every_clip_once(memory, recordings, small_toy, mock_speech, monkeypatch):
+def test_every_epoch_has_every_clip_once(memory, recordings, small_toy, mock_speech, monkeypatch):
     make = mmkeras.speech_to_text.data
     monkeypatch.setattr(task_data, "IN_MEMORY_MB", memory)
     options = {"augment": False, "batch_size": 7}
@@ -94,14 +94,14 @@ def test_every_epoch_holds_every_clip_once(memory, recordings, small_toy, mock_s
         check_epochs(make("ljspeech", **options), 20)
 
 
-def test_the_global_seed_has_no_say_in_it(small):
+def test_the_global_seed_does_not_matter(small):
     tf.random.set_seed(1)
     one = arrays(islice(small().train_from(2), 3))
     tf.random.set_seed(2)
     assert same(one, arrays(islice(small().train_from(2), 3)))
 
 
-def test_two_runs_see_the_same_batches_to_the_last_bit(small):
+def test_two_runs_have_identical_batches(small):
     runs = []
     for _ in range(2):
         tf.random.set_seed(0)
@@ -111,7 +111,7 @@ def test_two_runs_see_the_same_batches_to_the_last_bit(small):
     assert not same(runs[0][0], runs[0][1]) and not same(runs[0][1], runs[0][2])
 
 
-def test_what_fits_into_memory_is_read_once():
+def test_examples_in_memory_are_read_once():
     read = []
 
     def note(number):
@@ -128,12 +128,18 @@ def test_what_fits_into_memory_is_read_once():
         )
 
     split = Split(examples, lambda: iter(()), 6, {}, megabytes=1)
-    vocabulary = Vocabulary(("a", "b"))
-    how = {"vocabulary": vocabulary, "max_length": 3, "training": True, "batch_size": 2, "seed": 0}
-    batches = pipeline.image_caption_batches(split, lambda batch: batch, **how)
+    batches = pipeline.image_caption_batches(
+        split,
+        "train",
+        finish=lambda batch: batch,
+        vocabulary=Vocabulary(("a", "b")),
+        max_length=3,
+        batch_size=2,
+        seed=0,
+    )
     epoch = batches(None)
-    seen = [sorted(number for batch in epoch for number in batch["image"].numpy()) for _ in range(3)]
-    assert seen == [list(range(6))] * 3
+    for _ in range(3):
+        assert sorted(number for batch in epoch for number in batch["image"].numpy()) == list(range(6))
     assert len(list(islice(batches(5), 9))) == 9
     assert sorted(read) == list(range(6))
 

@@ -1,4 +1,4 @@
-"""Labels put into words."""
+"""Captions made from labels."""
 
 import pytest
 
@@ -6,10 +6,10 @@ from mmkeras.data.labels import label_names, phrasings
 
 
 def test_labels_without_names_are_refused():
-    with pytest.raises(ValueError, match="The labels of 'numbers' have no names"):
+    with pytest.raises(ValueError, match="source='numbers'"):
         label_names("numbers", ["0", "1", "2"])
     assert label_names("mnist", ["0", "1"])[3] == "three"
 
 
-def test_an_article_goes_with_its_word():
+def test_the_article_fits_the_noun():
     assert phrasings("airplane", ("a photo of {a}",)) == ["a photo of an airplane"]

@@ -13,8 +13,8 @@ from mmkeras.evaluation import metrics
 
 WORDS = ["a", "the", "dog", "cat", "red", "blue", "small", "circle", "on", "at", "runs", "is"]
 
-# candidate, references: identical, shorter, longer, reordered, repeated, unlike, one word, Chinese
-PICTURES = [
+# candidate, references: identical, shorter, longer, reordered, repeated, different, one word, Chinese
+EXAMPLES = [
     ("a red circle is at the top left", ["a red circle is at the top left"]),
     ("a dog runs", ["a brown dog runs over the wet grass", "the dog is running on grass"]),
     ("a dog", ["a dog runs along the beach with a stick in its mouth"]),
@@ -33,39 +33,38 @@ PICTURES = [
 ]
 
 
-def sentences(seed, pictures=40):
-    """Candidates that resemble one of their 1 to 5 references more or less, of 1 to 14 words."""
+def sentences(seed, images=40):
+    """Random references (1 to 5 per image), and candidates that are noisy copies of the first one."""
     rng = np.random.default_rng(seed)
     references, candidates = [], []
-    for _ in range(pictures):
+    for _ in range(images):
         texts = [list(rng.choice(WORDS, rng.integers(1, 14))) for _ in range(rng.integers(1, 6))]
         candidate = [w if rng.random() < 0.7 else rng.choice(WORDS) for w in texts[0]]
-        if rng.random() < 0.2:  # longer than what it resembles
+        if rng.random() < 0.2:  # longer than its reference
             candidate += list(rng.choice(WORDS, 4))
         candidates.append(" ".join(candidate[: rng.integers(1, 15)]))
         references.append([" ".join(text) for text in texts])
     return references, candidates
 
 
-def written():
-    return [texts for _, texts in PICTURES], [candidate for candidate, _ in PICTURES]
+HAND_WRITTEN = [texts for _, texts in EXAMPLES], [candidate for candidate, _ in EXAMPLES]
 
 
-@pytest.mark.parametrize(("references", "candidates"), [written(), *(sentences(seed) for seed in range(5))])
-def test_scores_are_those_of_pycocoevalcap(references, candidates):
-    true = dict(enumerate(references))
-    given = {i: [text] for i, text in enumerate(candidates)}
+@pytest.mark.parametrize(("references", "candidates"), [HAND_WRITTEN, *(sentences(seed) for seed in range(5))])
+def test_scores_equal_those_of_pycocoevalcap(references, candidates):
+    expected = dict(enumerate(references))
+    generated = {i: [text] for i, text in enumerate(candidates)}
     scores = metrics.caption_scores(references, candidates)
-    bleus, _ = Bleu(4).compute_score(true, given, verbose=0)
+    bleus, _ = Bleu(4).compute_score(expected, generated, verbose=0)
     # pycocoevalcap makes each precision (matches + 1e-15) / (n-grams + 1e-9): a relative error of
     # at most 1e-9 as long as every order has a match somewhere in the corpus, as here.
     for n in (1, 2, 3, 4):
         assert scores[f"bleu_{n}"] == pytest.approx(bleus[n - 1], abs=1e-8)
-    assert scores["rouge_l"] == pytest.approx(Rouge().compute_score(true, given)[0], abs=1e-9)
-    assert scores["cider_d"] == pytest.approx(Cider().compute_score(true, given)[0], abs=1e-9)
+    assert scores["rouge_l"] == pytest.approx(Rouge().compute_score(expected, generated)[0], abs=1e-9)
+    assert scores["cider_d"] == pytest.approx(Cider().compute_score(expected, generated)[0], abs=1e-9)
 
 
-def test_bleu_without_a_match_is_zero_where_pycocoevalcap_leaves_a_trace():
+def test_bleu_without_a_match_is_zero_unlike_in_pycocoevalcap():
     references, candidates = [["a red circle at the top"]], ["a big red dog"]
     theirs, _ = Bleu(4).compute_score({0: references[0]}, {0: candidates}, verbose=0)
     assert metrics.bleu(references, candidates, 1) == pytest.approx(theirs[0])
@@ -85,7 +84,7 @@ def test_bleu_without_a_match_is_zero_where_pycocoevalcap_leaves_a_trace():
         ("blue", ["a red circle"], 1, 0.0),
         ("", ["a red circle"], 1, 0.0),
         ("a red", ["a red"], 4, 0.0),  # no n-gram of four words
-        ("a  red circle ", [" a red  circle"], 2, 1.0),  # blanks do not count
+        ("a  red circle ", [" a red  circle"], 2, 1.0),  # repeated spaces
     ],
 )
 def test_bleu_by_hand(candidate, references, order, expected):
@@ -111,7 +110,7 @@ def test_rouge_l_by_hand(candidate, references, precision, recall):
 @pytest.mark.parametrize(
     ("candidate", "references", "expected"),
     [
-        # "a" is in both pictures and weighs nothing, "b" and "a b" weigh ln 2: two cosines of four
+        # "a" is in both images and weighs nothing, "b" and "a b" weigh ln 2: two cosines of four
         ("a b", ["a b"], 10 * 2 / 4),
         ("a c", ["a b"], 0.0),
         ("b b", ["a b"], 10 * (1 / 2) / 4),  # clipped: 1 x 1 over the norms 2 x 1
@@ -121,12 +120,12 @@ def test_rouge_l_by_hand(candidate, references, precision, recall):
     ],
 )
 def test_cider_d_by_hand(candidate, references, expected):
-    # the second picture makes "a" common, scores 0, and halves the mean
+    # the second image makes "a" common, scores 0, and halves the mean
     scored = metrics.cider_d([references, ["a z"]], [candidate, "q"])
     assert scored == pytest.approx(expected / 2)
 
 
-def test_cider_d_of_perfect_captions_is_ten_and_of_one_picture_nothing():
+def test_cider_d_of_perfect_captions_is_ten_and_of_one_image_zero():
     texts = ["a red circle at the top", "the dog sits on one cat", "blue squares are large here"]
     assert metrics.cider_d([[t] for t in texts], texts) == pytest.approx(10)
     assert metrics.cider_d([texts[:1]], texts[:1]) == 0
@@ -136,36 +135,36 @@ def test_cider_d_of_perfect_captions_is_ten_and_of_one_picture_nothing():
     ("references", "candidates", "message"),
     [
         ([["a"]], ["a", "b"], r"len\(references\)=1, len\(candidates\)=2"),
-        ([], [], "at least one.*=0"),
-        ([["a"], []], ["a", "b"], r"at least one reference.*references\[1\]=\[\]"),
-        (["a"], ["a"], r"list of texts.*references\[0\]='a'"),
+        ([], [], r"len\(candidates\)=0"),
+        ([["a"], []], ["a", "b"], r"references\[1\]=\[\]"),
+        (["a"], ["a"], r"references\[0\]='a'"),
         ("a", ["a"], "references='a'"),
         ([["a"]], "a", "candidates='a'"),
-        ([["a"]], [["a", "b"]], r"separated by blanks.*candidates\[0\]=\['a', 'b'\]"),
+        ([["a"]], [["a", "b"]], r"candidates\[0\]=\['a', 'b'\]"),
         ([[None]], ["a"], r"references\[0\]=\[None\]"),
     ],
 )
 @pytest.mark.parametrize("score", [metrics.caption_scores, metrics.bleu, metrics.rouge_l, metrics.cider_d])
-def test_bad_arguments_are_refused(score, references, candidates, message):
+def test_invalid_arguments_raise(score, references, candidates, message):
     with pytest.raises(ValueError, match=f"Expected.*{message}"):
         score(references, candidates)
 
 
-def test_bleu_wants_an_order_of_at_least_one():
+def test_max_order_below_one_raises():
     with pytest.raises(ValueError, match="max_order=0"):
         metrics.bleu([["a"]], ["a"], 0)
 
 
-def test_recognition_counts_words_that_are_wrong_missing_and_surplus():
-    said = ["a red circle", "there is a star", "a blue square"]
-    written = ["a red cross", "there is star", "a big blue square"]  # one of each, of ten words
-    scores = metrics.recognition_scores(said, written)
+def test_word_error_rate_counts_substitutions_insertions_and_deletions():
+    references = ["a red circle", "there is a star", "a blue square"]
+    candidates = ["a red cross", "there is star", "a big blue square"]  # one of each, of ten words
+    scores = metrics.recognition_scores(references, candidates)
     assert scores["wer"] == pytest.approx(0.3)
     parts = [scores[part] for part in ("substitutions", "insertions", "deletions")]
     assert parts == pytest.approx([0.1, 0.1, 0.1])
     assert 0 < scores["cer"] < 0.5
-    assert metrics.recognition_scores(said, said) == dict.fromkeys(scores, 0)
-    assert metrics.recognition_scores(said, ["", "", ""])["deletions"] == 1
+    assert metrics.recognition_scores(references, references) == dict.fromkeys(scores, 0)
+    assert metrics.recognition_scores(references, ["", "", ""])["deletions"] == 1
 
 
 def test_chinese_is_scored_by_characters():
@@ -173,7 +172,7 @@ def test_chinese_is_scored_by_characters():
     assert scores == {"cer": 0.2, "substitutions": 0.1, "insertions": 0.0, "deletions": 0.1}
 
 
-def test_single_words_are_words_and_chinese_with_blanks_is_not():
+def test_single_words_have_a_wer_and_chinese_with_spaces_has_none():
     scores = metrics.recognition_scores(["yes", "no", "left", "up"], ["yes", "on", "left", "up"])
     assert scores["wer"] == scores["substitutions"] == 0.25
     assert "wer" not in metrics.recognition_scores(
@@ -181,13 +180,13 @@ def test_single_words_are_words_and_chinese_with_blanks_is_not():
     )
 
 
-@pytest.mark.parametrize(("said", "written"), [([], []), (["a"], []), (["a"], ["a", "b"])])
-def test_recognition_without_a_partner_is_refused(said, written):
-    with pytest.raises(ValueError, match=f"len\\(candidates\\)={len(written)}"):
-        metrics.recognition_scores(said, written)
+@pytest.mark.parametrize(("references", "candidates"), [([], []), (["a"], []), (["a"], ["a", "b"])])
+def test_transcripts_of_different_number_raise(references, candidates):
+    with pytest.raises(ValueError, match=f"len\\(candidates\\)={len(candidates)}"):
+        metrics.recognition_scores(references, candidates)
 
 
-def test_frechet_distance_of_known_normals():
+def test_frechet_distance_of_normal_distributions():
     rng = np.random.default_rng(0)
     a = rng.standard_normal((20_000, 3))
     assert metrics.frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
@@ -196,11 +195,11 @@ def test_frechet_distance_of_known_normals():
     assert metrics.frechet_distance(a, 3 * a) == pytest.approx(
         3 * 2**2, rel=0.05
     )  # tr(1 + 9 - 2 * 3) a dimension
-    with pytest.raises(ValueError, match="at least 2"):
+    with pytest.raises(ValueError, match=r"first.shape=\(1, 3\)"):
         metrics.frechet_distance(a[:1], a)
 
 
-def test_sharpness_falls_with_blur_and_hardly_heeds_noise():
+def test_sharpness_falls_with_blur_and_not_with_weak_noise():
     sharp = np.zeros((1, 32, 32, 3), np.uint8)
     sharp[:, :, 16:] = 200
     blurred = sharp.copy()
@@ -214,15 +213,15 @@ def test_sharpness_falls_with_blur_and_hardly_heeds_noise():
     ("texts", "expected"),
     [
         (["", "", "a"], "2 of 3 transcripts are empty"),
-        (["a", "a"], "all 2 clips got the same transcript, 'a'"),
-        (["", "a", "b"], None),  # a clip in which nothing is said is no collapse
+        (["a", "a"], "all 2 clips get the same transcript, 'a'"),
+        (["", "a", "b"], None),  # some clips may be silent
         (["", "a"], None),
         (["a"], None),
     ],
 )
-def test_a_collapse_is_named_where_most_texts_are_empty_or_all_the_same(texts, expected):
+def test_collapse_is_a_majority_of_empty_texts_or_a_single_text(texts, expected):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        metrics.name_collapse(texts, "transcript", "clip")
-    said = [str(warning.message) for warning in caught]
-    assert len(said) == (expected is not None) and all(expected in line for line in said)
+        metrics.warn_of_collapse(texts, "transcript", "clip")
+    messages = [str(warning.message) for warning in caught]
+    assert len(messages) == (expected is not None) and all(expected in message for message in messages)

@@ -33,7 +33,7 @@ def test_it_is_short_and_stored_without_outputs(path):
 
 @pytest.mark.notebooks
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs_shows_its_figures_and_writes_nothing_on_stderr(path, tmp_path):
+def test_it_runs_shows_its_figures_and_warns_of_nothing(path, tmp_path):
     import nbclient
     import nbformat
 
@@ -46,7 +46,9 @@ def test_it_runs_shows_its_figures_and_writes_nothing_on_stderr(path, tmp_path):
     for cell in cells:
         assert images(cell) or not ends_in_figure(cell.source), cell.source
         for output in cell.outputs:
-            assert output.get("name") != "stderr", output.text
+            if output.get("name") == "stderr":  # where TensorFlow prints its start-up notes
+                # Keras warns of its own default for every tf.data.Dataset.
+                assert not re.search(r"Warning: (?!`shuffle=True`)", output.text), output.text
             data = output.get("data", {})
             is_object = re.match(r"<(Figure|mmkeras)", data.get("text/plain", ""))
             assert "image/png" in data or not is_object, cell.source

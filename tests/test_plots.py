@@ -1,4 +1,4 @@
-"""What each plot shows: its pixels are compared, panel by panel, with those of an empty one."""
+"""Plots, compared panel by panel with the pixels of an empty panel."""
 
 import io
 from itertools import combinations
@@ -12,19 +12,20 @@ from PIL import Image
 
 from mmkeras.cli import demo
 from mmkeras.evaluation import plots
-from mmkeras.evaluation.explain import Alignment, Explanation, Influence, Word
+from mmkeras.evaluation.alignment import Word
+from mmkeras.evaluation.explain import Alignment, Explanation, Influence
 
-# a glyph that is missing from the font is a warning
+# matplotlib warns of glyphs that the font lacks
 pytestmark = pytest.mark.filterwarnings("error:Glyph")
 
 TEXTS = {"en": ["a", "red", "star", "at", "the", "top", "left"], "zh": list("左上的红色星形")}
 RAMP = np.linspace(0, 255, 24, dtype=np.uint8)
-PICTURE = np.stack([np.tile(RAMP, (24, 1)), np.tile(RAMP[:, None], (1, 24)), np.full((24, 24), 90)], axis=-1)
-PICTURE = PICTURE.astype(np.uint8)
+IMAGE = np.stack([np.tile(RAMP, (24, 1)), np.tile(RAMP[:, None], (1, 24)), np.full((24, 24), 90)], axis=-1)
+IMAGE = IMAGE.astype(np.uint8)
 RNG = np.random.default_rng(0)
 
 
-no_chinese = pytest.mark.skipif(plots._font("字") is None, reason="no Chinese font: numbers stand for words")
+no_chinese = pytest.mark.skipif(plots._font("字") is None, reason="no Chinese font")
 
 
 @pytest.fixture(params=["en", pytest.param("zh", marks=no_chinese)])
@@ -57,12 +58,12 @@ def differ(one, other):
 
 
 def maps_of(count):
-    """Each looks at another place of 3 x 3."""
+    """Maps that attend to different cells of a 3 x 3 grid."""
     return np.eye(9)[:count].reshape(count, 3, 3)
 
 
-def test_attention_shows_each_word_another_spotlight(words):
-    figure = plots.attention(PICTURE, "".join(words), words, maps_of(len(words)))
+def test_attention_shows_a_map_per_word(words):
+    figure = plots.attention(IMAGE, "".join(words), words, maps_of(len(words)))
     crop = render(figure)
     panels = [crop(axis) for axis in figure.axes]
     shown, empty = panels[: len(words) + 1], panels[len(words) + 1 :]
@@ -72,30 +73,30 @@ def test_attention_shows_each_word_another_spotlight(words):
     assert not any(is_uniform(crop(axis.title)) for axis in figure.axes[1 : len(shown)])
 
 
-def test_attention_of_no_words_shows_the_picture():
-    figure = plots.attention(PICTURE, "", [], np.zeros((0, 3, 3)))
+def test_attention_without_words_shows_the_image():
+    figure = plots.attention(IMAGE, "", [], np.zeros((0, 3, 3)))
     crop = render(figure)
     assert not is_uniform(crop(figure.axes[0]))
 
 
 def test_attention_maps_share_one_scale():
-    """Otherwise a map that looks everywhere would be as bright as one that looks at a single place."""
+    """Otherwise a uniform map would be as bright as a sharp one."""
     maps = np.stack([maps_of(5)[4], np.full((3, 3), 1 / 9)])
-    figure = plots.attention(PICTURE, "sharp diffuse", ["sharp", "diffuse"], maps)
+    figure = plots.attention(IMAGE, "sharp diffuse", ["sharp", "diffuse"], maps)
     crop = render(figure)
     sharp, diffuse = (crop(axis) for axis in figure.axes[1:3])
     middle = (slice(len(sharp) // 2 - 5, len(sharp) // 2 + 5),) * 2
     assert sharp[middle].mean() > 2 * diffuse[middle].mean()
-    alone = plots.spotlight(PICTURE, maps[1])
-    assert plots.spotlight(PICTURE, maps[1], peak=1.0).mean() < 0.5 * alone.mean()
+    alone = plots.spotlight(IMAGE, maps[1])
+    assert plots.spotlight(IMAGE, maps[1], peak=1.0).mean() < 0.5 * alone.mean()
 
 
 def test_the_demo_shows_the_maps_of_a_caption_on_one_scale(monkeypatch):
     maps = np.arange(1, 13).reshape(3, 2, 2) / 12
-    captioner = SimpleNamespace(explain=lambda picture: Explanation(picture, "a red star", ["a"] * 3, maps))
-    dataset = tf.data.Dataset.from_tensors({"image": PICTURE[None], "captions": [["a red star"]]})
+    captioner = SimpleNamespace(explain=lambda image: Explanation(image, "a red star", ["a"] * 3, maps))
+    dataset = tf.data.Dataset.from_tensors({"image": IMAGE[None], "captions": [["a red star"]]})
     peaks = []
-    monkeypatch.setattr(plots, "spotlight", lambda picture, attention, peak: peaks.append(peak) or picture)
+    monkeypatch.setattr(plots, "spotlight", lambda image, attention, peak: peaks.append(peak) or image)
     scores = {"test": {"bleu_1": 0.5}}
     demo.captioning_section(captioner, SimpleNamespace(test=dataset, test_unseen=dataset), scores)
     assert peaks == [1.0] * 6
@@ -111,10 +112,10 @@ def test_grid_shows_every_image(words):
     assert not any(is_uniform(crop(part._suptitle)) for part in figure.subfigs)
 
 
-def test_influence_shows_each_word_left_out_and_what_changed(words):
+def test_influence_shows_each_image_and_its_change(words):
     count = len(words)
     without = RNG.integers(0, 255, (count, 24, 24, 3), np.uint8)
-    figure = plots.influence(Influence(PICTURE, "".join(words), words, without, RNG.random((count, 24, 24))))
+    figure = plots.influence(Influence(IMAGE, "".join(words), words, without, RNG.random((count, 24, 24))))
     crop = render(figure)
     above, below = np.reshape(figure.axes, (2, count + 1))
     shown = [crop(axis) for axis in [*above, *below[1:]]]
@@ -125,7 +126,7 @@ def test_influence_shows_each_word_left_out_and_what_changed(words):
 
 def test_alignment_shows_spectrogram_words_and_weights(words):
     count = len(words)
-    aligned = Alignment(
+    explanation = Alignment(
         samples=np.zeros(16_000 * 2, np.float32),
         sample_rate_hz=16_000,
         text="".join(words),
@@ -136,7 +137,7 @@ def test_alignment_shows_spectrogram_words_and_weights(words):
         log_mel=RNG.normal(size=(200, 20)),
         hop_seconds=0.01,
     )
-    figure = plots.alignment(aligned)
+    figure = plots.alignment(explanation)
     crop = render(figure)
     spectrogram, weights = figure.axes
     assert not is_uniform(crop(spectrogram)) and not is_uniform(crop(weights))
@@ -147,9 +148,9 @@ def test_alignment_shows_spectrogram_words_and_weights(words):
     assert not any(is_uniform(crop(text)) for text in [*spectrogram.texts, *weights.get_yticklabels()])
 
 
-def test_alignment_of_silence_shows_the_spectrogram():
-    sound, log_mel = np.zeros(16_000, np.float32), RNG.normal(size=(100, 20))
-    figure = plots.alignment(Alignment(sound, 16_000, "", [], [], np.zeros((0, 25)), 0.04, log_mel, 0.01))
+def test_alignment_without_words_shows_the_spectrogram():
+    samples, log_mel = np.zeros(16_000, np.float32), RNG.normal(size=(100, 20))
+    figure = plots.alignment(Alignment(samples, 16_000, "", [], [], np.zeros((0, 25)), 0.04, log_mel, 0.01))
     crop = render(figure)
     assert not is_uniform(crop(figure.axes[0]))
 
@@ -173,9 +174,9 @@ def test_long_titles_are_not_cut(text):
     few = ["a", "b"]
     images = RNG.integers(0, 255, (2, 24, 24, 3), np.uint8)
     for figure in (
-        plots.attention(PICTURE, text, few, maps_of(2)),
+        plots.attention(IMAGE, text, few, maps_of(2)),
         plots.grid([text, text], images[:, None]),
-        plots.influence(Influence(PICTURE, text, few, images, RNG.random((2, 24, 24)))),
+        plots.influence(Influence(IMAGE, text, few, images, RNG.random((2, 24, 24)))),
     ):
         crop = render(figure)
         for part in figure.subfigs or [figure]:
@@ -184,8 +185,8 @@ def test_long_titles_are_not_cut(text):
             assert not any(box.overlaps(axis.get_tightbbox()) for axis in part.get_axes() if axis.images)
 
 
-def test_dollar_signs_are_no_formula(tmp_path):
-    figure = plots.attention(PICTURE, "$5 or $x_{$", ["$5", "or", "$x_{$"], maps_of(3), tmp_path / "plot.png")
+def test_dollar_signs_are_literal(tmp_path):
+    figure = plots.attention(IMAGE, "$5 or $x_{$", ["$5", "or", "$x_{$"], maps_of(3), tmp_path / "plot.png")
     crop = render(figure)
     assert not any(is_uniform(crop(axis)) for axis in figure.axes)
     assert (tmp_path / "plot.png").stat().st_size > 1000

@@ -55,7 +55,7 @@ def test_validation_smaller_than_a_batch_is_one_batch(toy, photos):
         photos, image_size=64, batch_size=4, validation_share=0.4, test_share=0, static_shapes=True
     )
     assert len(list(data.validation)) == 1
-    with pytest.raises(ValueError, match="images, batch_size=32"):
+    with pytest.raises(ValueError, match="batch_size=32"):
         _ = mmkeras.captioning.data(photos, image_size=64, static_shapes=True).train
 
 

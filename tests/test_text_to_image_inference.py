@@ -45,6 +45,17 @@ def test_one_prompt_gives_an_image_and_a_list_gives_a_list(generator):
     assert generator(PROMPTS, samples=1)[1].shape == (1, 16, 16, 3)
 
 
+@pytest.mark.filterwarnings("ignore:Words outside")
+def test_prompts_of_unknown_words_in_a_list_give_none(generator):
+    with pytest.warns(UserWarning, match="1 of 3 prompts .*prompt='xylophone'"):
+        first, second, third = generator([PROMPTS[0], "xylophone", PROMPTS[1]])
+    np.testing.assert_allclose(first.astype(int), generator(PROMPTS[0]), atol=1)
+    np.testing.assert_allclose(third.astype(int), generator(PROMPTS[1]), atol=1)
+    assert second is None
+    with pytest.warns(UserWarning, match="1 of 2 prompts"):
+        generator.grid([PROMPTS[0], "xylophone"])
+
+
 @pytest.mark.parametrize("method", ["__call__", "grid", "explain", "walk"])
 def test_a_warning_names_unknown_words_at_the_callers_line(generator, method):
     prompts = ["a red xylophone", PROMPTS[0]][: 2 if method == "walk" else 1]
@@ -114,7 +125,7 @@ def test_explain_shows_the_pixels_that_each_word_changes(generator, tmp_path):
     without = influence.without[6].astype(int)  # the seventh word is "top"
     np.testing.assert_allclose(without, generator("a small red circle at the left"), atol=1)
     np.testing.assert_allclose(
-        influence.changed[6], np.abs(without - influence.picture.astype(float)).mean(axis=-1) / 255
+        influence.changed[6], np.abs(without - influence.image.astype(float)).mean(axis=-1) / 255
     )
     influence.plot(tmp_path / "changed.png")
     assert Image.open(tmp_path / "changed.png").size[0] > 500
@@ -126,9 +137,10 @@ def test_a_saved_generator_gives_the_same_pixels_in_another_process(generator, t
         "import mmkeras, sys; from PIL import Image\n"
         "Image.fromarray(mmkeras.load(sys.argv[1])(sys.argv[2])).save(sys.argv[3])"
     )
-    command = [sys.executable, "-c", code, tmp_path / "model.keras", PROMPTS[0], tmp_path / "image.png"]
+    command = [sys.executable, "-W", "error::UserWarning", "-c", code]
+    command += [tmp_path / "model.keras", PROMPTS[0], tmp_path / "image.png"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    assert done.returncode == 0 and done.stderr == ""
+    assert done.returncode == 0, done.stderr
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "image.png")), generator(PROMPTS[0]))
 
 
@@ -142,7 +154,9 @@ def test_the_classifier_learns_and_loads_from_its_file(classifier, tiny_pictures
     assert isinstance(loaded, AttributeClassifier) and loaded.attributes == classifier.attributes
     assert loaded(images[0]) == classifier([images[0]])[0]
     assert set(loaded(images[0])) == {"size", "color", "shape", "place"}
-    with pytest.raises(ValueError, match=r"inputs=\[\]"):
+    with pytest.warns(UserWarning, match="1 of 2 images .*missing.png"):
+        assert classifier([images[0], tmp_path / "missing.png"]) == [classifier(images[0]), None]
+    with pytest.raises(ValueError, match=r"images=\[\]"):
         classifier([])
     with pytest.raises(ValueError, match="epochs=0"):
         train_classifier(tiny_pictures, epochs=0)

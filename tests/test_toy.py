@@ -142,7 +142,7 @@ def test_edges_are_smooth_and_pictures_of_one_scene_differ():
             "color",
         ),
         (lambda: Scene((Thing("small", "red", "circle", "middle"),)), "place"),
-        (lambda: Scene(()), "one or two things"),
+        (lambda: Scene(()), "things="),
         (lambda: draw("test", 0, size=8), "size"),
     ],
 )
@@ -154,7 +154,7 @@ def test_bad_arguments_are_named(call, named):
 def test_the_dataset_holds_the_scenes_in_every_split():
     from mmkeras.toy import builders
 
-    builder = builders.toy_pictures()
+    builder = builders.toy_images()
     for split, count in builders.EXAMPLES.items():
         assert builder.info.splits[split].num_examples == count
     for example in builder.as_dataset(split="test").take(5):

@@ -1,15 +1,15 @@
-"""Progress where somebody watches: bars on a terminal, no trail of their lines in notebooks and logs."""
+"""Progress bars on terminals, and none in notebooks and log files, which would keep every update."""
 
 import sys
 from collections.abc import Iterable
 
 from tqdm import tqdm
 
-DELAY_SECONDS = 2
+DELAY_SECONDS = 2  # a shorter loop needs no bar
 
 
 def bar(iterable: Iterable, name: str, total: int | None = None) -> tqdm:
-    """The iterable, with a bar on stderr if that is a terminal and the loop takes longer than two seconds.
+    """The iterable, with a progress bar on stderr if that is a terminal and the loop is slow.
 
     Args:
         iterable: Iterated once.
@@ -20,9 +20,10 @@ def bar(iterable: Iterable, name: str, total: int | None = None) -> tqdm:
 
 
 def verbosity(verbose: int | str = "auto") -> int:
-    """`verbose` for `fit`. Keras's own `"auto"` writes a bar to log files, too.
+    """`verbose` for `fit`. Keras's own `"auto"` writes bars to log files, too.
 
     Args:
-        verbose: `"auto"`, 0, 1 or 2. `"auto"` is 1, a bar, if stdout is a terminal, else 2, one line per epoch.
+        verbose: int or str. 0, 1, 2 or `"auto"`: 1, a bar, if stdout is a terminal, else 2, one line per epoch.
+            Defaults to `"auto"`.
     """
     return (1 if sys.stdout.isatty() else 2) if verbose == "auto" else verbose

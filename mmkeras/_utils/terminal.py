@@ -1,22 +1,24 @@
-"""What reaches the terminal: warnings that name the user's line, however deep in the package they arise, and
-none of the notes of C libraries."""
+"""Warnings that point at the user's line, and filters for single calls into other libraries."""
 
 import contextlib
 import ctypes
 import functools
 import inspect
+import logging
+import os
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
 
 _LOCK = threading.Lock()
-_quiet = 0  # how many `quiet_c_stderr` are open
-_loud = None  # C's stderr, to be put back by the last of them
+_open = 0  # number of `quiet_c_stderr` blocks that are running
+_saved = None  # C's stderr, restored by the last of them
 
 
 def warn(message: str) -> None:
-    """`warnings.warn`, as from the innermost line outside of mmkeras and Keras.
+    """`warnings.warn` that points at the innermost line outside of mmkeras and Keras.
 
     Python 3.12 has `skip_file_prefixes` for this.
     """
@@ -27,37 +29,80 @@ def warn(message: str) -> None:
 
 
 @contextlib.contextmanager
-def quiet_c_stderr() -> Iterator[None]:
-    """Drops what C libraries print to stderr meanwhile, in any thread; what Python writes still appears.
+def quiet_log(logger: str, *messages: str) -> Iterator[None]:
+    """Drops the records of a logger that contain one of the messages, within the block.
 
-    libmpg123 and libtiff print notes on damaged files, and soundfile and Pillow offer no way to stop them.
-    C's variable `stderr` is set to another stream. File descriptor 2 stays as it is: if that were redirected,
-    warnings, tracebacks and progress bars of other threads would be lost. Does nothing on Windows.
+    Args:
+        logger: str. Name of the logger.
+        *messages: str. Parts of the messages.
     """
-    global _quiet, _loud
-    stream, nowhere = _c_stderr()
+
+    def is_other(record):
+        text = record.getMessage()
+        return not any(message in text for message in messages)
+
+    target = logging.getLogger(logger)
+    target.addFilter(is_other)
+    try:
+        yield
+    finally:
+        target.removeFilter(is_other)
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Holds back all that the process writes to stderr within the block. It is printed only if the block fails.
+
+    For the commands of `mmkeras`, which have the process to themselves: while TensorFlow loads, it prints notes
+    about its build and about missing GPUs.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as notes:
+        os.dup2(notes.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            notes.seek(0)
+            os.write(stderr, notes.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+@contextlib.contextmanager
+def quiet_c_stderr() -> Iterator[None]:
+    """Drops what C libraries print to stderr within the block, in any thread. Python's output still appears.
+
+    libmpg123 and libtiff print notes on damaged files, and soundfile and Pillow cannot turn them off. C's
+    variable `stderr` is set to another stream. File descriptor 2 is not redirected, because warnings,
+    tracebacks and progress bars of other threads would be lost. Does nothing on Windows.
+    """
+    global _open, _saved
+    stream, null = _c_stderr()
     if stream is None:
         yield
         return
     with _LOCK:
-        if not _quiet:
-            _loud, stream.value = stream.value, nowhere
-        _quiet += 1
+        if not _open:
+            _saved, stream.value = stream.value, null
+        _open += 1
     try:
         yield
     finally:
         with _LOCK:
-            _quiet -= 1
-            if not _quiet:
-                stream.value = _loud
+            _open -= 1
+            if not _open:
+                stream.value = _saved
 
 
 @functools.cache
 def _c_stderr():
-    """C's variable `stderr` and a stream to nowhere; None for both where the variable cannot be set."""
+    """C's variable `stderr` and a stream to /dev/null. Both None if the variable cannot be set."""
     name = {"linux": "stderr", "darwin": "__stderrp"}.get(sys.platform)
     libc = name and ctypes.CDLL(None)
     if name is None or (sys.platform == "linux" and not hasattr(libc, "gnu_get_libc_version")):
-        return None, None  # other libraries than glibc, as musl, keep it in read-only memory
+        return None, None  # C libraries other than glibc, such as musl, keep it in read-only memory
     libc.fopen.restype = ctypes.c_void_p
     return ctypes.c_void_p.in_dll(libc, name), libc.fopen(b"/dev/null", b"w")

@@ -6,6 +6,7 @@ data = mmkeras.captioning.data("my/photos")        # a folder with a table of ca
 """
 
 import dataclasses
+import functools
 import os
 
 import keras
@@ -87,17 +88,15 @@ def data(
         tokens = batch["tokens"]  # (B, max_length)
         return {"image": batch["image"], "tokens": tokens[:, :-1]}, tokens[:, 1:]
 
-    def for_fit(split, name):
-        return pipeline.image_caption_batches(
-            split,
-            finish,
-            vocabulary=vocabulary,
-            max_length=max_length,
-            training=name == "train",
-            batch_size=batch_size,
-            seed=seed,
-            static_shapes=static_shapes,
-        )
+    for_fit = functools.partial(
+        pipeline.image_caption_batches,
+        finish=finish,
+        vocabulary=vocabulary,
+        max_length=max_length,
+        batch_size=batch_size,
+        seed=seed,
+        static_shapes=static_shapes,
+    )
 
     def for_evaluate(split):
         dataset = split.examples().map(lambda example: {name: example[name] for name in ("image", "captions")})

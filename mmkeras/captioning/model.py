@@ -9,50 +9,80 @@ trained on whole captions and decodes one word at a time.
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import keras
 
 from mmkeras._utils import checks, presets
 from mmkeras.data.vocabulary import Vocabulary
-from mmkeras.nn import encoders, losses, optimizers
+from mmkeras.nn import encoders, layers, losses, optimizers
 from mmkeras.nn.attention_decoder import attention_decoder
 
 TASK = "captioning"
 
+
+@dataclass(frozen=True)
+class CaptioningConfig:
+    """Sizes of the graph and settings of its training. The defaults are the document's, for photographs.
+
+    Attributes:
+        encoder: str. `"vgg16"` or `"vgg_small"`.
+        image_size: int. Side of the images in pixels, at least 64; VGG16 makes a 7 x 7 grid of 224.
+        fine_tune: bool. Whether the encoder is trained.
+        units: int. Units of the LSTM and channels of the memory.
+        embedding_dim: int. Size of the token embedding.
+        dropout: float. Dropout rate in the decoder.
+        word_dropout: float. Rate at which whole words are hidden from the LSTM.
+        label_smoothing: float. Of the cross-entropy. If it is high, sample with a low `top_p`.
+        learning_rate: float. Initial learning rate of Adam.
+        decay_steps: int, optional. Steps of the cosine decay to a fiftieth. None: constant.
+    """
+
+    encoder: str = "vgg16"
+    image_size: int = 224
+    fine_tune: bool = False
+    units: int = 256
+    embedding_dim: int = 256
+    dropout: float = 0.5
+    word_dropout: float = 0.0
+    label_smoothing: float = 0.0
+    learning_rate: float = 1e-3
+    decay_steps: int | None = None
+
+    def __post_init__(self):
+        if self.encoder not in encoders.ENCODERS:
+            known = ", ".join(map(repr, encoders.ENCODERS))
+            raise ValueError(f"Expected encoder to be one of {known}. Received: encoder={self.encoder!r}")
+        # VGG16 halves the side five times
+        checks.ints(64, image_size=self.image_size)
+        checks.ints(1, units=self.units, embedding_dim=self.embedding_dim)
+        checks.numbers(0, dropout=self.dropout, word_dropout=self.word_dropout)
+        checks.numbers(0, label_smoothing=self.label_smoothing)
+        optimizers.check_schedule(self.learning_rate, self.decay_steps)
+
+
 PRESETS = {
-    # the document's sizes: VGG16, a 7 x 7 grid of 224 pixels, and an LSTM of 256
-    "document": {
-        "encoder": "vgg16",
-        "image_size": 224,
-        "fine_tune": False,
-        "units": 256,
-        "embedding_dim": 256,
-        "dropout": 0.5,
-        "word_dropout": 0.0,
-        "label_smoothing": 0.0,
-        "learning_rate": 1e-3,
-        "decay_steps": None,
-    },
-    # the same in small: an 8 x 8 grid of 64 pixels. The encoder has no trained weights, so it is trained too.
-    "toy": {
-        "encoder": "vgg_small",
-        "image_size": 64,
-        "fine_tune": True,
-        "units": 128,
-        "embedding_dim": 64,
-        "dropout": 0.3,
-        "word_dropout": 0.3,
+    "document": CaptioningConfig(),
+    # The same in small: an 8 x 8 grid of 64 pixels. The encoder has no trained weights, so it is trained too.
+    "toy": CaptioningConfig(
+        encoder="vgg_small",
+        image_size=64,
+        fine_tune=True,
+        units=128,
+        embedding_dim=64,
+        dropout=0.3,
+        word_dropout=0.3,
         # Without it "purple" comes to mean "no circle" if training has no purple circles, since the loss keeps
         # falling as a wrong word becomes less probable. Smoothing keeps all wrong words equally probable.
-        "label_smoothing": 0.2,
-        "learning_rate": 2e-3,
-        "decay_steps": 750,  # six passes over the toy world's 4,000 pictures
-    },
+        label_smoothing=0.2,
+        learning_rate=2e-3,
+        decay_steps=750,  # six passes over the toy world's 4,000 images
+    ),
 }
 
 
 def build(
-    preset: str = "toy",
+    preset: str | CaptioningConfig = "toy",
     *,
     vocabulary: Vocabulary | int | Sequence[str] = 10_000,
     weights: str | os.PathLike | None = "auto",
@@ -71,40 +101,32 @@ def build(
     Output:  logits (B, T, V) float32
 
     Args:
-        preset: str. `"toy"` (for the toy world, trains in minutes on two cores) or `"document"` (the document's
-            sizes, for photographs). Defaults to `"toy"`.
+        preset: `"toy"` (for the toy world, trains in minutes on two cores), `"document"` (the document's sizes,
+            for photographs), or a `CaptioningConfig`. Defaults to `"toy"`.
         vocabulary: `Vocabulary`, list of words, or number of tokens. Defaults to 10,000.
         weights: Weights of a VGG16 encoder. `"auto"`: ImageNet's if they are cached or can be downloaded,
             otherwise random ones with a warning. `"imagenet"`: ImageNet's or an error. A path: a file in
             Keras's layout. None: random. Defaults to `"auto"`.
         compile: bool. Whether to compile with Adam and the token cross-entropy. Defaults to True.
-        **overrides: Sizes of the preset: `encoder` (`"vgg16"`, `"vgg_small"`), `image_size` (pixels),
-            `fine_tune` (whether the encoder is trained), `units`, `embedding_dim`, `dropout`, `word_dropout`,
-            `label_smoothing` (if it is high, sample with a low `top_p`), `learning_rate`, `decay_steps` (steps
-            of the cosine decay to a fiftieth; None: constant).
+        **overrides: Sizes in place of the preset's, see `CaptioningConfig`.
 
     Raises:
         ValueError, TypeError: for an unknown preset or override, or a weights file of another layout.
         OSError: if ImageNet's weights are not available with `weights="imagenet"`, or the weights file does not
             exist.
     """
-    sizes = presets.with_overrides(PRESETS, preset, overrides)
-    checks.ints(1, **{name: sizes[name] for name in ("units", "embedding_dim")})
-    checks.numbers(0, **{name: sizes[name] for name in ("dropout", "word_dropout", "label_smoothing")})
-    optimizers.check_schedule(sizes["learning_rate"], sizes["decay_steps"])
+    config = presets.with_overrides(PRESETS, preset, overrides)
     vocabulary = Vocabulary.of(vocabulary)
 
     # --- image → memory, first state ---
-    encoder = encoders.image_encoder(
-        sizes["encoder"], sizes["image_size"], sizes["units"], weights, sizes["fine_tune"]
-    )
+    encoder = image_encoder(config, weights)
     decoder = attention_decoder(
         vocabulary,
-        memory_dim=sizes["units"],
-        embedding_dim=sizes["embedding_dim"],
-        units=sizes["units"],
-        dropout=sizes["dropout"],
-        word_dropout=sizes["word_dropout"],
+        memory_dim=config.units,
+        embedding_dim=config.embedding_dim,
+        units=config.units,
+        dropout=config.dropout,
+        word_dropout=config.word_dropout,
     )
 
     # --- memory, tokens → logits ---
@@ -115,8 +137,30 @@ def build(
     model = keras.Model({"image": image, "tokens": tokens}, logits, name=TASK)
     if compile:
         model.compile(
-            optimizers.adam(sizes["learning_rate"], sizes["decay_steps"]),
-            loss=losses.TokenCrossentropy(sizes["label_smoothing"]),
+            optimizers.adam(config.learning_rate, config.decay_steps),
+            loss=losses.TokenCrossentropy(config.label_smoothing),
             metrics=[losses.TokenAccuracy()],
         )
     return model
+
+
+def image_encoder(config: CaptioningConfig, weights: str | os.PathLike | None = None) -> keras.Model:
+    """Image (B, S, S, 3) → memory (B, h*w, units) and the LSTM's first state (hidden, cell: (B, units)).
+
+    Args:
+        config: `CaptioningConfig`. A network that is not fine-tuned also takes its cached features.
+        weights: Weights of the network, see `build`. Defaults to None.
+    """
+    size, units = config.image_size, config.units
+    network, fell_back = encoders.ENCODERS[config.encoder](size, weights)
+    # A frozen network leaves the shape open, so that its cached features can take the place of images.
+    image = keras.Input((size, size, 3) if config.fine_tune else (None, None, None), name="image")
+    grid = layers.GridFeatures(network, size, fell_back, name="grid", trainable=config.fine_tune)(image)
+    memory = keras.layers.Reshape((-1, grid.shape[-1]))(grid)  # (B, h, w, C) → (B, h*w, C)
+    memory = keras.layers.Dense(units, activation="relu", name="memory")(memory)  # (B, h*w, U)
+    # VGG's features reach into the hundreds; without normalization they saturate the LSTM's first state.
+    memory = keras.layers.LayerNormalization()(memory)
+    pooled = keras.layers.GlobalAveragePooling1D()(memory)  # (B, U)
+    hidden = keras.layers.Dense(units, activation="tanh", name="hidden")(pooled)  # (B, U)
+    cell = keras.layers.Dense(units, activation="tanh", name="cell")(pooled)  # (B, U)
+    return keras.Model(image, [memory, hidden, cell], name="encoder")

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from mmkeras._utils import saving
+from mmkeras._utils import saving, terminal
 from mmkeras.tasks import TASKS
 
 app = typer.Typer(
-    help="Multimodal models in Keras: train them, score them, use them.",
+    help="Multimodal models in Keras: train, evaluate and use them.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -26,19 +26,17 @@ Language = Annotated[str, typer.Option(help="en or zh.")]
 Source = Annotated[
     str, typer.Option(help="toy, a TFDS dataset (coco_captions, librispeech ...), or a folder with a table.")
 ]
-Table = Annotated[str | None, typer.Option(help="A folder's table, by default the only one.")]
+Table = Annotated[str | None, typer.Option(help="Table of a folder; by default its only one.")]
 Encoding = Annotated[
-    str | None, typer.Option(help="Of the table, such as gb18030 or cp1252; by default UTF-8.")
+    str | None, typer.Option(help="Encoding of the table, such as gb18030 or cp1252; by default UTF-8.")
 ]
-FileColumn = Annotated[str | None, typer.Option(help="The table's column of files, a name or a number from 0.")]
-TextColumn = Annotated[str | None, typer.Option(help="Its column of texts.")]
-ValidationShare = Annotated[float | None, typer.Option(help="Of a folder without splits; 0.1 by default.")]
-TestShare = Annotated[float | None, typer.Option(help="Of a folder without splits; 0.1 by default.")]
-MaxSeconds = Annotated[
-    float | None, typer.Option(help="speech_to_text: longer clips are left out of training.")
-]
-DataDir = Annotated[Path | None, typer.Option(help="Where TensorFlow Datasets keeps its files.")]
-Beams = Annotated[int, typer.Option(min=1, help="1 is greedy.")]
+FileColumn = Annotated[str | None, typer.Option(help="Column of the files, a name or a number from 0.")]
+TextColumn = Annotated[str | None, typer.Option(help="Column of the texts.")]
+ValidationShare = Annotated[float | None, typer.Option(help="For a folder without splits; by default 0.1.")]
+TestShare = Annotated[float | None, typer.Option(help="For a folder without splits; by default 0.1.")]
+MaxSeconds = Annotated[float | None, typer.Option(help="speech_to_text: longer clips are not trained on.")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder of TensorFlow Datasets.")]
+Beams = Annotated[int, typer.Option(min=1, help="Width of the beam search; 1 is greedy.")]
 
 
 @app.command()
@@ -48,7 +46,7 @@ def demo(
     task: Annotated[list[str] | None, typer.Option(help=f"{_NAMES}; all by default.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the toy world.")] = None,
 ) -> None:
-    """Train each task on the toy world and write a page of what it learned (two to ten minutes a task)."""
+    """Train each task on the toy world and write a page of its answers (two to ten minutes per task)."""
     with _clear_errors():
         import mmkeras
 
@@ -61,7 +59,7 @@ def demo(
             typer.echo(f"{name}: training on the toy world")
             registered = mmkeras.tasks.get(name)
             if name == "text_to_image":
-                section = _demo_of_painting(output, language, epochs)
+                section = _text_to_image_demo(output, language, epochs)
             else:
                 answerer, data = mmkeras.training.train_task(name, language=language, epochs=epochs)
                 answerer.save(output / registered.file)
@@ -81,27 +79,27 @@ def train(
         str | None, typer.Option(help="toy or document; by default toy for the toy world, else document.")
     ] = None,
     language: Language = "en",
-    epochs: Annotated[int | None, typer.Option(min=1, help="What the toy world takes, by default.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="The task's own by default.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="By default what the toy world takes.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="By default the task's.")] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="captioning, text_to_image: pixels; the preset's by default.")
+        int | None, typer.Option(help="captioning, text_to_image: in pixels; by default the preset's.")
     ] = None,
     weights: Annotated[str | None, typer.Option(help="captioning: auto, imagenet, none, or a file.")] = None,
-    fine_tune: Annotated[bool | None, typer.Option(help="captioning: let the encoder learn too.")] = None,
+    fine_tune: Annotated[bool | None, typer.Option(help="captioning: train the encoder, too.")] = None,
     head: Annotated[str | None, typer.Option(help="speech_to_text: attention or ctc.")] = None,
     unit: Annotated[str | None, typer.Option(help="speech_to_text: word or character.")] = None,
-    adversarial: Annotated[bool | None, typer.Option(help="text_to_image: sharp pictures, with noise.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Where the model goes, a .keras file.")] = None,
+    adversarial: Annotated[bool | None, typer.Option(help="text_to_image: a GAN, for sharp images.")] = None,
+    output: Annotated[Path | None, typer.Option(help="File of the model, ending in .keras.")] = None,
     run: Annotated[
         Path | None,
-        typer.Option(help="Folder for checkpoints, logs and curves; by default beside the output, in .run."),
+        typer.Option(help="Folder of checkpoints and logs; by default the output's name with .run."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was broken off.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")] = False,
     patience: Annotated[
-        int | None, typer.Option(min=1, help="End after so many epochs without a lower validation loss.")
+        int | None, typer.Option(min=1, help="Stop after this many epochs without a lower validation loss.")
     ] = None,
     warmup_steps: Annotated[
-        int | None, typer.Option(min=0, help="Steps over which the learning rate rises.")
+        int | None, typer.Option(min=0, help="Steps of linear warm-up of the learning rate.")
     ] = None,
     precision: Annotated[str, typer.Option(help="auto, float32, mixed_float16, mixed_bfloat16.")] = "auto",
     table: Table = None,
@@ -113,11 +111,12 @@ def train(
     max_seconds: MaxSeconds = None,
     data_dir: DataDir = None,
     workers: Annotated[
-        str | None, typer.Option(help="host:port,host:port: train on several machines, this command on each.")
+        str | None,
+        typer.Option(help="host:port,host:port: several machines; run this command on each."),
     ] = None,
-    index: Annotated[int | None, typer.Option(min=0, help="Which of the workers this one is, from 0.")] = None,
+    index: Annotated[int | None, typer.Option(min=0, help="Index of this worker, from 0.")] = None,
 ) -> None:
-    """Train a task, score it on the test split, and save it. A run that was killed goes on with --resume."""
+    """Train a task, save the model, and evaluate it on the test split."""
     with _clear_errors():
         import mmkeras
         from mmkeras.training import checkpoint
@@ -194,7 +193,7 @@ def evaluate(
     test_share: TestShare = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Score a trained model on the test split of a source."""
+    """Evaluate a trained model on the test split of a source."""
     with _clear_errors():
         import mmkeras
 
@@ -216,51 +215,52 @@ def evaluate(
             source, language=language, **answerer.data_options, **options
         )
         if data.test is None:
-            raise ValueError(f"The source {source!r} has nothing for testing.")
-        _score(answerer, data, **({"beams": beams} if _writes(answerer) else {}))
+            raise ValueError(f"Expected a source with a test split. Received: source={source!r}")
+        _score(answerer, data, **({"beams": beams} if _has_text(answerer) else {}))
 
 
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="A .keras file.")],
-    inputs: Annotated[list[str], typer.Argument(help="Pictures, clips, or prompts.", metavar="INPUT...")],
+    inputs: Annotated[list[str], typer.Argument(help="Images, clips or prompts.", metavar="INPUT...")],
     beams: Beams = 1,
-    output: Annotated[Path, typer.Option(help="Folder for painted pictures.")] = Path("painted"),
-    seed: Annotated[int, typer.Option(help="Of painting with noise.")] = 0,
-    explain: Annotated[
-        Path | None, typer.Option(help="Folder for plots: what each word is read off, or what it changed.")
-    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder of generated images.")] = Path("generated"),
+    seed: Annotated[int, typer.Option(help="Seed of the noise of text_to_image.")] = 0,
+    explain: Annotated[Path | None, typer.Option(help="Folder of plots that explain each answer.")] = None,
 ) -> None:
-    """Answer for each input: a caption for a picture, a transcript for a clip, a picture for a prompt."""
+    """Answer each input: a caption for an image, a transcript for a clip, an image for a prompt."""
     with _clear_errors():
         import mmkeras
 
         answerer = mmkeras.load(model)
         if explain and not hasattr(answerer, "explain"):
-            raise ValueError(f"Expected no --explain: what a {answerer.model.name} reads has no plot.")
-        how = {"beams": beams} if _writes(answerer) else {"seed": seed} if _paints(answerer) else {}
-        answers = dict(zip(inputs, answerer(inputs, **how), strict=True))
-        if _paints(answerer):
-            answers = {text: _painted(output, number, answers[text]) for number, text in enumerate(answers)}
+            raise ValueError(f"Expected no --explain for {answerer.model.name}. Received: --explain {explain}")
+        options = {"beams": beams} if _has_text(answerer) else {"seed": seed} if _has_images(answerer) else {}
+        answers = dict(zip(inputs, answerer(inputs, **options), strict=True))
+        if _has_images(answerer):
+            answers = {
+                text: None if image is None else _save_image(output, number, image)
+                for number, (text, image) in enumerate(answers.items())
+            }
         for given, answer in answers.items():
             if isinstance(answer, dict):
                 answer = ", ".join(f"{attribute}: {name}" for attribute, name in answer.items())
-            if answer is not None:  # a clip that cannot be read; a note has said so
+            if answer is not None:  # None for an unreadable input, which a warning has named
                 typer.echo(f"{given}\t{answer}" if len(inputs) > 1 else answer)
         if explain:
             explain.mkdir(parents=True, exist_ok=True)
             names = [
-                f"{number}" if _paints(answerer) else Path(text).stem for number, text in enumerate(answers)
+                f"{number}" if _has_images(answerer) else Path(text).stem for number, text in enumerate(answers)
             ]
-            if len(set(names)) < len(names):  # files of one name in several folders, or of several kinds
+            if len(set(names)) < len(names):  # files with the same name in several folders
                 names = [f"{number}_{name}" for number, name in enumerate(names)]
             for name, (given, answer) in zip(names, answers.items(), strict=True):
                 if answer is not None:
-                    answerer.explain(given, **how).plot(explain / f"{name}.png")
+                    answerer.explain(given, **options).plot(explain / f"{name}.png")
 
 
-def _demo_of_painting(output, language, epochs):
-    """Trains the model with a pixel loss and the adversarial one; one classifier scores both."""
+def _text_to_image_demo(output, language, epochs):
+    """Trains the model with a pixel loss and the adversarial one; the same classifier evaluates both."""
     import mmkeras
 
     generators, scores, classifier = {}, {}, None
@@ -271,8 +271,8 @@ def _demo_of_painting(output, language, epochs):
         )
         generator.save(output / ("image_generator.keras" if adversarial else "image_generator_plain.keras"))
         classifier = classifier or _classifier(data)
-        found = _score(generator, data, classifier=classifier)
-        scores |= {f"{kind}, {split}": values for split, values in found.items()}
+        by_split = _score(generator, data, classifier=classifier)
+        scores |= {f"{kind}, {split}": values for split, values in by_split.items()}
         generators[kind] = generator
     return mmkeras.cli.demo.text_to_image_section(generators, data, scores)
 
@@ -280,7 +280,7 @@ def _demo_of_painting(output, language, epochs):
 def _classifier(data):
     import mmkeras
 
-    typer.echo("classifier: training on real pictures")
+    typer.echo("classifier: training on real images")
     return mmkeras.text_to_image.train_classifier(data)
 
 
@@ -288,25 +288,25 @@ def _given(**options):
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _paints(answerer):
+def _has_images(answerer):
     return answerer.model.name == "text_to_image"
 
 
-def _writes(answerer):
+def _has_text(answerer):
     return answerer.model.name in ("captioning", "speech_to_text")
 
 
-def _painted(folder, number, picture):
+def _save_image(folder, number, image):
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{number}.png"
-    Image.fromarray(picture).save(path)
+    Image.fromarray(image).save(path)
     return path
 
 
 def _saved(answerer, output, strategy):
-    """Whether this worker is the one that writes; all of them must take part in reading the weights."""
+    """Whether this worker is the one that writes the file. All workers take part in reading the weights."""
     import tempfile
 
     import mmkeras
@@ -319,18 +319,18 @@ def _saved(answerer, output, strategy):
     return False
 
 
-def _score(answerer, data, **how):
+def _score(answerer, data, **options):
     import mmkeras
 
     scores, package = {}, mmkeras.tasks.package(answerer)
     evaluate = (
         package.evaluate_classifier if answerer.model.name == "attribute_classifier" else package.evaluate
     )
-    if _paints(answerer) and data.attributes and "classifier" not in how:
-        how["classifier"] = _classifier(data)
+    if _has_images(answerer) and data.attributes and "classifier" not in options:
+        options["classifier"] = _classifier(data)
     for split in ("test", "test_unseen"):
         if getattr(data, split) is not None:
-            scores[split] = evaluate(answerer, getattr(data, split), **how)
+            scores[split] = evaluate(answerer, getattr(data, split), **options)
             typer.echo(f"\n{split}")
             for name, value in scores[split].items():
                 typer.echo(f"  {name:18} {value:.4f}")
@@ -338,12 +338,15 @@ def _score(answerer, data, **how):
 
 
 class _clear_errors:  # noqa: N801 (reads as a statement: with _clear_errors(): ...)
-    """Bad input ends with its message alone, not with a traceback; so do warnings end in one line."""
+    """Bad input ends with the message of its error, without a traceback; a warning is one line."""
 
     def __enter__(self):
         import warnings
 
         warnings.showwarning = lambda message, *args, **kwargs: typer.echo(f"Note: {message}", err=True)
+        with terminal.quiet_stderr():
+            import keras  # noqa: F401
+            import tensorflow  # noqa: F401
 
     def __exit__(self, kind, error, traceback):
         if isinstance(error, ValueError | OSError):

@@ -1,4 +1,4 @@
-"""Examples that are expensive to compute, computed once and kept on disk: `cached`."""
+"""Examples that take long to compute, kept on disk: `cached`."""
 
 import dataclasses
 import hashlib
@@ -16,12 +16,12 @@ from mmkeras.data.task_data import Split
 
 
 def folder() -> Path:
-    """`~/.cache/mmkeras`, or what the environment variable MMKERAS_CACHE says."""
+    """The folder of all caches: the environment variable MMKERAS_CACHE, or `~/.cache/mmkeras`."""
     return Path(os.environ.get("MMKERAS_CACHE", "~/.cache/mmkeras")).expanduser()
 
 
-def digest(*parts) -> str:
-    """A short name for arrays and strings."""
+def digest(*parts: np.ndarray | object) -> str:
+    """A hash of arrays and other objects (by their strings): 16 hexadecimal digits."""
     h = hashlib.sha256()
     for part in parts:
         h.update(part.tobytes() if isinstance(part, np.ndarray) else str(part).encode())
@@ -30,24 +30,24 @@ def digest(*parts) -> str:
 
 
 def cached(split: Split, name: str, facts: dict, compute: Callable[[], tf.data.Dataset], title: str) -> Split:
-    """A split whose examples are read from disk if present and up to date, and otherwise computed and kept.
+    """A split whose examples are read from disk if present and up to date, and otherwise computed and written.
 
-    They are written to a temporary folder, which is renamed once it is complete, so that an interrupted
+    They are written to a temporary folder, which is renamed when it is complete, so that an interrupted
     computation is never read.
 
     Args:
         split: The split that the examples are computed from.
         name: str. Name of the folder on disk.
-        facts: dict. What else the examples depend on; JSON-able. If these or `split.made_from` differ from
-            those on disk, the examples are computed again.
-        compute: () -> dataset of examples.
-        title: str. Printed while they are computed.
+        facts: dict. What else the examples depend on, for JSON. If these or `split.made_from` differ from those
+            on disk, the examples are computed again.
+        compute: () → dataset of examples.
+        title: str. Printed before they are computed.
 
     Returns:
         The split with these examples, in the order of `compute`, and with their number.
 
     Raises:
-        OSError: if the disk has no room; what was written is removed.
+        OSError: if the disk is full. What was written is removed.
     """
     place = folder() / name
     made_from = json.loads(json.dumps(split.made_from | facts))
@@ -100,8 +100,8 @@ def _write(place, made_from, compute):
             raise
         free = shutil.disk_usage(place.parent).free
         raise OSError(
-            f"No room for {place.name} in {place.parent}, where {free / 1e9:.2f} GB are free. Make room, or "
-            f"let the environment variable MMKERAS_CACHE name another folder."
+            f"Expected room for {place.name} in {place.parent}. Received: {free / 1e9:.2f} GB free. Make room, "
+            f"or set the environment variable MMKERAS_CACHE to another folder."
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,5 +1,6 @@
-"""The vocabulary of a source's captions, and how long they are."""
+"""The vocabulary and the length of a source's captions."""
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -7,6 +8,9 @@ from collections.abc import Mapping
 from mmkeras._utils import checks, progress
 from mmkeras.data.task_data import Split, training_split
 from mmkeras.data.vocabulary import SPECIAL, Vocabulary
+
+# Share of the captions that are encoded in full; a few long ones would make every batch longer.
+SHARE_OF_CAPTIONS = 0.99
 
 
 def vocabulary_and_length(
@@ -21,15 +25,21 @@ def vocabulary_and_length(
 ) -> tuple[Vocabulary, int]:
     """The vocabulary of the training captions, and the number of tokens that 99 % of them do not exceed.
 
-    What is given of the two is returned unchanged. With a vocabulary the length may come from another split.
-
     Args:
-        min_count: int. Words seen less often become `<unknown>`. None: 1, for COCO 5.
-        max_size: int. Size of the vocabulary, special tokens included.
+        source: str or path. Name of the dataset, or a folder.
+        splits: {name: `Split`}.
+        language: str. `"en"` (tokens are words) or `"zh"` (tokens are characters).
+        vocabulary: `Vocabulary`, optional. Returned unchanged if given; the length may then come from a split
+            other than training.
+        min_count: int, optional. Words seen less often become `<unknown>`. None: 1, for COCO 5.
+        max_size: int. Maximum size of the vocabulary, special tokens included.
+        max_length: int, optional. Returned unchanged if given.
+
+    Returns:
+        The vocabulary and the length in tokens, `<start>` and `<end>` included.
 
     Raises:
-        ValueError: if an argument is invalid, or the source has no training captions and no vocabulary is
-            given.
+        ValueError: if an argument is invalid, or there are neither training captions nor a vocabulary.
     """
     if min_count is None:
         min_count = 5 if source == "coco_captions" else 1
@@ -44,19 +54,10 @@ def vocabulary_and_length(
         return vocabulary, max_length
     needs_training = vocabulary is None or "train" in splits
     split = training_split(splits) if needs_training else next(iter(splits.values()))
-    unit = "word" if language == "en" else "character"
-    splitter, lengths = Vocabulary((), unit), Counter()
-
-    def noting_lengths():
-        for texts in progress.bar(split.texts(), "captions", split.count):
-            for text in texts:
-                lengths[len(splitter.encode(text))] += 1
-                yield text
-
-    counted = Vocabulary.count(noting_lengths(), unit, min_count=min_count, max_size=max_size)
-    covered = 0
-    for length in sorted(lengths):
-        covered += lengths[length]
-        if covered >= 0.99 * lengths.total():
-            return vocabulary or counted, max_length or length
-    raise AssertionError("unreachable: all captions are covered at the longest length")
+    texts = (text for texts in progress.bar(split.texts(), "captions", split.count) for text in texts)
+    unit, lengths = "word" if language == "en" else "character", Counter()
+    counted = Vocabulary.count(texts, unit, min_count=min_count, max_size=max_size, lengths=lengths)
+    covered = itertools.accumulate(lengths[length] for length in sorted(lengths))
+    share = zip(sorted(lengths), covered, strict=True)
+    length = next(length for length, number in share if number >= SHARE_OF_CAPTIONS * lengths.total())
+    return vocabulary or counted, max_length or length

@@ -1,11 +1,14 @@
-"""A folder of one's own: images or clips with a table of captions or transcripts."""
+"""A folder of one's own: images or clips with tables of captions or transcripts."""
 
 import os
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from mmkeras._utils import checks, terminal
@@ -16,17 +19,44 @@ from mmkeras.media import audio, images
 BYTES_PER_SAMPLE = 2  # int16, as all audio in tf.data
 
 
-def images_from_folder(source, language, size, crop, **options) -> dict[str, Split]:
-    """Images with captions, see `read`; `crop`: to the square in the middle before they are resized."""
+@dataclass(frozen=True)
+class Medium:
+    """How the files of a folder become examples.
+
+    Attributes:
+        of: str. `"captions"` or `"transcripts"`.
+        load: path → array. Raises ValueError or OSError if the file cannot be read.
+        check: (path, number of files) → measure of the file: side in pixels, or seconds. Raises as `load`.
+        example: (array, texts (n,), file name) tensors → example.
+        dtype: Type of the arrays.
+        megabytes: measure → size of an array in memory.
+    """
+
+    of: str
+    load: Callable[[Path], np.ndarray]
+    check: Callable[[Path, int], float]
+    example: Callable[..., dict]
+    dtype: tf.DType
+    megabytes: Callable[[float], float]
+
+
+def images_from_folder(
+    source: str | os.PathLike, language: str, size: int, crop: bool, **options
+) -> dict[str, Split]:
+    """Images with captions, see `read`.
+
+    Args:
+        size: int. Side in pixels that images are resized to.
+        crop: bool. Whether to crop to the square in the middle first.
+    """
+    megabytes = size**2 * 3 / 2**20
 
     def load(path):
         image = images.read(path)
         return images.resize(images.crop(image) if crop else image, size)
 
-    megabytes = size**2 * 3 / 2**20
-
     def check(path, count):
-        # Decoding all of them finds every damaged file. A large folder is looked at by its headers alone.
+        # Decoding every image finds all damaged ones. Of a large folder only the headers are read.
         if count * megabytes <= task_data.IN_MEMORY_MB:
             return min(images.read(path).shape[:2])
         return min(images.check(path))
@@ -34,10 +64,10 @@ def images_from_folder(source, language, size, crop, **options) -> dict[str, Spl
     def example(image, texts, name):
         return {"image": tf.ensure_shape(image, (size, size, 3)), "captions": texts}
 
-    splits, sides, rows = read(
-        source, "captions", load, check, example, tf.uint8, lambda _: megabytes, **options
-    )
-    if crop and (small := [row.file for row, side in zip(rows, sides, strict=True) if side < size]):
+    medium = Medium("captions", load, check, example, tf.uint8, lambda _: megabytes)
+    splits, sides, rows = read(source, medium, **options)
+    small = [row.file for row, side in zip(rows, sides, strict=True) if side < size]
+    if crop and small:
         terminal.warn(
             f"{len(small)} of {len(rows)} images are smaller than {size} pixels and are enlarged, the first is "
             f"{small[0]}."
@@ -45,33 +75,30 @@ def images_from_folder(source, language, size, crop, **options) -> dict[str, Spl
     return splits
 
 
-def clips_from_folder(source, language, rate, **options) -> dict[str, Split]:
-    """Clips with transcripts, see `read`."""
+def clips_from_folder(source: str | os.PathLike, language: str, rate: int, **options) -> dict[str, Split]:
+    """Clips with transcripts, see `read`.
 
-    def load(path):
-        return audio.to_int16(audio.read(path, rate))
-
-    def check(path, count):
-        return audio.check(path).seconds
+    Args:
+        rate: int. Sample rate in Hz that clips are resampled to.
+    """
 
     def example(samples, texts, name):
         return {"audio": tf.ensure_shape(samples, (None,)), "transcript": texts[0], "name": name}
 
-    def megabytes(seconds):
-        return seconds * rate * BYTES_PER_SAMPLE / 2**20
-
-    splits, *_ = read(source, "transcripts", load, check, example, tf.int16, megabytes, **options)
-    return splits
+    medium = Medium(
+        "transcripts",
+        load=lambda path: audio.to_int16(audio.read(path, rate)),
+        check=lambda path, count: audio.check(path).seconds,
+        example=example,
+        dtype=tf.int16,
+        megabytes=lambda seconds: seconds * rate * BYTES_PER_SAMPLE / 2**20,
+    )
+    return read(source, medium, **options)[0]
 
 
 def read(
     source: str | os.PathLike,
-    of: str,
-    load: Callable,
-    check: Callable,
-    example: Callable,
-    dtype: tf.DType,
-    megabytes: Callable[[float], float],
+    medium: Medium,
     *,
     table: str | None = None,
     encoding: str = "utf-8-sig",
@@ -83,91 +110,89 @@ def read(
     """The splits of a folder. Files that cannot be read are left out, and a warning names and counts them.
 
     Args:
-        source: The folder.
-        of: `"captions"` or `"transcripts"`.
-        load: path -> array, or ValueError.
-        check: (path, number of files) -> a measure of the file (side in pixels, seconds), or ValueError.
-        example: (array, texts (n,), file name) tensors -> example.
-        dtype: Of the arrays.
-        megabytes: measure -> size of an array in memory.
-        table: str. Name of the table. Defaults to the only one that looks like one.
-        encoding: str. Encoding of the table. Defaults to UTF-8 with or without a byte-order mark.
-        file_column, text_column: str or int. Columns of the table by name, or by number from 0. Default to what
-            their names or their content tell.
-        validation_share, test_share: float. Shares of the files, where the table has no splits. Default to 0.1.
+        source: str or path. The folder.
+        medium: `Medium`.
+        table: str, optional. Name of the table. Defaults to the tables that `tables.find` finds.
+        encoding: str. Encoding of the tables. Defaults to UTF-8 with or without a byte-order mark.
+        file_column, text_column: str or int, optional. Columns of the table by name, or by number from 0.
+            Default to the columns with a usual name or, without a header, the usual content.
+        validation_share, test_share: float. Shares of the files, if the tables have no splits. Default to 0.1.
 
     Returns:
-        The splits by name, and of all files the measures and the rows of the table.
+        The splits by name; of all files the measures and the rows of the tables.
+
+    Raises:
+        ValueError: if an argument is invalid, a table is malformed, or no file can be read.
+        FileNotFoundError: if none of the files in the tables exists.
     """
     folder = Path(source)
-    rows = tables.read(tables.find(folder, table, of), encoding, of, file_column, text_column)
-    rows, paths = tables.locate(folder, rows, of)
+    rows = tables.read(tables.find(folder, table, medium.of), encoding, medium.of, file_column, text_column)
+    rows, paths = tables.locate(folder, rows, medium.of)
     skipped = SkippedExamples(str(folder))
 
     def measure(path):
         try:
-            return check(path, len(paths))
+            return medium.check(path, len(paths))
         except (ValueError, OSError) as error:
             skipped(path.name, str(error))
             return None
 
     with ThreadPoolExecutor() as pool:
         measures = list(pool.map(measure, paths))
-    usable = [i for i, value in enumerate(measures) if value is not None]
-    if not usable:
+    files = [file for file in zip(rows, paths, measures, strict=True) if file[2] is not None]
+    if not files:
         raise ValueError(
             f"Expected files that can be read in {folder}. Received: none of {len(rows)}: {skipped.first}"
         )
-    rows, paths, measures = ([values[i] for i in usable] for values in (rows, paths, measures))
-
-    def split(numbers):
-        return _split(
-            [paths[i] for i in numbers],
-            [rows[i].texts for i in numbers],
-            [measures[i] for i in numbers],
-            load, example, dtype, megabytes, skipped,
-        )  # fmt: skip
-
-    numbers_of = divide(rows, validation_share, test_share)
-    return {name: split(numbers) for name, numbers in numbers_of.items()}, measures, rows
+    rows, _, measures = map(list, zip(*files, strict=True))
+    splits = {
+        name: _split(medium, [files[i] for i in numbers], skipped)
+        for name, numbers in divide(rows, validation_share, test_share).items()
+    }
+    return splits, measures, rows
 
 
-def _split(paths, texts, measures, load, example, dtype, megabytes, skipped):
+def _split(medium, files, skipped):
+    rows, paths, measures = zip(*files, strict=True)
+    texts = [row.texts for row in rows]
+
+    def load(path):
+        path = Path(path.decode())
+        try:
+            return medium.load(path), True
+        except (ValueError, OSError) as error:
+            skipped(path.name, str(error))
+            return medium.dtype.as_numpy_dtype(), False
+
+    def with_array(path, texts, name):
+        array, is_usable = tf.numpy_function(load, [path], (medium.dtype, tf.bool))
+        return array, texts, name, tf.ensure_shape(is_usable, ())
+
     def examples():
-        def loaded(path):
-            path = Path(path.decode())
-            try:
-                return load(path), True
-            except (ValueError, OSError) as error:
-                skipped(path.name, str(error))
-                return dtype.as_numpy_dtype(), False
-
-        def with_array(path, texts, name):
-            array, usable = tf.numpy_function(loaded, [path], (dtype, tf.bool))
-            return array, texts, name, tf.ensure_shape(usable, ())
-
-        names = [path.name for path in paths]
         ragged = tf.ragged.constant(texts, dtype=tf.string)
+        names = [path.name for path in paths]
         dataset = tf.data.Dataset.from_tensor_slices(([str(path) for path in paths], ragged, names))
         dataset = dataset.map(with_array, num_parallel_calls=tf.data.AUTOTUNE)
-        dataset = dataset.filter(lambda array, texts, name, usable: usable)
-        return dataset.map(lambda array, texts, name, usable: example(array, texts, name))
+        dataset = dataset.filter(lambda array, texts, name, is_usable: is_usable)
+        return dataset.map(lambda array, texts, name, is_usable: medium.example(array, texts, name))
 
     facts = [(p.name, p.stat().st_size, p.stat().st_mtime_ns, t) for p, t in zip(paths, texts, strict=True)]
-    return Split(
-        examples,
-        lambda: iter(texts),
-        len(paths),
-        {"files": cache.digest(*facts)},
-        sum(map(megabytes, measures)),
-        measures,
-    )
+    megabytes = sum(map(medium.megabytes, measures))
+    made_from = {"files": cache.digest(*facts)}
+    return Split(examples, lambda: iter(texts), len(paths), made_from, megabytes, measures)
 
 
 def divide(rows: Sequence[tables.Row], validation_share: float, test_share: float) -> dict[str, list[int]]:
-    """Which rows belong to which split: as the table says, otherwise drawn by the file's name.
+    """The numbers of the rows of each split: as the tables say, otherwise by speaker, otherwise by file.
 
     The order within a split is shuffled, since tables often go by subject or speaker.
+
+    Args:
+        rows: Rows of the tables.
+        validation_share, test_share: float. Shares of the rows, if the tables have no splits.
+
+    Raises:
+        ValueError: if the shares leave nothing to train on.
     """
     checks.numbers(0, validation_share=validation_share, test_share=test_share)
     if validation_share + test_share >= 1:
@@ -175,19 +200,42 @@ def divide(rows: Sequence[tables.Row], validation_share: float, test_share: floa
             f"Expected validation_share and test_share to be less than 1 together. "
             f"Received: validation_share={validation_share}, test_share={test_share}"
         )
-    named = any(row.split for row in rows)
+    shares = {"test": test_share, "validation": validation_share}
+    if any(row.split for row in rows):
+        names = [row.split or "train" for row in rows]
+    elif len({row.speaker for row in rows} - {None}) > 1:
+        names = _by_speaker(rows, shares)
+    else:
+        names = [_by_hash(row.file, shares) for row in rows]
     splits: dict[str, list[int]] = {}
-    for number, row in enumerate(rows):
-        drawn = "train" if named else _drawn_split(row.file, validation_share, test_share)
-        splits.setdefault(row.split or drawn, []).append(number)
+    for number, name in enumerate(names):
+        splits.setdefault(name, []).append(number)
     for numbers in splits.values():
         random.Random(0).shuffle(numbers)
     return splits
 
 
-def _drawn_split(name, validation_share, test_share):
-    """The split that a name's hash draws, so that a file stays where it is when others come or go."""
-    place = int(cache.digest(name), 16) / 16**16
-    if place < test_share:
-        return "test"
-    return "validation" if place < test_share + validation_share else "train"
+def _by_hash(name, shares):
+    """The split that the hash of a name draws, so that a file stays where it is when others come or go."""
+    fraction, limit = int(cache.digest(name), 16) / 16**16, 0.0  # 16 hexadecimal digits as a number in 0..1
+    for split, share in shares.items():
+        limit += share
+        if fraction < limit:
+            return split
+    return "train"
+
+
+def _by_speaker(rows, shares):
+    """The split of each row. Each speaker is in one split, since a model recognizes the voices of its training
+    better. Those with the fewest clips are held out: the shares are met closely, by many voices."""
+    speakers = [row.speaker or row.file for row in rows]
+    clips = Counter(speakers)
+    order = sorted(clips, key=lambda speaker: (clips[speaker], cache.digest(speaker)))
+    splits = dict.fromkeys(clips, "train")
+    for split, share in shares.items():
+        held_out, wanted = 0, max(1, round(share * len(rows))) if share else 0
+        while held_out < wanted and len(order) > 1:  # at least one speaker trains
+            speaker = order.pop(0)
+            splits[speaker] = split
+            held_out += clips[speaker]
+    return [splits[speaker] for speaker in speakers]

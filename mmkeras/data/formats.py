@@ -1,23 +1,26 @@
-"""The formats of tables of captions or transcripts.
+"""The formats of tables of captions or transcripts, one reader each.
 
 | format | looks like |
 |---|---|
 | CSV, TSV, or with `;` or `|`, with a header | `image,caption` (Flickr8k's captions.txt), among other columns |
+| Common Voice's TSVs | `client_id<TAB>path<TAB>sentence` with other columns |
 | Flickr8k.token.txt | `beach.jpg#0<TAB>two dogs on a beach` |
 | LJSpeech's metadata.csv | `LJ001-0001|as printed|as spoken`, without a header |
+| LibriSpeech's .trans.txt | `84-121123-0000 GO DO YOU HEAR` |
 | COCO's annotation JSON | `{"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}` |
 | Karpathy's JSON | `{"images": [{"filename", "split", "sentences": [{"raw"}]}]}` |
-| Hugging Face's metadata.jsonl | `{"file_name": ..., "text": ...}`, one object a line |
-| NeMo's manifests | `{"audio_filepath": ..., "text": ...}`, one object a line |
+| Hugging Face's metadata.jsonl | `{"file_name": ..., "text": ...}`, one object per line |
+| NeMo's manifests | `{"audio_filepath": ..., "text": ...}`, one object per line |
 
-A column or key named `split` (train, validation, test) divides the rows.
+A column or key named `split` divides the rows, see `SPLITS`. One of `SPEAKER_COLUMNS` names the speaker.
 """
 
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from mmkeras.data.vocabulary import is_chinese
 
@@ -26,35 +29,58 @@ FILE_COLUMNS = (
     "filename", "file", "path",
 )  # fmt: skip
 TEXT_COLUMNS = ("caption", "transcript", "transcription", "text", "sentence", "comment")
+SPEAKER_COLUMNS = ("client_id", "speaker_id", "speaker")
+# What tables call a split, and its name here. "restval" are COCO's further training images (Karpathy's split).
+SPLITS = {
+    "train": "train", "restval": "train", "validation": "validation", "valid": "validation",
+    "val": "validation", "dev": "validation", "test": "test",
+}  # fmt: skip
 
-# where a row stands, file, text, split
-Pairs = Iterator[tuple[str, str, str, str | None]]
+
+class Entry(NamedTuple):
+    """One row of a table, as it stands there. `where` names its line."""
+
+    where: str
+    file: str
+    text: str
+    split: str | None = None
+    speaker: str | None = None
 
 
-def read(path: Path, text: str, file_column: str | int | None, text_column: str | int | None) -> Pairs:
-    """The rows of a table, whose lines end in \\n. What is empty is left to the caller.
+def read(
+    path: Path, text: str, file_column: str | int | None = None, text_column: str | int | None = None
+) -> Iterator[Entry]:
+    """The rows of a table, including those with an empty file name or text.
+
+    Args:
+        path: Path of the table; some formats are recognized by its name.
+        text: str. Content of the table. Lines end in \\n.
+        file_column, text_column: str or int, optional. See `mmkeras.data.tables.read`.
 
     Raises:
-        ValueError: if the format or its columns are not recognized. The message names the file, and the line.
+        ValueError: if the format or its columns are not recognized. The message names the file and the line.
     """
     first = text.split("\n", 1)[0]
-    if path.suffix.lower() == ".jsonl" or (path.suffix.lower() == ".json" and _names_a_file(first)):
+    cells = [cell.strip().lower() for cell in first.split("|")]
+    if path.name.lower().endswith(".trans.txt"):
+        yield from _read_librispeech(path, text)
+    elif path.suffix.lower() == ".jsonl" or (path.suffix.lower() == ".json" and _is_entry(first)):
         yield from _read_json_lines(path, text)
     elif path.suffix.lower() == ".json":
         yield from _read_json(path, text)
     elif "#" in first.split("\t")[0] and "\t" in first:
         yield from _read_flickr(path, text)
-    elif "|" in first and not {cell.strip().lower() for cell in first.split("|")} & set(FILE_COLUMNS):
+    elif len(cells) > 1 and not set(cells) & set(FILE_COLUMNS):
         yield from _read_pipes(path, text, file_column, text_column)
     else:
-        yield from _read_columns(path, text, first, file_column, text_column)
+        yield from _read_columns(path, text, file_column, text_column)
 
 
 # --- JSON ---
 
 
-def _names_a_file(line):
-    """Whether a line is an object of its own, as in NeMo's manifests, which end in .json."""
+def _is_entry(line):
+    """Whether a line is an object of its own. NeMo's manifests have one per line, and end in .json."""
     try:
         return bool(set(FILE_COLUMNS) & set(json.loads(line)))
     except (ValueError, TypeError, RecursionError):
@@ -62,24 +88,20 @@ def _names_a_file(line):
 
 
 def _read_json(path, text):
-    """COCO's and Karpathy's layout. An entry without an image or a caption counts as empty."""
+    """COCO's and Karpathy's layout. An annotation without an image or a caption counts as empty."""
     try:
         content = json.loads(text)
         if "annotations" in content:
             files = {image["id"]: image["file_name"] for image in content["images"]}
             for i, note in enumerate(content["annotations"]):
-                yield (
-                    f"annotation {i}",
-                    _text(files.get(note.get("image_id"))),
-                    _text(note.get("caption")),
-                    None,
+                yield Entry(
+                    f"annotation {i}", _text(files.get(note.get("image_id"))), _text(note.get("caption"))
                 )
             return
         for i, image in enumerate(content["images"]):
             file = "/".join(filter(None, (image.get("filepath"), image["filename"])))
-            split = {"val": "validation", "restval": "train"}.get(image.get("split"), image.get("split"))
             for sentence in image["sentences"]:
-                yield f"image {i}", file, _text(sentence.get("raw")), split
+                yield Entry(f"image {i}", file, _text(sentence.get("raw")), image.get("split"))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{path.name}: expected COCO's annotations ('images' with id and file_name, 'annotations' with "
@@ -89,67 +111,78 @@ def _read_json(path, text):
 
 
 def _read_json_lines(path, text):
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+    for where, line in _lines(text):
         try:
             entry = json.loads(line)
-            file = next((entry[name] for name in FILE_COLUMNS if name in entry), None)
-            caption = next((entry[name] for name in TEXT_COLUMNS if name in entry), None)
-            yield f"line {number}", _text(file), _text(caption), entry.get("split")
+            file, caption, speaker = (
+                next((entry[name] for name in names if name in entry), None)
+                for names in (FILE_COLUMNS, TEXT_COLUMNS, SPEAKER_COLUMNS)
+            )
+            speaker = None if speaker is None else str(speaker)  # many are numbers
+            yield Entry(where, _text(file), _text(caption), entry.get("split"), speaker)
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
-                f"{path.name}, line {number}: expected an object with file_name and text. "
+                f"{path.name}, {where}: expected an object with file_name and text. "
                 f"Received: {line[:80]!r} ({error})"
             ) from None
 
 
 def _text(value):
-    """null and a missing value are empty texts, which are left out; another kind of value is an error."""
+    """The value; null or a missing one counts as empty."""
     if not isinstance(value, str | None):
-        raise TypeError(f"expected a text, not {value!r}")
+        raise TypeError(f"expected a string, not {value!r}")
     return value or ""
 
 
 # --- lines ---
 
 
-def _read_flickr(path, text):
+def _lines(text):
+    """The lines that are not empty, and where they stand."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            file, tab, caption = line.partition("\t")
-            if not tab:
-                raise ValueError(
-                    f"{path.name}, line {number}: expected image#0<TAB>caption. Received: {line!r}"
-                )
-            yield f"line {number}", file.rpartition("#")[0] or file, caption, None
+            yield f"line {number}", line
+
+
+def _read_librispeech(path, text):
+    for where, line in _lines(text):
+        file, _, words = line.partition(" ")
+        yield Entry(where, file, words, speaker=file.partition("-")[0])  # speaker-chapter-number
+
+
+def _read_flickr(path, text):
+    for where, line in _lines(text):
+        file, tab, caption = line.partition("\t")
+        if not tab:
+            raise ValueError(f"{path.name}, {where}: expected image#0<TAB>caption. Received: {line!r}")
+        yield Entry(where, file.rpartition("#")[0] or file, caption)
 
 
 def _read_pipes(path, text, file_column, text_column):
-    lines = [(number, line.split("|")) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    for number, cells in lines:
+    """LJSpeech's layout: columns without a header."""
+    rows = [(where, line.split("|")) for where, line in _lines(text)]
+    for where, cells in rows:
         if len(cells) < 2:
-            raise ValueError(f"{path.name}, line {number}: expected file|text. Received: {cells[0]!r}")
-    width = min(len(cells) for _, cells in lines)
-    columns = [[cells[i] for _, cells in lines] for i in range(width)]
-    file_column = 0 if file_column is None else _number(path, file_column, range(width), "file_column")
+            raise ValueError(f"{path.name}, {where}: expected file|text. Received: {cells[0]!r}")
+    columns = list(zip(*(cells for _, cells in rows), strict=False))  # as many as the shortest row has
+    file_column = 0 if file_column is None else _number(path, file_column, columns, "file_column")
     if text_column is None:
         text_column = _text_column(path, columns, file_column)
-    text_column = _number(path, text_column, range(width), "text_column")
-    for number, cells in lines:
-        yield f"line {number}", cells[file_column], cells[text_column], None
+    text_column = _number(path, text_column, columns, "text_column")
+    for where, cells in rows:
+        yield Entry(where, cells[file_column], cells[text_column])
 
 
-def _text_column(path, columns, file_column):
-    """The column that holds sentences. Durations, speakers and splits stand in such tables, too: their values
-    are numbers, single words, or few. Of several columns of sentences the last one is as spoken (LJSpeech)."""
+def _text_column(path, columns: Sequence[Sequence[str]], file_column: int) -> int:
+    """The number of the column of sentences. Durations, speakers, and splits are numbers, single words, or few
+    distinct values. Of two columns of sentences the last one is as spoken (LJSpeech)."""
 
-    def share(column, is_so):
-        return sum(map(is_so, column)) / len(column)
+    def most(column, condition):
+        return 2 * sum(map(condition, column)) >= len(column)
 
     others = [i for i in range(len(columns)) if i != file_column]
-    worded = [i for i in others if share(columns[i], lambda cell: any(map(str.isalpha, cell))) >= 0.5]
-    sentences = [i for i in worded if share(columns[i], lambda c: len(c.split()) > 1 or is_chinese(c)) >= 0.5]
+    worded = [i for i in others if most(columns[i], lambda cell: any(map(str.isalpha, cell)))]
+    sentences = [i for i in worded if most(columns[i], lambda c: len(c.split()) > 1 or is_chinese(c))]
     distinct = {i: len(set(columns[i])) for i in sentences}
     sentences = [i for i in sentences if 5 * distinct[i] >= max(distinct.values())]
     if sentences:
@@ -163,41 +196,45 @@ def _text_column(path, columns, file_column):
     )
 
 
-def _read_columns(path, text, first, file_column, text_column):
+def _read_columns(path, text, file_column, text_column):
+    """A table with a header."""
+    first = text.split("\n", 1)[0]
     delimiter = max(",\t|;", key=first.count)
-    # Between tabs a quote is a mark like any other, unless the header is quoted too, as R writes tables.
+    # Between tabs and bars a quote has no meaning, unless the header is quoted too, as R writes tables.
     quoting = csv.QUOTE_MINIMAL if delimiter in ",;" or '"' in first else csv.QUOTE_NONE
     records = _records(path, text, delimiter=delimiter, quoting=quoting)
     _, header = next(records, (None, []))
     columns = {name.strip().lower(): i for i, name in enumerate(header)}
-    known = {"file_column": (file_column, FILE_COLUMNS), "text_column": (text_column, TEXT_COLUMNS)}
-    chosen = {}
-    for option, (given, names) in known.items():
+
+    def number(given, names, option=None):
         if given is not None:
-            chosen[option] = _number(path, given, columns, option)
-        elif (number := next((columns[name] for name in names if name in columns), None)) is not None:
-            chosen[option] = number
-        else:
+            return _number(path, given, columns, option)
+        known = next((columns[name] for name in names if name in columns), None)
+        if known is None and option:
             raise ValueError(
                 f"{path.name}: expected a header with a column of files ({', '.join(FILE_COLUMNS)}) and one of "
                 f"texts ({', '.join(TEXT_COLUMNS)}). Received: {first[:80]!r}. Name it with {option}="
             )
-    file_column, text_column = chosen["file_column"], chosen["text_column"]
+        return known
+
+    file_column = number(file_column, FILE_COLUMNS, "file_column")
+    text_column = number(text_column, TEXT_COLUMNS, "text_column")
+    others = [number(None, ("split",)), number(None, SPEAKER_COLUMNS)]
     for where, cells in records:
         cells += [""] * (len(header) - len(cells))
-        # Flickr8k's captions.txt does not quote: a caption's own commas end up in surplus columns.
+        # Flickr8k's captions.txt has no quotes: the commas of a caption give surplus columns.
         if len(cells) > len(header) and text_column < len(header) - 1:
             raise ValueError(
-                f"{path.name}, {where}: expected {len(header)} columns, as in the header; put a text that "
-                f"holds {delimiter!r} into quotes. Received: {len(cells)}"
+                f"{path.name}, {where}: expected {len(header)} columns, as in the header; put a text with "
+                f"{delimiter!r} into quotes. Received: {len(cells)}"
             )
         caption = delimiter.join([cells[text_column], *cells[len(header) :]])
-        split = cells[columns["split"]].strip() if "split" in columns else None
-        yield where, cells[file_column], caption, split
+        split, speaker = (None if column is None else cells[column].strip() for column in others)
+        yield Entry(where, cells[file_column], caption, split, speaker)
 
 
 def _number(path, column, columns, option):
-    """A column's number from its name or number."""
+    """The number of a column that is given by its name or number."""
     if isinstance(column, int) and not isinstance(column, bool) and 0 <= column < len(columns):
         return column
     if isinstance(column, str) and column.isdigit() and int(column) < len(columns):

@@ -1,24 +1,16 @@
-"""Labels put into words: what is said of a picture that has a class instead of a caption."""
+"""Captions made from labels, for images that have a class instead of a caption."""
 
-# Several phrasings, so that a model learns words and not one sentence.
+# More than one phrasing, so that a model learns words and not one sentence.
 PHRASINGS = {
     "oxford_flowers102": (
-        "a photo of {a}",
-        "a flower, {a}",
-        "this is {a}",
-        "{a} in bloom",
-        "the flower is {a}",
+        "a photo of {a}", "a flower, {a}", "this is {a}", "{a} in bloom", "the flower is {a}",
     ),
     "mnist": (
-        "a handwritten {name}",
-        "the digit {name}",
-        "{a} in handwriting",
-        "this is {a}",
-        "a {name} by hand",
+        "a handwritten {name}", "the digit {name}", "{a} in handwriting", "this is {a}", "a {name} by hand",
     ),
     "cifar10": ("a photo of {a}", "a picture of {a}", "this is {a}", "{a} in a photo", "a small photo of {a}"),
-}
-# Of labels that are numbers, or whose names TFDS knows only once their files are there.
+}  # fmt: skip
+# Names of labels that are numbers, or whose names TFDS knows only after the download.
 _LABELS = {
     "mnist": ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
     "cifar10": (
@@ -30,15 +22,19 @@ _LABELS = {
 def label_names(source: str, names: list[str]) -> tuple[str, ...]:
     """The names of a dataset's labels, in words.
 
+    Args:
+        source: str. Name of the dataset.
+        names: list of str. The names in TFDS.
+
     Raises:
-        ValueError: the labels are numbers, of which nothing can be said.
+        ValueError: if the labels are numbers.
     """
     if source in _LABELS:
         return _LABELS[source]
     if all(name.isdigit() for name in names):
         raise ValueError(
-            f"The labels of {source!r} have no names ({', '.join(names[:3])} ...), so there is nothing to say "
-            f"of its pictures. Write their captions in a table and give its folder as the source."
+            f"Expected source to have labels with names. Received: source={source!r} with labels {names[:3]}. "
+            f"Write captions into a table and use its folder as the source."
         )
     return tuple(name.replace("_", " ") for name in names)
 

@@ -1,6 +1,6 @@
 """From examples to batches, in tf.data: epochs, captions paired with images, clips of similar length."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -10,17 +10,15 @@ from mmkeras.media import audio
 
 # A split that is read again each epoch is shuffled within a buffer of this many clips.
 SHUFFLE_BUFFER = 1024
-# Clips are sorted by length within pools of this many batches, so that a batch holds a few percent of padding.
-# A pool of LibriSpeech's clips takes 200 MB at 32 clips a batch.
+# Clips are sorted by length within pools of this many batches, so that a batch has a few percent of padding.
+# A pool of LibriSpeech's clips takes 200 MB at 32 clips per batch.
 POOL_BATCHES = 16
-# On JAX a graph is compiled for each shape, so batches are padded further, to one of few lengths: clips to the
-# next of SECONDS, each 15 % longer than the one before; tokens to the next of TOKENS.
+# JAX compiles a graph for each shape, so batches are padded further, to one of a few lengths: clips to the next
+# of SECONDS, each 15 % longer than the one before; tokens to the next of TOKENS.
 SECONDS = tuple(1.15**power for power in range(27))  # 1 s ... 38 s
 TOKENS = tuple(2**power for power in range(4, 11))
-# Augmentation: speeds as in Ko et al. 2015 ("Audio augmentation for speech recognition"), white noise at 5 to
-# 40 dB.
-SPEEDS = (0.9, 1.0, 1.1)
-NOISE_SNR_DB = (5.0, 40.0)
+SPEEDS = (0.9, 1.0, 1.1)  # Ko et al. 2015, "Audio augmentation for speech recognition"
+NOISE_SNR_DB = (5.0, 40.0)  # from clearly noisy to barely audible
 
 
 def epochs(
@@ -32,16 +30,16 @@ def epochs(
 ) -> tf.data.Dataset:
     """The batches of one epoch after another, each epoch a function of one random number.
 
-    All order and randomness of an epoch follow from its number. No state is shared between epochs, so a resumed
-    run continues with the very batches that an undisturbed one would see.
+    The number determines the order and all randomness of its epoch. Epochs share no state, so that a resumed
+    run has the same batches as an uninterrupted one.
 
     Args:
-        one_epoch: number () int64 -> dataset of the epoch's batches.
-        finish: Applied to each batch, several at once.
+        one_epoch: number () int64 → dataset of the epoch's batches.
+        finish: Applied to each batch, in parallel.
         steps: int. Batches per epoch.
-        seed: int. Seed of the numbers.
-        start: int, optional. None: one epoch, a new one each time the dataset is iterated. Otherwise epoch
-            `start` and all following ones, without end.
+        seed: int. Seed for the numbers.
+        start: int, optional. Epoch `start` and all following ones, without end. None: one epoch, a new one each
+            time the dataset is iterated. Defaults to None.
     """
 
     def batches(number):
@@ -65,48 +63,64 @@ def epochs(
 
 
 def shuffled(dataset: tf.data.Dataset, split: Split, seed: int | tf.Tensor) -> tf.data.Dataset:
-    """Shuffles within a buffer of as many of the split's images as fit into memory."""
+    """Shuffles within a buffer of as many of the split's images as fit in memory."""
     share = min(1, IN_MEMORY_MB / split.megabytes)
     return dataset.shuffle(max(int(split.count * share), 1), seed=seed)
 
 
 def image_caption_batches(
     split: Split,
-    finish: Callable,
+    name: str,
     *,
+    finish: Callable,
     vocabulary: Vocabulary,
     max_length: int,
-    training: bool,
     batch_size: int,
     seed: int,
     static_shapes: bool = False,
 ) -> Callable[[int | None], tf.data.Dataset]:
     """Every image once, paired with one of its captions.
 
-    In training the order and the caption differ from epoch to epoch, otherwise they are always the same. The
-    last batch may be smaller; with `static_shapes` all batches are full, so that an epoch leaves out the few
-    images that fill none, others each time.
+    In `"train"` the order and the caption differ from epoch to epoch; in other splits they are always the same.
 
     Args:
         split: Examples with "image" and "captions".
-        finish: Makes of a batch {"image" (B, H, W, 3), "tokens" (B, max_length) int32} what `fit` takes.
+        name: str. Name of the split.
+        finish: batch {"image" (B, H, W, 3), "tokens" (B, max_length) int32} → what `fit` takes.
+        vocabulary: `Vocabulary` of the tokens.
+        max_length: int. Tokens per caption; longer captions are cut.
+        batch_size: int. Images per batch; the last batch may be smaller.
+        seed: int. Seed for the order and for the choice of captions.
+        static_shapes: bool. Whether all batches are full. An epoch then leaves out the images that fill none,
+            others each time. Defaults to False.
 
     Returns:
-        A function of `start`, see `epochs`; it is ignored without `training`.
+        A function of `start`, see `epochs`; it is ignored for splits other than `"train"`.
     """
-    examples = split.cached_examples()  # outside of the epochs, which share it
+    training = name == "train"
+
+    def encode(captions):
+        ids = vocabulary.encode_tensor(captions)  # (n, T) ragged
+        return ids.to_tensor(PAD, shape=(captions.shape[0], max_length))  # (n, max_length)
+
+    def with_tokens(example):
+        return {"image": example["image"], "tokens": encode(example["captions"])}
+
+    # If the examples stay in memory, all captions are encoded once; otherwise the chosen ones are, in batches.
+    is_encoded = split.fits_in_memory
+    examples = split.cached_examples(with_tokens if is_encoded else None)  # shared by the epochs
     if static_shapes and not training:
         batch_size = min(batch_size, split.count)
     if static_shapes and split.count < batch_size:
         raise ValueError(
-            f"Expected at least one batch of images to train on with static_shapes=True. "
-            f"Received: {split.count} images, batch_size={batch_size}"
+            f"Expected batch_size to be at most the number of images, {split.count}, with static_shapes=True. "
+            f"Received: batch_size={batch_size}"
         )
     steps = split.count // batch_size if static_shapes else -(-split.count // batch_size)
 
     def pair(example, number):
-        captions = example["captions"]
-        return {"image": example["image"], "caption": captions[number % tf.shape(captions, tf.int64)[0]]}
+        captions = example["tokens" if is_encoded else "captions"]
+        return {"image": example["image"], "tokens": captions[number % tf.shape(captions, tf.int64)[0]]}
 
     def one_epoch(number):
         def one_round(turn):
@@ -123,15 +137,13 @@ def image_caption_batches(
             dataset = dataset.batch(batch_size, drop_remainder=True)
         return dataset.take(steps) if training else dataset
 
-    def tokenized(batch):
-        ids = vocabulary.encode_tensor(batch["caption"])
-        tokens = ids.to_tensor(PAD, shape=(batch["caption"].shape[0], max_length))
-        return finish({"image": batch["image"], "tokens": tokens})
+    def finish_batch(batch):
+        return finish(batch if is_encoded else batch | {"tokens": encode(batch["tokens"])})
 
     def batches(start):
         if training:
-            return epochs(one_epoch, tokenized, steps, seed, start)
-        dataset = one_epoch(seed).map(tokenized, num_parallel_calls=tf.data.AUTOTUNE)
+            return epochs(one_epoch, finish_batch, steps, seed, start)
+        dataset = one_epoch(seed).map(finish_batch, num_parallel_calls=tf.data.AUTOTUNE)
         return dataset.prefetch(tf.data.AUTOTUNE)
 
     return batches
@@ -173,15 +185,15 @@ def bucket_edges(sample_rate_hz: int) -> list[int]:
     return [int(sample_rate_hz * seconds) for seconds in SECONDS]
 
 
-def pad_to_next(sizes, batch):
-    """(B, n) padded with zeros to the next of `sizes`; beyond the last it stays as it is."""
+def pad_to_next(sizes: Sequence[int], batch: tf.Tensor) -> tf.Tensor:
+    """(B, n) → (B, m), padded with zeros to the next of `sizes`; unchanged if it is longer than all of them."""
     size = tf.shape(batch)[1]
     larger = tf.boolean_mask(sizes, tf.constant(sizes) >= size)
     return tf.pad(batch, [[0, 0], [0, tf.concat([larger, [size]], axis=0)[0] - size]])
 
 
-def change_speed(clip, draw):
-    """The clip at one of SPEEDS, chosen by a random number () int64."""
+def change_speed(clip: dict[str, tf.Tensor], draw: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The clip at one of SPEEDS, which a random number () int64 chooses."""
 
     def changed(samples, draw):
         return audio.resample(samples, SPEEDS[draw % len(SPEEDS)], 1.0)
@@ -190,23 +202,27 @@ def change_speed(clip, draw):
     return clip | {"audio": tf.ensure_shape(samples, (None,))}
 
 
-def add_white_noise(samples, length, snr_db, seed):
-    """Clips (B, n) float32 with white noise at a signal-to-noise ratio: mean power of the clip to that of the
-    noise.
+def add_white_noise(
+    samples: tf.Tensor, length: tf.Tensor, snr_db: float | tf.Tensor, seed: tf.Tensor
+) -> tf.Tensor:
+    """Clips with white noise, at a ratio of the clip's mean power to that of the noise.
 
     Args:
         samples: (B, n) float32, padded with 0.
-        length: (B,) valid samples of each clip.
-        snr_db: () or (B,) float. In dB.
+        length: (B,) int32. Number of valid samples of each clip.
+        snr_db: () or (B,) float. Signal-to-noise ratio in dB.
         seed: (2,) int64. The same seed gives the same noise on every machine.
+
+    Returns:
+        (B, n) float32.
     """
     power = tf.reduce_sum(samples**2, axis=1) / tf.cast(length, tf.float32)  # (B,)
     noise = tf.random.stateless_normal(tf.shape(samples), seed)
     return samples + tf.sqrt(power / 10 ** (snr_db / 10))[:, None] * noise
 
 
-def augment_with_noise(samples, length, draw):
-    """White noise for each clip (B, n), at a ratio of its own drawn from NOISE_SNR_DB."""
+def augment_with_noise(samples: tf.Tensor, length: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
+    """Clips (B, n) with white noise, each at a ratio drawn from NOISE_SNR_DB."""
     seed = tf.stack([draw, 0])
     snr_db = tf.random.stateless_uniform([tf.shape(samples)[0]], seed, *NOISE_SNR_DB)
     return add_white_noise(samples, length, snr_db, seed + 1)

@@ -1,4 +1,4 @@
-"""Where data come from: the toy world, a dataset of TensorFlow Datasets, or a folder."""
+"""The sources of data: the toy world, a dataset of TensorFlow Datasets, or a folder."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -31,9 +31,9 @@ def read_images(
         source: str. A key of `IMAGES`, or a folder.
         language: str. Language of the captions, `"en"` or `"zh"`.
         size: int. Side in pixels that images are resized to.
-        crop: bool. Whether to crop to the square in the middle first. Defaults to False: the whole image is
-            squeezed into the square.
-        **options: Of the source, see `mmkeras.captioning.data`.
+        crop: bool. Whether to crop to the square in the middle first; otherwise the aspect ratio changes.
+            Defaults to False.
+        **options: Options of the source, see `mmkeras.captioning.data`.
     """
     return _read(source, IMAGES, folder.images_from_folder, language, size, crop, **options)
 
@@ -45,13 +45,13 @@ def read_clips(source: str | os.PathLike, language: str, sample_rate_hz: int, **
         source: str. A key of `CLIPS`, or a folder.
         language: str. Language of the transcripts, `"en"` or `"zh"`.
         sample_rate_hz: int. Sample rate that clips are resampled to.
-        **options: Of the source, see `mmkeras.speech_to_text.data`.
+        **options: Options of the source, see `mmkeras.speech_to_text.data`.
     """
     return _read(source, CLIPS, folder.clips_from_folder, language, sample_rate_hz, **options)
 
 
 def check_options(language: str, vocabulary: Vocabulary | None) -> None:
-    """Raises ValueError for an unknown language, TypeError for what is no vocabulary."""
+    """Raises ValueError for an unknown language, TypeError for a vocabulary of another type."""
     if language not in ("en", "zh"):
         raise ValueError(f"Expected language to be 'en' or 'zh'. Received: language={language!r}")
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
@@ -70,4 +70,4 @@ def _read(source, known: Mapping[str, Callable], from_folder: Callable, *args, *
     except TypeError as error:
         if "unexpected keyword" not in str(error):
             raise
-        raise TypeError(f"Unknown option of the source {str(source)!r}: {error}") from None
+        raise TypeError(f"Expected options of the source {str(source)!r}. Received: {error}") from None

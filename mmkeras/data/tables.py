@@ -1,4 +1,4 @@
-"""Tables of captions or transcripts: which text belongs to which file, in the formats that people have.
+"""The tables of a folder, which assign texts to files.
 
     read("photos/captions.csv")        # [Row(file='beach.jpg', texts=['two dogs on a beach', ...]), ...]
     read("LJSpeech-1.1/metadata.csv")  # [Row(file='LJ001-0001', texts=['printing, in ...']), ...]
@@ -11,14 +11,16 @@ import posixpath
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from mmkeras._utils import terminal
 from mmkeras.data import formats
+from mmkeras.data.formats import SPLITS, Entry
 from mmkeras.data.vocabulary import has_words, normalize
 
-SPLITS = ("train", "validation", "test")
 PATTERNS = {
     "captions": (
         "*caption*.csv", "*caption*.tsv", "*caption*.txt", "*.token.txt", "*caption*.json", "dataset*.json",
@@ -29,173 +31,229 @@ PATTERNS = {
         "*manifest*.json", "*manifest*.jsonl",
     ),
 }  # fmt: skip
-# What a name in a table may lack; beside a clip there often lies another file of its stem, as A-0.lab.
+# If no file has such a name: a table for each split, such as Common Voice's train.tsv, then tables beside the
+# files of sub-folders.
+SPLIT_PATTERNS = tuple(f"{name}.{suffix}" for name in SPLITS for suffix in ("tsv", "csv", "jsonl", "json"))
+FOLDER_PATTERNS = {
+    "captions": ("metadata.csv", "*/metadata.jsonl", "*/metadata.csv"),  # imagefolder
+    "transcripts": ("*/metadata.jsonl", "*/metadata.csv", "**/*.trans.txt"),  # audiofolder, LibriSpeech
+}
+SPLIT_WORD = re.compile(rf"(?<![a-z])({'|'.join(SPLITS)})(?![a-z])")
+# A name in a table may lack one of these. Other files may have a clip's stem, such as A-0.lab.
 SUFFIXES = {
     "captions": (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"),
     "transcripts": (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au"),
 }
 BINARY = (".xlsx", ".xls", ".ods", ".parquet", ".arrow", ".feather", ".db", ".sqlite")
-EMPTY = "something is empty or has no letter"
 
 
 @dataclass
 class Row:
-    """A file with all its texts."""
+    """A file with all its texts. `speaker` is None where the table does not name one."""
 
     file: str
     texts: list[str] = field(default_factory=list)
     split: str | None = None
+    speaker: str | None = None
 
 
-def find(folder: Path, name: str | None = None, of: str = "captions") -> Path:
-    """The table of a folder: the one called `name`, or the only file that looks like one.
+class Table(NamedTuple):
+    """A table, the split of its rows, and the folder that the names of its files are relative to."""
+
+    path: Path
+    split: str | None = None
+    folder: str = ""
+
+
+def find(folder: Path, name: str | os.PathLike | None = None, of: str = "captions") -> list[Table]:
+    """The tables of a folder: the only one, or one for each split; for LibriSpeech, one for each chapter.
+
+    Words such as train, dev, or test in the path of a table name its split, unless all paths name the same one.
 
     Args:
-        folder: where to look.
-        name: of the table.
-        of: `"captions"` or `"transcripts"`; they are usually called otherwise.
+        folder: Path of the folder.
+        name: str or path, optional. Name of the table. Defaults to the files whose names look like tables.
+        of: str. `"captions"` or `"transcripts"`; their tables have different names. Defaults to `"captions"`.
+
+    Raises:
+        FileNotFoundError: if there is no table `name`.
+        ValueError: if there is no table, or more than one for a split.
     """
     if name is not None:
         if not isinstance(name, str | os.PathLike):
             raise ValueError(f"Expected table to be the name of a file in {folder}. Received: table={name!r}")
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"There is no table {folder / name}. Received: table={name!r}")
-        return folder / name
-    found = sorted({path for pattern in PATTERNS[of] for path in folder.glob(pattern) if _is_visible(path)})
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
+            raise FileNotFoundError(f"Expected table to be a file in {folder}. Received: table={str(name)!r}")
+        return [Table(folder / name)]
+    for patterns in (PATTERNS[of], SPLIT_PATTERNS, FOLDER_PATTERNS[of]):
+        paths = {path.relative_to(folder) for pattern in patterns for path in folder.glob(pattern)}
+        paths = sorted(path for path in paths if not any(part.startswith(".") for part in path.parts))
+        if paths:
+            break
+    words = [SPLIT_WORD.search(path.as_posix().lower()) for path in paths]
+    splits = [word and SPLITS[word[1]] for word in words]
+    is_librispeech = bool(paths) and all(path.name.endswith(".trans.txt") for path in paths)
+    has_one_for_each = None not in splits and len(set(splits)) == len(splits)
+    if not paths or not (is_librispeech or has_one_for_each or len(paths) == 1):
+        names = ", ".join(map(str, paths)) or "none"
         raise ValueError(
-            f"Expected one table of {of} in {folder} (a file like {', '.join(PATTERNS[of])}). "
-            f"Received: {names}. Name it with table='...' (--table)"
+            f"Expected one table of {of} in {folder} (a file like {', '.join(PATTERNS[of])}), or one for each "
+            f"split (train, validation, test). Received: {names}. Name one with table='...' (--table)"
         )
-    return found[0]
+    if len(set(splits)) == 1:  # a split alone leaves nothing to validate or test with
+        splits = [None] * len(paths)
+    parents = ["" if path.parent == Path() else path.parent.as_posix() for path in paths]
+    return [Table(folder / path, *rest) for path, *rest in zip(paths, splits, parents, strict=True)]
 
 
 def read(
-    path: Path,
+    tables: str | os.PathLike | Iterable[Table],
     encoding: str = "utf-8-sig",
     of: str = "captions",
     file_column: str | int | None = None,
     text_column: str | int | None = None,
 ) -> list[Row]:
-    """Reads a table of captions or transcripts. Texts are normalized, see `mmkeras.data.vocabulary.normalize`.
+    """Reads tables of captions or transcripts. Texts are normalized, see `mmkeras.data.vocabulary.normalize`.
+
+    A row is skipped if its file name is empty, its text has no letter or digit, or its clip has another
+    transcript already. A warning counts and names these rows.
 
     Args:
-        path: Path of a .csv, .tsv, .txt, .json or .jsonl file.
-        encoding: str. Encoding of the file. Defaults to UTF-8; a byte-order mark is recognized.
-        of: str. `"captions"`: a file may have several. `"transcripts"`: the first counts. Defaults to
-        `"captions"`. file_column, text_column: str or int. Name of the column, or its number from 0. Default to
-            what the names of the columns or, without a header, their content tell.
+        tables: Path of one table, or the tables that `find` returns.
+        encoding: str. Encoding of the tables. Defaults to UTF-8; a byte-order mark is recognized.
+        of: str. `"captions"`: a file may have more than one. `"transcripts"`: the first counts.
+            Defaults to `"captions"`.
+        file_column, text_column: str or int, optional. Name of the column, or its number from 0. Default to
+            the column with a usual name or, without a header, the usual content.
 
-    A row without a file or without a word in its text, or with another transcript of a clip that has one, is
-    left out, and a warning says how many are.
+    Returns:
+        A row for each file, in the order of the tables.
 
     Raises:
-        ValueError: the encoding is another one, the columns are missing, a split is unknown, or no row is
-            left. The message names the file and the line.
+        ValueError: if the encoding is another one, a column is missing, a split is unknown, or no row remains.
+            The message names the file and the line.
     """
-    path = Path(path)
-    if path.suffix.lower() in BINARY:
-        raise ValueError(f"Expected a text table. Received: {path.name}; save it as CSV in UTF-8.")
-    text = _decode(path, encoding)
-    pairs = formats.read(path, text, file_column, text_column)
+    tables = [Table(Path(tables))] if isinstance(tables, str | os.PathLike) else list(tables)
+    title = tables[0].path.name if len(tables) == 1 else f"{len(tables)} tables"
     rows: dict[str, Row] = {}
-    pairs, empty, second = list(pairs), [], []
-    for where, file, caption, split in pairs:
-        if not file.strip() or not has_words(caption):
-            empty.append(f"{where}, the {f'text for {file!r}' if file.strip() else 'file name'}")
-            continue
-        if split not in (None, *SPLITS):
-            raise ValueError(f"{path.name}, {where}: expected split to be one of {SPLITS}. Received: {split!r}")
-        file = posixpath.normpath(_portable(file.strip()))  # ./beach.jpg is beach.jpg
-        row = rows.setdefault(file, Row(file, split=split))
-        if row.split != split:
-            raise ValueError(f"{path.name}, {where}: {file!r} is in two splits, {row.split!r} and {split!r}.")
-        if of == "captions" or not row.texts:
-            row.texts.append(normalize(caption).strip())
-        elif normalize(caption).strip() != row.texts[0]:
-            second.append(f"{where}, {row.file!r}")
-
-    def said(found, what):
-        return f"{path.name}: {len(found)} of {len(pairs)} rows are left out, where {what}: {_few(found)}"
-
+    count, empty, repeated = 0, [], []
+    for table in tables:
+        path = table.path
+        if path.suffix.lower() in BINARY:
+            raise ValueError(f"Expected a text table. Received: {path.name}; save it as CSV in UTF-8.")
+        for entry in formats.read(path, _decode(path, encoding), file_column, text_column):
+            count += 1
+            where = (
+                f"{entry.where if len(tables) == 1 else f'{path.name} {entry.where}'} ({entry.file.strip()!r})"
+            )
+            if not entry.file.strip() or not has_words(entry.text):
+                empty.append(where)
+                continue
+            text = normalize(entry.text).strip()
+            row = _row(rows, table, entry)
+            if of == "captions" or not row.texts:
+                row.texts.append(text)
+            elif text != row.texts[0]:
+                repeated.append(where)
+    skipped = [
+        f"{title}: skipped {len(places)} of {count} rows {reason}: {_few(places)}"
+        for places, reason in (
+            (empty, "whose file name is empty or whose text has no letter"),
+            (repeated, "whose clip has another transcript already"),
+        )
+        if places
+    ]
     if not rows:
-        raise ValueError(said(empty, EMPTY) if empty else f"{path.name} holds no texts.")
-    if empty:
-        terminal.warn(said(empty, EMPTY))
-    if second:
-        terminal.warn(said(second, "a clip has another transcript already"))
+        raise ValueError(
+            f"Expected a table with texts. Received: {skipped[0] if skipped else f'{title}, empty'}"
+        )
+    for message in skipped:
+        terminal.warn(message)
     return list(rows.values())
 
 
+def _row(rows: dict[str, Row], table: Table, entry: Entry) -> Row:
+    """The row of the entry's file, which is added if it is new."""
+    if entry.split not in (None, *SPLITS):
+        raise ValueError(
+            f"{table.path.name}, {entry.where}: expected split to be one of {tuple(SPLITS)}. "
+            f"Received: split={entry.split!r}"
+        )
+    split = table.split if entry.split is None else SPLITS[entry.split]
+    # A file name as written on Windows, with this system's separators and without the drive
+    file = re.sub(r"^[A-Za-z]:[\\/]*", "", entry.file.strip()).replace("\\", "/")
+    file = posixpath.normpath(posixpath.join(table.folder, file))  # ./beach.jpg is beach.jpg
+    row = rows.setdefault(file, Row(file, split=split, speaker=entry.speaker))
+    if row.split != split:
+        raise ValueError(
+            f"{table.path.name}, {entry.where}: expected {file!r} to be in one split. "
+            f"Received: {row.split!r} and {split!r}"
+        )
+    return row
+
+
 def locate(folder: Path, rows: list[Row], of: str = "captions") -> tuple[list[Row], list[Path]]:
-    """The rows whose files are in the folder or its sub-folders, and these files. A picture's suffix, of
-    transcripts a sound's, may be missing in the table.
+    """The rows whose files are in the folder or its sub-folders, and these files.
 
-    A row without a folder, and all where not one path of the table is here, as of one that was written on
-    another machine, may mean a file anywhere below: the only one of that name, where no other row means it.
+    A name in a table may lack the suffix of an image (of transcripts, of a clip). A name without a folder may
+    stand for a file in any sub-folder; so may every name if no path of the table exists, as of a table that was
+    written on another machine. In both cases it must be the only file and the only row of that name.
 
-    The other rows are left out, and a warning counts them and names the first.
+    The other rows are skipped, and a warning counts and names them.
 
     Raises:
-        FileNotFoundError: all files are missing.
+        FileNotFoundError: if no file exists.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and _is_visible(path))
-    here = {
-        _key(path.with_suffix("").relative_to(folder)): path
-        for path in files
-        if path.suffix.lower() in SUFFIXES[of]
-    }
-    here |= {_key(path.relative_to(folder)): path for path in files}
-    names = Counter(map(posixpath.basename, here))
-    unique = {
-        posixpath.basename(key): path for key, path in here.items() if names[posixpath.basename(key)] == 1
-    }
-    folded = Counter(map(str.casefold, here))
-    here |= {key.casefold(): path for key, path in here.items() if folded[key.casefold()] == 1}
+    by_path, by_name = _index(folder, SUFFIXES[of])
     keys = [_key(row.file) for row in rows]
-    exact = [here.get(key) or here.get(key.casefold()) for key in keys]
-    elsewhere = not any(exact)
-    guesses = [
-        path or (unique.get(posixpath.basename(key)) if elsewhere or "/" not in key else None)
+    exact = [by_path.get(key) or by_path.get(key.casefold()) for key in keys]
+    no_path_exists = not any(exact)
+    candidates = [
+        path or (by_name.get(posixpath.basename(key)) if no_path_exists or "/" not in key else None)
         for key, path in zip(keys, exact, strict=True)
     ]
-    meant = Counter(guesses)
-    paths = [path or (guess if meant[guess] == 1 else None) for path, guess in zip(exact, guesses, strict=True)]
-    by_name = [
-        f"{row.file} → {path.relative_to(folder).as_posix()}"
-        for row, path in zip(rows, paths, strict=True)
-        if elsewhere and path and "/" in row.file
+    uses = Counter(candidates)
+    paths = [
+        path or (other if uses[other] == 1 else None) for path, other in zip(exact, candidates, strict=True)
     ]
-    if by_name:
-        terminal.warn(
-            f"None of the paths in the table is in {folder}; {len(by_name)} of its {len(rows)} files were "
-            f"found by their name alone: {_few(by_name)}"
-        )
-    missing = [row.file for row, path in zip(rows, paths, strict=True) if path is None]
+    located = [(row, path) for row, path in zip(rows, paths, strict=True) if path]
+    missing = [row.file for row, path in zip(rows, paths, strict=True) if not path]
+    message = (
+        f"{folder}: skipped {len(missing)} of {len(rows)} files of the table that are not in the folder or its "
+        f"sub-folders, or share their name with others: {_few(missing)}"
+    )
+    if not located:
+        raise FileNotFoundError(message)
     if missing:
-        said = (
-            f"{len(missing)} of the {len(rows)} files in the table are not in {folder} or its sub-folders, or "
-            f"cannot be told from others of their name"
+        terminal.warn(message)
+    moved = [
+        f"{row.file} → {path.relative_to(folder).as_posix()}"
+        for row, path in located
+        if no_path_exists and "/" in row.file
+    ]
+    if moved:
+        terminal.warn(
+            f"{folder}: no path of the table exists; {len(moved)} of its {len(rows)} files are identified by "
+            f"their name alone: {_few(moved)}"
         )
-        if len(missing) == len(rows):
-            raise FileNotFoundError(f"{said}: {_few(missing)}")
-        terminal.warn(f"{said}, and are left out: {_few(missing)}")
-    there = [(row, path) for row, path in zip(rows, paths, strict=True) if path is not None]
-    return [row for row, _ in there], [path for _, path in there]
+    return [row for row, _ in located], [path for _, path in located]
 
 
-def _is_visible(path):
-    return not path.name.startswith(".")  # as ._captions.csv, which macOS writes beside a file
-
-
-def _portable(name):
-    """A file name as written on Windows, with this system's separators and without the drive."""
-    return re.sub(r"^[A-Za-z]:[\\/]*", "", name).replace("\\", "/")
+def _index(folder, suffixes):
+    """The files of a folder by their paths, with and without suffix, and those with a unique name by that."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    media = [path for path in files if path.suffix.lower() in suffixes]
+    by_path = {_key(path.with_suffix("").relative_to(folder)): path for path in media}
+    by_path |= {_key(path.relative_to(folder)): path for path in files}
+    names = Counter(map(posixpath.basename, by_path))
+    by_name = {name: path for key, path in by_path.items() if names[name := posixpath.basename(key)] == 1}
+    folded = Counter(map(str.casefold, by_path))
+    by_path |= {key.casefold(): path for key, path in by_path.items() if folded[key.casefold()] == 1}
+    return by_path, by_name
 
 
 def _key(path):
-    """One form of the names that file systems and tables write in several: é as one character or as two."""
+    """One form (NFC) of names that file systems and tables write differently: é as one or two characters."""
     return unicodedata.normalize("NFC", Path(path).as_posix())
 
 
@@ -208,7 +266,7 @@ def _decode(path, encoding):
         "".encode(encoding)
     except (LookupError, TypeError):
         raise ValueError(
-            f"Expected encoding to be one that Python knows, as 'utf-8' or 'gb18030'. "
+            f"Expected encoding to be one that Python knows, such as 'utf-8' or 'gb18030'. "
             f"Received: encoding={encoding!r}"
         ) from None
     data = path.read_bytes()
@@ -219,7 +277,7 @@ def _decode(path, encoding):
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise ValueError(
-            f"{path.name}, line {line}: the byte 0x{data[error.start]:02x} is not "
-            f"{encoding.removesuffix('-sig')}. Save the table as UTF-8, or say what it is, as in "
+            f"{path.name}, line {line}: expected {encoding.removesuffix('-sig')}. Received: byte "
+            f"0x{data[error.start]:02x}. Save the table as UTF-8, or name its encoding, such as "
             f"encoding='gb18030' or encoding='cp1252'."
         ) from None

@@ -1,4 +1,4 @@
-"""What every task gets from `data(...)`: `TaskData`, made of the `Split`s of a source."""
+"""`TaskData`, which every task's `data(...)` returns, and the `Split`s of a source that it is made of."""
 
 import functools
 import threading
@@ -19,14 +19,14 @@ class Split:
     """One split of a source.
 
     Attributes:
-        examples: () -> dataset of dictionaries: {"image" (H, W, 3) uint8, "captions" (n,) string, "labels"
+        examples: () → dataset of dictionaries: {"image" (H, W, 3) uint8, "captions" (n,) string, "labels"
             {attribute: ()}}, or {"audio" (n,) int16, "transcript" () string, "name" () string}.
-        texts: () -> iterator of the texts of each example, read without its image or audio.
+        texts: () → iterator of the texts of each example, read without its image or audio.
         count: int. Number of examples.
-        made_from: dict. Facts that change when the split changes; JSON-able.
+        made_from: dict. Facts that change when the split changes, for JSON.
         megabytes: float. Size of the decoded images or audio.
-        seconds: list of float, optional. Duration of each clip by its header; None if it is not known.
-        attributes: {attribute: class names} of the labels; empty without labels.
+        seconds: list of float, optional. Duration of each clip according to its header. None: unknown.
+        attributes: {attribute: class names} of the labels. Defaults to no labels.
     """
 
     examples: Callable[[], tf.data.Dataset]
@@ -41,31 +41,38 @@ class Split:
     def fits_in_memory(self) -> bool:
         return self.megabytes <= IN_MEMORY_MB
 
-    def cached_examples(self) -> tf.data.Dataset:
-        """The examples, kept in memory after the first epoch if they fit."""
-        return self.examples().cache() if self.fits_in_memory else self.examples()
+    def cached_examples(self, transform: Callable[[dict], dict] | None = None) -> tf.data.Dataset:
+        """The examples, kept in memory after the first epoch if they fit.
+
+        Args:
+            transform: example → example, applied before they are kept. Defaults to none.
+        """
+        examples = self.examples()
+        if transform is not None:
+            examples = examples.map(transform, num_parallel_calls=tf.data.AUTOTUNE)
+        return examples.cache() if self.fits_in_memory else examples
 
 
 @dataclass(frozen=True)
 class TaskData:
-    """The datasets of a task. Each is built when it is first asked for; a split that the source lacks is None.
+    """The datasets of a task. Each is built on first access; a split that the source lacks is None.
 
     Attributes:
-        train, validation: batches for `model.fit`.
-        test, test_unseen: batches for the task's `evaluate`; `test_unseen` in the toy world alone.
+        train, validation: Batches for `model.fit`.
+        test, test_unseen: Batches for the task's `evaluate`. Only the toy world has `test_unseen`.
         source: str. Name of the dataset, or the folder.
         vocabulary: `Vocabulary` of the training texts.
         batch_size: int. Examples per step, over all devices.
-        image_size, sample_rate_hz, step_ms, max_length: int. Sizes of the task's inputs; None where they do not
-        apply.
-        attributes: {attribute: class names} of the labels; empty without labels.
+        image_size, sample_rate_hz, step_ms, max_length: int, optional. Sizes of the task's inputs. None if they
+            do not apply.
+        attributes: {attribute: class names} of the labels. Defaults to no labels.
     """
 
     source: str
     vocabulary: Vocabulary
     batch_size: int
     splits: Mapping[str, Split] = field(repr=False)
-    # (split, its name) -> function of the first epoch, see `pipeline.epochs`
+    # (split, its name) → function of the first epoch, see `pipeline.epochs`
     for_fit: Callable[[Split, str], Callable[[int | None], tf.data.Dataset | None]] = field(repr=False)
     for_evaluate: Callable[[Split], tf.data.Dataset] = field(repr=False)
     image_size: int | None = None
@@ -96,10 +103,12 @@ class TaskData:
         return self._for_evaluate("test_unseen")
 
     def train_from(self, epoch: int) -> tf.data.Dataset | None:
-        """The batches of epoch `epoch` (from 0) and of all following epochs, without end.
+        """The batches of epoch `epoch` and of all following epochs, without end.
 
-        The order within an epoch depends on the seed and the epoch's number alone, so that a run can be
-        resumed.
+        The order within an epoch depends only on the seed and the epoch's number, so that a run can be resumed.
+
+        Args:
+            epoch: int. First epoch, from 0.
         """
         return self._training(epoch)
 
@@ -139,7 +148,7 @@ def training_split(splits: Mapping[str, Split]) -> Split:
     if "train" not in splits:
         count = sum(split.count for split in splits.values())
         raise ValueError(
-            f"Expected rows for training, or a vocabulary= to evaluate with. Received: a table of {count} "
-            f"rows, none of them for training"
+            f"Expected a training split, or vocabulary= for evaluation. Received: {count} examples in the "
+            f"splits {', '.join(splits)}"
         )
     return splits["train"]

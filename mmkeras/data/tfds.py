@@ -1,21 +1,25 @@
-"""TensorFlow Datasets: the toy world, captions, labels put into words, and transcripts."""
+"""TensorFlow Datasets: the toy world, captions, captions made from labels, and transcripts."""
 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from numbers import Real
+from typing import Any
 
 import tensorflow as tf
 
+from mmkeras._utils import terminal
 from mmkeras.data import pipeline
 from mmkeras.data.folder import BYTES_PER_SAMPLE
 from mmkeras.data.labels import PHRASINGS, label_names, phrasings
 from mmkeras.data.task_data import Split
 from mmkeras.media import audio, images
 
+TOY_SECONDS = 2.2  # mean duration of an utterance
 
-def prepared(name: str, data_dir: str | None):
+
+def prepared(name: str, data_dir: str | None) -> Any:
     """The builder of a dataset, which is downloaded and prepared on first use."""
     import tensorflow_datasets as tfds
 
@@ -24,77 +28,85 @@ def prepared(name: str, data_dir: str | None):
     return builder
 
 
-def read_split(
-    builder,
-    name: str,
+def read_splits(
+    builder: Any,
+    names: Mapping[str, str],
     *,
     inputs: dict,
     text_fields: dict,
-    to_example: Callable,
-    to_texts: Callable,
-    megabytes: float | Callable[[int], float] = math.inf,
-    keep: Callable | None = None,
-    attributes: dict | None = None,
-) -> Split:
-    """A split of a dataset. What is not asked for is not decoded.
+    to_example: Callable[[dict], dict],
+    to_texts: Callable[[dict], tf.Tensor],
+    megabytes: Callable[[int], float] = lambda count: math.inf,
+    keep: Callable[[dict], tf.Tensor] | None = None,
+    attributes: Mapping[str, tuple[str, ...]] | None = None,
+) -> dict[str, Split]:
+    """The splits of a dataset. Features that are not asked for are not decoded.
 
     Args:
-        builder: Of the dataset.
-        name: str. The split in TFDS's own words, such as `"train[:90%]"`.
+        builder: TFDS builder of the dataset.
+        names: {name of the split: TFDS's name for it, such as `"train[:90%]"`}.
         inputs: The features that `to_example` reads besides `text_fields`, for `tfds.decode.PartialDecoding`.
         text_fields: The features that `to_texts` reads.
-        to_example: record -> example.
-        to_texts: record -> (n,) string.
-        megabytes: float, or a function of the number of examples. Size of the decoded inputs.
-        keep: record of `text_fields` -> bool, whether it is of use. Defaults to all.
+        to_example: record → example.
+        to_texts: record → (n,) string.
+        megabytes: number of examples → size of the decoded inputs. Defaults to infinity: too much for memory.
+        keep: record of `text_fields` → bool, whether to use it. Defaults to all.
         attributes: {attribute: class names} of the examples' labels.
     """
     import tensorflow_datasets as tfds
 
-    def read(fields):
+    def read(name, fields):
         decoders = tfds.decode.PartialDecoding(fields)
-        dataset = builder.as_dataset(split=name, decoders=decoders, shuffle_files=False)
+        with terminal.quiet_log("absl", ".dtype` is deprecated"):  # TFDS warns of its own use of it
+            dataset = builder.as_dataset(split=name, decoders=decoders, shuffle_files=False)
         return dataset if keep is None else dataset.filter(keep)
 
-    def examples():
-        return read(text_fields | inputs).map(to_example, num_parallel_calls=tf.data.AUTOTUNE)
+    def examples(name):
+        return read(name, text_fields | inputs).map(to_example, num_parallel_calls=tf.data.AUTOTUNE)
 
-    def texts():
-        for record in read(text_fields).map(to_texts).as_numpy_iterator():
+    def texts(name):
+        for record in read(name, text_fields).map(to_texts).as_numpy_iterator():
             yield [text.decode() for text in record]
 
-    count = int(builder.as_dataset(split=name, shuffle_files=False).cardinality())
-    made_from = {"dataset": builder.info.full_name, "split": name, "count": count}
-    if callable(megabytes):
-        megabytes = megabytes(count)
-    return Split(examples, texts, count, made_from, megabytes, attributes=attributes or {})
+    def split(name):
+        count = int(builder.as_dataset(split=name, shuffle_files=False).cardinality())
+        return Split(
+            functools.partial(examples, name),
+            functools.partial(texts, name),
+            count,
+            {"dataset": builder.info.full_name, "split": name, "count": count},
+            megabytes(count),
+            attributes=attributes or {},
+        )
+
+    return {ours: split(name) for ours, name in names.items()}
 
 
 def _english_only(source, language):
     if language != "en":
-        raise ValueError(f"{source!r} is in English, expected language='en'. Received: language={language!r}")
+        raise ValueError(f"Expected language to be 'en' for {source!r}. Received: language={language!r}")
 
 
 # --- images ---
 
 
-def _image_split(builder, name, size, crop, *, text_fields, to_texts, to_labels=None, attributes=None):
+def _image_splits(builder, names, size, crop, *, text_fields, to_texts, to_labels=None, attributes=None):
     def resized(image):
         return images.resize(images.crop(image) if crop else image, size)
 
     def to_example(record):
-        image = record["image"]
+        image = record["image"]  # (H, W, 1 or 3) uint8
         if image.shape[-1] == 1:
-            image = tf.image.grayscale_to_rgb(image)
+            image = tf.image.grayscale_to_rgb(image)  # (H, W, 3)
         if image.shape[:2] != (size, size):
             # Pillow, as for every other image: training and inference see the same pixels.
             image = tf.ensure_shape(tf.numpy_function(resized, [image], tf.uint8), (size, size, 3))
         example = {"image": image, "captions": to_texts(record)}
         return example | {"labels": to_labels(record)} if to_labels else example
 
-    return read_split(
+    return read_splits(
         builder,
-        name,
+        names,
         inputs={"image": True},
         text_fields=text_fields,
         to_example=to_example,
@@ -104,10 +116,13 @@ def _image_split(builder, name, size, crop, *, text_fields, to_texts, to_labels=
     )
 
 
-def toy_images(source, language, size, crop, *, objects=1, data_dir=None) -> dict[str, Split]:
+def toy_images(
+    source: str, language: str, size: int, crop: bool, *, objects: int = 1, data_dir: str | None = None
+) -> dict[str, Split]:
+    """The toy world's images, with all phrasings of their captions and with labels."""
     from mmkeras.toy import builders
 
-    builder = builders.toy_pictures(size, objects, data_dir)
+    builder = builders.toy_images(size, objects, data_dir)
     features = builder.info.features
     names = ("size", "color", "shape") + (("place",) if objects == 1 else ())
     classes = {name: tuple(features["things"][name].names) for name in names}
@@ -126,41 +141,37 @@ def toy_images(source, language, size, crop, *, objects=1, data_dir=None) -> dic
         }
         return labels | ({"relation": record["relation"]} if objects == 2 else {})
 
-    text_fields = {"captions": {language}, "things": set(names), "relation": True}
-    return {
-        name: _image_split(
-            builder,
-            name,
-            size,
-            crop,
-            text_fields=text_fields,
-            to_texts=lambda record: record["captions"][language],
-            to_labels=to_labels,
-            attributes=attributes,
-        )
-        for name in builders.EXAMPLES
-    }
+    return _image_splits(
+        builder,
+        {name: name for name in builders.EXAMPLES},
+        size,
+        crop,
+        text_fields={"captions": {language}, "things": set(names), "relation": True},
+        to_texts=lambda record: record["captions"][language],
+        to_labels=to_labels,
+        attributes=attributes,
+    )
 
 
-def coco_captions(source, language, size, crop, *, data_dir=None) -> dict[str, Split]:
+def coco_captions(
+    source: str, language: str, size: int, crop: bool, *, data_dir: str | None = None
+) -> dict[str, Split]:
+    """COCO's images, each with about five captions."""
     _english_only(source, language)
-    builder = prepared(source, data_dir)
-    # Karpathy's split, as papers use it: "restval" is trained on as well.
-    names = {"train": "train+restval", "validation": "val", "test": "test"}
-    return {
-        split: _image_split(
-            builder,
-            name,
-            size,
-            crop,
-            text_fields={"captions": {"text"}},
-            to_texts=lambda record: record["captions"]["text"],
-        )
-        for split, name in names.items()
-    }
+    return _image_splits(
+        prepared(source, data_dir),
+        # Karpathy's split, as papers use it: "restval" is trained on as well.
+        {"train": "train+restval", "validation": "val", "test": "test"},
+        size,
+        crop,
+        text_fields={"captions": {"text"}},
+        to_texts=lambda record: record["captions"]["text"],
+    )
 
 
-def labeled_images(source, language, size, crop, *, data_dir=None) -> dict[str, Split]:
+def labeled_images(
+    source: str, language: str, size: int, crop: bool, *, data_dir: str | None = None
+) -> dict[str, Split]:
     """Images with one label each; their captions are made from the label's name."""
     _english_only(source, language)
     builder = prepared(source, data_dir)
@@ -170,35 +181,33 @@ def labeled_images(source, language, size, crop, *, data_dir=None) -> dict[str, 
         splits = {"train": "train", "validation": "validation", "test": "test"}
     else:
         splits = {"validation": "train[90%:]", "train": "train[:90%]", "test": "test"}
-    return {
-        split: _image_split(
-            builder,
-            name,
-            size,
-            crop,
-            text_fields={"label": True},
-            to_texts=lambda record: captions[record["label"]],
-            to_labels=lambda record: {"label": record["label"]},
-            attributes={"label": names},
-        )
-        for split, name in splits.items()
-    }
+    return _image_splits(
+        builder,
+        splits,
+        size,
+        crop,
+        text_fields={"label": True},
+        to_texts=lambda record: captions[record["label"]],
+        to_labels=lambda record: {"label": record["label"]},
+        attributes={"label": names},
+    )
 
 
 # --- clips ---
 
-_TOY_SECONDS = 2.2  # mean duration of an utterance
-
 
 def _resampled(samples, from_hz, to_hz):
-    samples = tf.cast(samples, tf.int16)  # TFDS keeps some as int64
+    samples = tf.cast(samples, tf.int16)  # TFDS stores some as int64
     if from_hz != to_hz:
         samples = tf.numpy_function(lambda x: audio.resample(x, from_hz, to_hz), [samples], tf.int16)
         samples = tf.ensure_shape(samples, (None,))
     return samples
 
 
-def toy_clips(source, language, rate, *, snr_db=20.0, data_dir=None) -> dict[str, Split]:
+def toy_clips(
+    source: str, language: str, rate: int, *, snr_db: float | None = 20.0, data_dir: str | None = None
+) -> dict[str, Split]:
+    """The toy world's captions, spoken, with white noise at a signal-to-noise ratio of `snr_db`."""
     from mmkeras.toy import builders, speak
 
     if snr_db is not None and (not isinstance(snr_db, Real) or not math.isfinite(snr_db)):
@@ -210,26 +219,22 @@ def toy_clips(source, language, rate, *, snr_db=20.0, data_dir=None) -> dict[str
             samples = _resampled(record["audio"], speak.SAMPLE_RATE_HZ, rate)
             if snr_db is not None:
                 seed = tf.stack([tf.cast(number, tf.int64), record["index"]])
-                noisy = tf.cast(samples, tf.float32)[None]
+                noisy = tf.cast(samples, tf.float32)[None]  # (1, n)
                 noisy = pipeline.add_white_noise(noisy, tf.size(samples), snr_db, seed)[0]
                 samples = tf.cast(tf.clip_by_value(tf.round(noisy), -(2.0**15), 2.0**15 - 1), tf.int16)
-            index = tf.strings.as_string(record["index"])
-            return {
-                "audio": samples,
-                "transcript": record["caption"],
-                "name": tf.strings.join([name, index], " "),
-            }
+            clip = tf.strings.join([name, tf.strings.as_string(record["index"])], " ")
+            return {"audio": samples, "transcript": record["caption"], "name": clip}
 
-        split = read_split(
+        split = read_splits(
             builder,
-            name,
+            {name: name},
             inputs={"audio": True, "index": True},
             text_fields={"caption": True},
             to_example=to_example,
             to_texts=lambda record: record["caption"][None],
-            megabytes=lambda count: count * _TOY_SECONDS * rate * BYTES_PER_SAMPLE / 2**20,
-        )
-        # made anew, since reading them from the files would read all the audio
+            megabytes=lambda count: count * TOY_SECONDS * rate * BYTES_PER_SAMPLE / 2**20,
+        )[name]
+        # The captions are made anew, since reading them from the files would read all the audio.
         texts = functools.partial(_toy_texts, name, split.count, language)
         return dataclasses.replace(split, texts=texts)
 
@@ -243,40 +248,43 @@ def _toy_texts(name, count, language):
 
 
 def librispeech(
-    source, language, rate, *, train="train_clean100+train_clean360+train_other500", data_dir=None
+    source: str,
+    language: str,
+    rate: int,
+    *,
+    train: str = "train_clean100+train_clean360+train_other500",
+    data_dir: str | None = None,
 ) -> dict[str, Split]:
+    """LibriSpeech. `train` is a split in TFDS's syntax."""
     names = {"train": train, "validation": "dev_clean", "test": "test_clean"}
     return _transcribed(source, language, rate, data_dir, names, "text", 16_000)
 
 
-def ljspeech(source, language, rate, *, data_dir=None) -> dict[str, Split]:
-    # It has no splits of its own. The passages are in order, so the last ones are from other chapters.
+def ljspeech(source: str, language: str, rate: int, *, data_dir: str | None = None) -> dict[str, Split]:
+    """LJSpeech, which has no splits. The passages are in order, so the last ones are from other chapters."""
     names = {"train": "train[:90%]", "validation": "train[90%:95%]", "test": "train[95%:]"}
     return _transcribed(source, language, rate, data_dir, names, "text_normalized", 22_050)
 
 
 def _transcribed(source, language, rate, data_dir, names, text, source_rate):
     _english_only(source, language)
-    builder = prepared(source, data_dir)
 
     def to_example(record):
         samples = _resampled(record["speech"], source_rate, rate)
         return {"audio": samples, "transcript": record[text], "name": record["id"]}
 
-    return {
-        split: read_split(
-            builder,
-            name,
-            inputs={"speech": True, "id": True},
-            text_fields={text: True},
-            to_example=to_example,
-            to_texts=lambda record: record[text][None],
-        )
-        for split, name in names.items()
-    }
+    return read_splits(
+        prepared(source, data_dir),
+        names,
+        inputs={"speech": True, "id": True},
+        text_fields={text: True},
+        to_example=to_example,
+        to_texts=lambda record: record[text][None],
+    )
 
 
-def speech_commands(source, language, rate, *, data_dir=None) -> dict[str, Split]:
+def speech_commands(source: str, language: str, rate: int, *, data_dir: str | None = None) -> dict[str, Split]:
+    """Speech Commands without `_silence_` and `_unknown_`, which have no transcript."""
     _english_only(source, language)
     builder = prepared(source, data_dir)
     labels = builder.info.features["label"]
@@ -286,15 +294,12 @@ def speech_commands(source, language, rate, *, data_dir=None) -> dict[str, Split
         word = words[record["label"]]
         return {"audio": _resampled(record["audio"], 16_000, rate), "transcript": word, "name": word}
 
-    return {
-        split: read_split(
-            builder,
-            split,
-            inputs={"audio": True},
-            text_fields={"label": True},
-            to_example=to_example,
-            to_texts=lambda record: words[record["label"]][None],
-            keep=lambda record: words[record["label"]] != "",  # "_silence_" and "_unknown_" have no words
-        )
-        for split in ("train", "validation", "test")
-    }
+    return read_splits(
+        builder,
+        {name: name for name in ("train", "validation", "test")},
+        inputs={"audio": True},
+        text_fields={"label": True},
+        to_example=to_example,
+        to_texts=lambda record: words[record["label"]][None],
+        keep=lambda record: words[record["label"]] != "",
+    )

@@ -1,33 +1,49 @@
-"""Words ↔ token ids: counted from captions, carried inside a model's config, the same in tf.data and out.
+"""Words ↔ token ids: counted from texts, carried in a model's config, the same inside and outside tf.data.
 
 vocabulary = Vocabulary.count(["a red circle", "a blue square"])
 vocabulary.encode("a red square")      # [2, 4, 7, 8, 3]: <start> a red square <end>
 vocabulary.decode([2, 4, 7, 8, 3, 0])  # 'a red square'
 """
 
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+
+import regex
 
 from mmkeras._utils import terminal
 
 SPECIAL = ("<pad>", "<unknown>", "<start>", "<end>")
 PAD, UNKNOWN, START, END = range(4)
 UNITS = ("word", "character")
-_TYPOGRAPHIC = "\u2019\u2018\u02bc\uff07"  # apostrophes that become '
-_APOSTROPHES = str.maketrans(dict.fromkeys(_TYPOGRAPHIC, "'"))
+
+# Han characters (Unicode's blocks of unified and compatibility ideographs) and kana
+_CHINESE = "[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+_APOSTROPHES = "\u2019\u2018\u02bc\uff07"
+# Replacements before a text is split, in the syntax that the package `regex` and TensorFlow's RE2 share. All
+# but letters, numbers, marks, and apostrophes becomes a space. Spaces beside Chinese characters mean nothing;
+# RE2 has no lookaround, so removing them takes two replacements.
+_TO_WORDS = ((f"[{_APOSTROPHES}]", "'"), (r"[^\p{L}\p{N}\p{M}']+", " "))
+_TO_CHARACTERS = (*_TO_WORDS, ("^ | $", ""), (f" ({_CHINESE})", r"\1"), (f"({_CHINESE}) ", r"\1"))
+_REPLACEMENTS = {
+    unit: [(regex.compile(pattern), replacement) for pattern, replacement in replacements]
+    for unit, replacements in zip(UNITS, (_TO_WORDS, _TO_CHARACTERS), strict=True)
+}
+_TO_ASCII = str.maketrans(dict.fromkeys(_APOSTROPHES, "'"))
 
 
 class Vocabulary:
-    """An ordered list of words (or characters); the first four ids are pad, unknown, start and end.
+    """An ordered list of words or characters. The first four ids are pad, unknown, start, and end.
 
-    Text is put into lower case, and all but letters, digits, marks and apostrophes counts as a blank.
+    Texts are put into lower case. All but letters, digits, marks, and apostrophes counts as a space.
 
     Args:
-        words: the words after the four special ones, in the order of their ids.
-        unit: `"word"`: text is split at blanks. `"character"`: each character is a token, the blank between
-            words too; beside Chinese characters blanks mean nothing and are dropped.
+        words: iterable of str. The words after the four special tokens, in the order of their ids.
+        unit: str. `"word"`: texts are split at spaces. `"character"`: each character is a token, the space
+            between words included; spaces beside Chinese characters are dropped. Defaults to `"word"`.
+
+    Raises:
+        ValueError: if a word is repeated or a special token, or an argument is invalid.
     """
 
     def __init__(self, words: Iterable[str], unit: str = "word"):
@@ -39,15 +55,14 @@ class Vocabulary:
         self.words = (*SPECIAL, *words)
         self.ids = {word: i for i, word in enumerate(self.words)}
         if len(self.ids) < len(self.words):
-            twice = [word for word, n in Counter(self.words).items() if n > 1]
+            repeated = [word for word, n in Counter(self.words).items() if n > 1]
             raise ValueError(
-                f"Expected words without repetition, and none of {SPECIAL}. Received twice: {twice[:5]}"
+                f"Expected words without repetition and without {SPECIAL}. Received twice: {repeated[:5]}"
             )
-        self._table = None
 
     @classmethod
     def of(cls, vocabulary: "Vocabulary | int | Sequence[str]") -> "Vocabulary":
-        """A vocabulary from what `build(vocabulary=...)` takes: one, its size, or the words themselves."""
+        """A vocabulary from what `build(vocabulary=...)` takes: a vocabulary, its size, or a list of words."""
         if isinstance(vocabulary, int):
             words = [f"<{i}>" for i in range(len(SPECIAL), vocabulary)]
         elif isinstance(vocabulary, Vocabulary):
@@ -64,24 +79,35 @@ class Vocabulary:
 
     @classmethod
     def count(
-        cls, texts: Iterable[str], unit: str = "word", *, min_count: int = 1, max_size: int = 10_000
+        cls,
+        texts: Iterable[str],
+        unit: str = "word",
+        *,
+        min_count: int = 1,
+        max_size: int = 10_000,
+        lengths: Counter | None = None,
     ) -> "Vocabulary":
         """The words of `texts`, the most frequent first.
 
         Args:
-            texts: captions, read once.
-            unit: `"word"` or `"character"`.
-            min_count: words seen less often become `<unknown>`.
-            max_size: how many ids there are at most, the four special ones included.
+            texts: iterable of str. Read once.
+            unit: str. `"word"` or `"character"`. Defaults to `"word"`.
+            min_count: int. Words seen less often become `<unknown>`. Defaults to 1.
+            max_size: int. Maximum size of the vocabulary, special tokens included. Defaults to 10,000.
+            lengths: Counter, optional. Filled with {number of tokens, `<start>` and `<end>` included: number of
+                texts}.
 
         Raises:
-            ValueError: no word is left, or most texts are in Chinese and `unit` is `"word"`.
+            ValueError: if no word remains, or most texts are Chinese and `unit` is `"word"`.
         """
         counts, chinese, total = Counter(), [], 0
         splitter = cls((), unit)
+        lengths = Counter() if lengths is None else lengths
         for text in texts:
             total += 1
-            counts.update(splitter.split(text))
+            words = splitter.split(text)
+            counts.update(words)
+            lengths[len(words) + 2] += 1
             if unit == "word" and is_chinese(text):
                 chinese.append(text)
         if chinese:
@@ -93,21 +119,20 @@ class Vocabulary:
             if 2 * len(chinese) > total:
                 raise ValueError(message)
             terminal.warn(message)
-        # Ties in alphabetical order: the ids must not depend on the order of the captions.
-        kept = sorted((w for w, n in counts.items() if n >= min_count), key=lambda w: (-counts[w], w))
-        if not kept:
+        # Ties in alphabetical order: the ids must not depend on the order of the texts.
+        words = sorted((w for w, n in counts.items() if n >= min_count), key=lambda w: (-counts[w], w))
+        if not words:
             raise ValueError(
-                f"No {unit} was found min_count={min_count} times in the texts "
-                f"({counts.total()} {unit}s, {len(counts)} different). Lower min_count, or look at the texts."
+                f"Expected texts with {unit}s that occur at least min_count times. Received: "
+                f"min_count={min_count}, {counts.total()} {unit}s, {len(counts)} distinct. Lower min_count."
             )
-        return cls(kept[: max_size - len(SPECIAL)], unit)
+        return cls(words[: max_size - len(SPECIAL)], unit)
 
     def __len__(self) -> int:
         return len(self.words)
 
     def __eq__(self, other) -> bool:
-        same_kind = isinstance(other, Vocabulary)
-        return same_kind and (self.words, self.unit) == (other.words, other.unit)
+        return isinstance(other, Vocabulary) and (self.words, self.unit) == (other.words, other.unit)
 
     def __hash__(self) -> int:
         return hash((self.words, self.unit))
@@ -117,18 +142,21 @@ class Vocabulary:
 
     def split(self, text: str) -> list[str]:
         """'A red circle!' → ['a', 'red', 'circle']"""
-        words = normalize(text).lower().translate(_KEPT).split()
-        return words if self.unit == "word" else list(_BESIDE_CHINESE.sub("", " ".join(words)))
+        text = normalize(text).lower()
+        for pattern, replacement in _REPLACEMENTS[self.unit]:
+            text = pattern.sub(replacement, text)
+        return text.split() if self.unit == "word" else list(text)
 
     def join(self, words: Iterable[str]) -> str:
+        """['a', 'red', 'circle'] → 'a red circle'"""
         return (" " if self.unit == "word" else "").join(words)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids with `<start>` and `<end>` around them."""
+        """Token ids, `<start>` and `<end>` included."""
         return [START, *(self.ids.get(word, UNKNOWN) for word in self.split(text)), END]
 
     def decode_words(self, ids: Iterable[int]) -> list[str]:
-        """The words up to the first `<end>`; `<pad>` and `<start>` are left out."""
+        """The words before the first `<end>`, without `<pad>` and `<start>`."""
         words = []
         for i in map(int, ids):
             if i == END:
@@ -138,42 +166,40 @@ class Vocabulary:
         return words
 
     def decode(self, ids: Iterable[int]) -> str:
+        """The text of token ids, see `decode_words`."""
         return self.join(self.decode_words(ids))
 
     def encode_tensor(self, texts):
-        """`encode` inside tf.data: (n,) string tensor → (n, time) int32 RaggedTensor."""
+        """`encode` inside tf.data. TensorFlow has no NFKC: the texts are in that form, see `normalize`.
+
+        Args:
+            texts: (n,) string tensor.
+
+        Returns:
+            (n, T) int32 RaggedTensor of token ids.
+        """
         import tensorflow as tf
 
-        # A table belongs to the graph that made it, so each pipeline gets one of its own.
+        # A table belongs to the graph that made it, so each pipeline gets its own.
         table = tf.lookup.StaticHashTable(
             tf.lookup.KeyValueTensorInitializer(tf.constant(self.words), tf.range(len(self), dtype=tf.int32)),
             default_value=UNKNOWN,
         )
-        # TensorFlow has no NFKC: the texts of tables are normalized when they are read, see
-        # `mmkeras.data.tables`.
-        texts_with_one_apostrophe = tf.strings.regex_replace(texts, f"[{_TYPOGRAPHIC}]", "'")
-        kept = tf.strings.regex_replace(
-            tf.strings.lower(texts_with_one_apostrophe, encoding="utf-8"),
-            r"[^\p{L}\p{N}\p{M}']+",  # what _Kept makes blank
-            " ",
-        )
-        if self.unit == "word":
-            words = tf.strings.split(kept)  # (n, time) ragged
-        else:  # RE2 has no lookaround: the blanks before Chinese characters go, then those behind
-            kept = tf.strings.regex_replace(tf.strings.strip(kept), f" ([{_CHINESE}])", r"\1")
-            kept = tf.strings.regex_replace(kept, f"([{_CHINESE}]) ", r"\1")
-            words = tf.strings.unicode_split(kept, "UTF-8")
-        ids = tf.ragged.map_flat_values(table.lookup, words)
         edge = tf.ones_like(texts, tf.int32)[:, None]  # (n, 1)
-        return tf.concat([START * edge, ids, END * edge], axis=1)
+        texts = tf.strings.lower(texts, encoding="utf-8")
+        for pattern, replacement in _REPLACEMENTS[self.unit]:
+            texts = tf.strings.regex_replace(texts, pattern.pattern, replacement)
+        words = tf.strings.split(texts) if self.unit == "word" else tf.strings.unicode_split(texts, "UTF-8")
+        ids = tf.ragged.map_flat_values(table.lookup, words)  # (n, T - 2)
+        return tf.concat([START * edge, ids, END * edge], axis=1)  # (n, T)
 
     def check_known(self, texts: Iterable[str]) -> None:
-        """Raises ValueError where it holds no word of any of the texts: they are in another language."""
+        """Raises ValueError if no word of the texts is in the vocabulary: they are in another language."""
         texts = list(texts)
         if not any(word in self.ids for text in texts for word in self.split(text)):
             raise ValueError(
-                f"Expected data in the words of the model, {self!r}. Received: {texts[:3]}, of which it knows "
-                f"no {self.unit}. Make them with data(..., **answerer.data_options), in the model's language."
+                f"Expected texts with at least one {self.unit} of {self!r}. Received: texts={texts[:3]}. Make "
+                f"the dataset with data(..., **answerer.data_options), in the model's language."
             )
 
     def get_config(self) -> dict:
@@ -185,31 +211,16 @@ class Vocabulary:
 
 
 def normalize(text: str) -> str:
-    """One form of what is written in several: é as one character or as two, full-width letters, apostrophes."""
-    return unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).translate(_APOSTROPHES)
+    """One form (NFKC) of accents and full-width letters, which Unicode encodes in different ways, and of
+    apostrophes."""
+    return unicodedata.normalize("NFKC", text).translate(_TO_ASCII)
 
 
 def has_words(text: str) -> bool:
-    """Whether a text has a letter or a digit, so that there is something to learn."""
-    return any(unicodedata.category(character)[0] in "LN" for character in text)
+    """Whether a text has a letter or a digit."""
+    return regex.search(r"[\p{L}\p{N}]", text) is not None
 
 
 def is_chinese(text: str) -> bool:
-    """Whether a text has Chinese characters or kana, so that its words are not told by blanks."""
-    return bool(re.search(f"[{_CHINESE}]", text))
-
-
-class _Kept(dict):
-    """For str.translate: letters, numbers, marks (Unicode's L, N, M) and apostrophes stay, the rest
-    becomes blank. Each character is looked up once."""
-
-    def __missing__(self, code):
-        keep = chr(code) == "'" or unicodedata.category(chr(code))[0] in "LNM"
-        self[code] = code if keep else " "
-        return self[code]
-
-
-_KEPT = _Kept()
-# Han characters (Unicode's blocks of unified and compatibility ideographs), and kana
-_CHINESE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_BESIDE_CHINESE = re.compile(f" (?=[{_CHINESE}])|(?<=[{_CHINESE}]) ")
+    """Whether a text has Chinese characters or kana, between which there are no spaces."""
+    return regex.search(_CHINESE, text) is not None

@@ -1,4 +1,4 @@
-"""Writing a sequence: search over any model, CTC, and the compiled generator."""
+"""Decoding of sequences: search over any model, CTC, and the compiled generator."""
 
 from mmkeras._utils import lazy
 

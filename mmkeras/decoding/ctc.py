@@ -1,54 +1,55 @@
-"""Connectionist temporal classification (Graves et al. 2006): labels without knowing when they are said.
+"""Connectionist temporal classification (Graves et al. 2006): sequence labeling without frame alignment.
 
-A model gives each step logits over the vocabulary, whose id 0 (padding) stands for the blank. Keras alone: it
-runs on every Keras backend.
+A model returns logits over the vocabulary for each time step. Id 0, otherwise padding, is the blank. Runs on
+every Keras backend.
 """
+
+from typing import Any
 
 import keras
 from keras import ops
 
-from mmkeras._utils import checks
 from mmkeras.data.vocabulary import END, PAD, START, UNKNOWN
 from mmkeras.decoding.search import NEVER
 from mmkeras.distribute import collectives
 
 BLANK = PAD
-NEVER_SAID = (UNKNOWN, START, END)
+FORBIDDEN = (UNKNOWN, START, END)  # `decode` never returns these
 
 
 @keras.saving.register_keras_serializable("mmkeras")
 class OnlyBlank(keras.layers.Layer):
-    """On padded steps the blank and nothing else: (B, S, V) logits, (B, S) bool real → (B, S, V).
+    """Forces the blank on padded time steps: logits (B, S, V), mask (B, S) bool → (B, S, V).
 
-    So logits carry their true lengths with them, and neither loss nor decoding needs to be told.
+    The logits then carry their valid lengths with them, which the loss and decoding need.
     """
 
     def __init__(self, **kwargs):
-        super().__init__(**{"dtype": "float32", **kwargs})  # float16 has no number for "never"
+        super().__init__(**{"dtype": "float32", **kwargs})  # NEVER is out of the range of float16
 
-    def call(self, logits, is_real):
-        blank = ops.where(ops.arange(logits.shape[-1]) == BLANK, 0.0, NEVER)
-        return ops.where(is_real[..., None], logits, ops.cast(blank, logits.dtype))
+    def call(self, logits, mask):
+        blank = ops.where(ops.arange(logits.shape[-1]) == BLANK, 0.0, NEVER)  # (V,)
+        return ops.where(mask[..., None], logits, ops.cast(blank, logits.dtype))
 
-    def compute_output_spec(self, logits, is_real):
+    def compute_output_spec(self, logits, mask):
         return keras.KerasTensor(logits.shape, dtype=self.compute_dtype)
 
 
-def lengths(logits):
-    """How many steps of each row are real: (B, S, V), as `OnlyBlank` leaves them → (B,) int32."""
-    is_real = ops.max(logits[..., 1:], axis=-1) > NEVER / 2
-    return ops.sum(ops.cast(is_real, "int32"), axis=-1)
+def lengths(logits: Any) -> Any:
+    """Number of valid time steps of each row: (B, S, V), as `OnlyBlank` returns them → (B,) int32."""
+    mask = ops.max(logits[..., 1:], axis=-1) > NEVER / 2  # (B, S)
+    return ops.sum(ops.cast(mask, "int32"), axis=-1)
 
 
 @keras.saving.register_keras_serializable("mmkeras")
 class CTC(keras.losses.Loss):
-    """The CTC loss a label, with the true lengths of labels and of inputs; several replicas share one fraction.
+    """CTC loss, averaged over the tokens of all transcripts of a batch.
 
-    `y_true` (B, L) token ids, padded with 0; <start> and <end> do not count. `y_pred` (B, S, V) logits as
-    `OnlyBlank` leaves them.
+    Inputs: y_true (B, L) int token ids, padded with 0; `<start>` and `<end>` are ignored
+            y_pred (B, S, V) logits, as `OnlyBlank` returns them
 
-    A label with more tokens (and blanks between equal neighbours) than its input has steps has no probability
-    at all: it adds nothing to the loss, where it would otherwise make it infinite and the gradient NaN.
+    A transcript that needs more time steps than its clip has (see `steps_needed`) has probability 0. It is left
+    out, since its loss is infinite and its gradient NaN.
     """
 
     def __init__(self, name="ctc", **kwargs):
@@ -56,12 +57,15 @@ class CTC(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         rows = ops.shape(y_true)[0]
-        labels, y_pred = collectives.one_at_least(ops.cast(y_true, "int32")), collectives.one_at_least(y_pred)
+        labels, y_pred = (
+            collectives.pad_empty_batch(ops.cast(y_true, "int32")),
+            collectives.pad_empty_batch(y_pred),
+        )
         for token in (START, END):
             labels = ops.where(labels == token, PAD, labels)
-        steps = lengths(y_pred)
+        steps = lengths(y_pred)  # (B,)
         tokens = ops.sum(ops.cast(labels != PAD, "int32"), axis=-1)  # (B,)
-        fits = steps_needed(labels) <= steps
+        fits = steps_needed(labels) <= steps  # (B,)
         labels = ops.where(fits[:, None], labels, PAD)
         counted = ops.where(fits, tokens, 0)
         losses = ops.ctc_loss(labels, y_pred, counted, steps, mask_index=BLANK)  # (B,)
@@ -69,74 +73,32 @@ class CTC(keras.losses.Loss):
         return collectives.ratio(total, ops.cast(ops.sum(counted), total.dtype))
 
 
-def steps_needed(labels):
-    """The fewest steps that can say a label, (B, L) → (B,): one a token and one between equal neighbours."""
+def steps_needed(labels: Any) -> Any:
+    """Fewest time steps of a transcript, (B, L) → (B,): one per token, and a blank between equal neighbors."""
     tokens = ops.cast(labels != PAD, "int32")
     equal = ops.logical_and(labels[:, 1:] == labels[:, :-1], labels[:, 1:] != PAD)
     return ops.sum(tokens, axis=-1) + ops.sum(ops.cast(equal, "int32"), axis=-1)
 
 
-def decode(logits, beams: int = 1):
-    """The most probable labels: the best path's where `beams` is 1, else by prefix beam search.
+def decode(logits: Any, beams: int = 1) -> tuple[Any, Any]:
+    """Decodes the most probable labels.
 
     Args:
-        logits: (B, S, V), as `OnlyBlank` leaves them.
-        beams: how many prefixes the search keeps.
+        logits: (B, S, V), as `OnlyBlank` returns them.
+        beams: int. Prefixes that a prefix beam search keeps; 1 takes the best path. Defaults to 1.
 
     Returns:
-        tokens (B, L) int32, padded with 0; log-probability (B,) of the path or of the labels.
+        tokens (B, L) int32, padded with 0; log-probability (B,) of the best path, or of the labels if `beams`
+        is above 1.
     """
     steps = lengths(logits)
     logits = ops.cast(logits, "float32")
-    for token in NEVER_SAID:
+    for token in FORBIDDEN:
         logits = ops.where(ops.arange(logits.shape[-1]) == token, NEVER, logits)
     logits = ops.log_softmax(logits, axis=-1)
     strategy = {"strategy": "greedy"} if beams == 1 else {"strategy": "beam_search", "beam_width": beams}
     tokens, scores = ops.ctc_decode(logits, steps, mask_index=BLANK, **strategy)
     tokens = ops.cast(tokens[0], "int32")
-    # greedy gives the negated sum of the best path's log-probabilities
+    # With "greedy" Keras returns the negated sum of the best path's log-probabilities.
     score = -scores[:, 0] if beams == 1 else scores[:, 0]
     return ops.where(tokens < 0, PAD, tokens), score
-
-
-class Reader:
-    """Reads labels off batches of inputs; each width of search is compiled once.
-
-    Args:
-        encoder: inputs → memory (B, S, M), which steps are real (B, S).
-        head: both → logits (B, S, V), as `OnlyBlank` leaves them.
-    """
-
-    def __init__(self, encoder: keras.Model, head: keras.Model):
-        self.encoder, self.head = encoder, head
-        self._graphs: dict[int, _Graph] = {}
-
-    def __call__(self, inputs, *, beams: int = 1):
-        """Token ids (B, L) int32, padded with 0, and their log-probability (B,).
-
-        Args:
-            inputs: the encoder's, by name.
-            beams: how many prefixes a search keeps; 1 takes the best path.
-        """
-        checks.ints(1, beams=beams)
-        if beams not in self._graphs:
-            self._graphs[beams] = _Graph(self.encoder, self.head, beams)
-        return collectives.predict_alone(self._graphs[beams], inputs)
-
-    def posteriors(self, inputs):
-        """The probability of each token at each step, (B, S, V)."""
-        inputs = {name: ops.convert_to_tensor(x) for name, x in inputs.items()}
-        logits = self.head(self.encoder(inputs, training=False), training=False)
-        return ops.convert_to_numpy(ops.softmax(logits, axis=-1))
-
-
-class _Graph(keras.Model):
-    """Encoder, head and search as one graph; `predict_alone` compiles it."""
-
-    def __init__(self, encoder, head, beams):
-        super().__init__(name="reader")
-        self.encoder, self.head, self.beams = encoder, head, beams
-        self.built = True  # as in `writing`: its halves are
-
-    def call(self, inputs):
-        return decode(self.head(self.encoder(inputs, training=False), training=False), self.beams)

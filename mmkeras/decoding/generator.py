@@ -1,7 +1,8 @@
-"""An encoder, a decoder and the loop of decoding as one compiled graph: `Writer`.
+"""`Generator`: encoder, head and decoding loop as one compiled graph."""
 
-A brick between `decoding`, which knows no model, and the tasks whose decoder is `attention_decoder`.
-"""
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,116 +10,138 @@ from keras import ops
 
 from mmkeras._utils import checks
 from mmkeras.data.vocabulary import END, PAD, START, UNKNOWN
-from mmkeras.decoding import search
+from mmkeras.decoding import ctc, search
 from mmkeras.distribute import collectives
 
-NEVER_WRITTEN = (PAD, UNKNOWN, START)
+FORBIDDEN = (PAD, UNKNOWN, START)  # an attention decoder never generates these
+DEFAULTS = {
+    "attention": {
+        "beams": 1, "length_penalty": 0.0, "temperature": None, "top_p": 1.0, "max_length": 50, "seed": 0,
+    },
+    "ctc": {"beams": 1},
+}  # fmt: skip
 
 
-class Writer:
-    """Writes token ids for batches of inputs; each way of writing is compiled once.
+class Generator:
+    """Generates token ids with an attention decoder or a CTC head.
 
     Args:
-        encoder: inputs → memory (and its mask, where the decoder is masked), hidden, cell.
-        decoder: see `mmkeras.nn.attention_decoder`.
+        encoder: keras.Model. Inputs → memory, then its mask (unless the decoder is unmasked), then for an
+            attention decoder its first state (hidden, cell).
+        head: keras.Model. `mmkeras.nn.attention_decoder`, or a CTC head: memory (B, S, M), mask (B, S) → logits
+            (B, S, V) as `mmkeras.decoding.ctc.OnlyBlank` returns them.
     """
 
-    def __init__(self, encoder: keras.Model, decoder: keras.Model):
-        self.encoder, self.decoder = encoder, decoder
+    def __init__(self, encoder: keras.Model, head: keras.Model):
+        self.encoder, self.head = encoder, head
+        # An attention decoder also returns its state and its attention.
+        self.kind = "attention" if len(head.outputs) > 1 else "ctc"
         self._graphs: dict[tuple, _Graph] = {}
 
-    def __call__(
-        self,
-        inputs: dict[str, np.ndarray],
-        *,
-        beams: int = 1,
-        length_penalty: float = 0.0,
-        temperature: float | None = None,
-        top_p: float = 1.0,
-        max_length: int = 50,
-        seed: int = 0,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Greedily, by beam search, or by sampling.
+    def __call__(self, inputs: dict[str, np.ndarray], **options: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Generates token ids: greedily, by beam search, or by sampling. Each way is compiled once.
 
         Args:
-            inputs: the encoder's, by name.
-            beams: how many prefixes a beam search keeps; 1 is greedy.
-            length_penalty: the best beam is that with the highest log-probability / length**length_penalty;
-                above 0 favours longer texts.
-            temperature: sample instead, from the probabilities at this temperature.
-            top_p: sample among the most probable tokens that together have this probability.
-            max_length: at most so many tokens.
-            seed: of sampling; the same seed, the same texts.
+            inputs: {name: array} of the encoder.
+            **options: `beams` (int, prefixes that a beam search keeps; 1 is greedy. Defaults to 1). An
+                attention decoder also takes `length_penalty` (float; the best beam maximizes log-probability /
+                length**length_penalty. Defaults to 0), `temperature` (float, samples at this temperature.
+                Defaults to None), `top_p` (float, samples from the most probable tokens that together have this
+                probability. Defaults to 1), `max_length` (int, number of tokens. Defaults to 50), and `seed`
+                (int, seed for sampling. Defaults to 0).
 
         Returns:
-            tokens (B, max_length) int32, padded with 0 after <end>, and their log-probability (B,).
+            tokens (B, T) int32, padded with 0 after `<end>`, and their log-probability (B,). T is `max_length`,
+            with CTC the number of time steps or less.
+
+        Raises:
+            TypeError: for an option that the head does not take.
+            ValueError: for an invalid value, or for `beams` together with `temperature` or `top_p`.
         """
-        checks.ints(1, beams=beams, max_length=max_length)
-        if beams != 1 and not (temperature is None and top_p == 1.0):
-            raise ValueError(
-                f"Expected either a beam search (beams) or sampling (temperature, top_p). "
-                f"Received: beams={beams}, temperature={temperature}, top_p={top_p}"
+        defaults = DEFAULTS[self.kind]
+        if unknown := options.keys() - defaults.keys():
+            raise TypeError(
+                f"Expected the options of decoding with head={self.kind!r} to be among {', '.join(defaults)}. "
+                f"Received: {', '.join(f'{name}={options[name]!r}' for name in sorted(unknown))}"
             )
+        options = defaults | options
+        checks.ints(1, **{name: options[name] for name in ("beams", "max_length") if name in options})
         inputs = dict(inputs)
-        if temperature is None and top_p == 1.0:
-            options = {"beams": beams, "length_penalty": length_penalty, "max_length": max_length}
-        else:
-            options = {"temperature": temperature or 1.0, "top_p": top_p, "max_length": max_length}
-            rows = len(next(iter(inputs.values())))
-            noise = np.random.default_rng(seed).random((rows, max_length))
-            inputs["noise"] = noise.astype("float32")
+        if self.kind == "attention":
+            seed, temperature, top_p = (options.pop(name) for name in ("seed", "temperature", "top_p"))
+            if temperature is not None or top_p != 1.0:
+                if options["beams"] != 1:
+                    raise ValueError(
+                        f"Expected either beams (beam search), or temperature or top_p (sampling). Received: "
+                        f"beams={options['beams']}, temperature={temperature}, top_p={top_p}"
+                    )
+                # Drawn here, so that the same seed gives the same tokens on every backend.
+                shape = len(next(iter(inputs.values()))), options["max_length"]
+                inputs["noise"] = np.random.default_rng(seed).random(shape).astype("float32")
+                options |= {"temperature": 1.0 if temperature is None else temperature, "top_p": top_p}
         key = tuple(options.items())
         if key not in self._graphs:
-            self._graphs[key] = _Graph(self.encoder, self.decoder, **options)
+            decode = self._attention_decode if self.kind == "attention" else self._ctc_decode
+            self._graphs[key] = _Graph(partial(decode, **options), self.encoder, self.head)
         return collectives.predict_alone(self._graphs[key], inputs)
 
-    def attention(self, inputs: dict[str, np.ndarray], tokens: np.ndarray) -> np.ndarray:
-        """What each of these tokens (B, T) looked at, (B, T, N)."""
+    def weights(self, inputs: dict[str, np.ndarray], tokens: np.ndarray) -> np.ndarray:
+        """Attention of each token, or with CTC its probability at each time step.
+
+        Args:
+            inputs: {name: array} of the encoder.
+            tokens: (B, T) int, as generated.
+
+        Returns:
+            (B, T, S) float32, S the length of the memory.
+        """
+        encoded = self._encoded({name: ops.convert_to_tensor(x) for name, x in inputs.items()})
+        if self.kind == "ctc":
+            probabilities = ops.convert_to_numpy(ops.softmax(self.head(encoded, training=False)))  # (B, S, V)
+            return np.take_along_axis(probabilities, tokens[:, None], axis=2).swapaxes(1, 2)
         first = np.full((len(tokens), 1), START, tokens.dtype)
-        given = ops.convert_to_tensor(np.concatenate([first, tokens[:, :-1]], axis=1))
-        inputs = {name: ops.convert_to_tensor(x) for name, x in inputs.items()}
-        *_, attention = self.decoder([given, *_encoded(self.encoder, inputs)], training=False)
+        shifted = ops.convert_to_tensor(np.concatenate([first, tokens[:, :-1]], axis=1))  # (B, T)
+        *_, attention = self.head([shifted, *encoded], training=False)
         return ops.convert_to_numpy(attention)
 
+    def _encoded(self, inputs):
+        tensors = [inputs[tensor.name] for tensor in self.encoder.inputs]
+        # Keras expects a tensor, not a list, for one input.
+        return self.encoder(tensors if len(tensors) > 1 else tensors[0], training=False)
 
-class _Graph(keras.Model):
-    """One way of writing; `predict_alone` compiles it."""
+    def _ctc_decode(self, inputs, beams):
+        return ctc.decode(self.head(self._encoded(inputs), training=False), beams)
 
-    def __init__(self, encoder, decoder, *, max_length, beams=1, length_penalty=0.0, **sampling):
-        super().__init__(name="writer")
-        self.encoder, self.decoder = encoder, decoder
-        self.max_length, self.beams, self.length_penalty = max_length, beams, length_penalty
-        self.sampling = sampling
-        self.built = (
-            True  # its halves are; Keras on JAX would otherwise run all of it once uncompiled, to build it
-        )
-
-    def call(self, inputs):
-        noise = inputs.get("noise")
-        *memory, hidden, cell = _encoded(self.encoder, inputs)
-        if self.beams > 1:
-            memory = search.repeat(memory, self.beams)
+    def _attention_decode(self, inputs, beams, length_penalty, max_length, **sampling):
+        *memory, hidden, cell = self._encoded(inputs)  # (B, S, M) and mask (B, S), (B, U), (B, U)
+        if beams > 1:
+            memory = search.repeat(memory, beams)  # (B * K, S, M)
 
         def next(tokens, state):
-            logits, *state, _ = self.decoder([tokens[:, None], *memory, *state], training=False)
-            return logits[:, 0], tuple(state)
+            logits, *state, _ = self.head([tokens[:, None], *memory, *state], training=False)
+            return logits[:, 0], tuple(state)  # (B, V)
 
-        state = (hidden, cell)
-        common = {
+        arguments = {
             "batch_size": ops.shape(hidden)[0],
             "start": START,
             "end": END,
-            "max_length": self.max_length,
-            "forbidden": NEVER_WRITTEN,
+            "max_length": max_length,
+            "forbidden": FORBIDDEN,
         }
-        if noise is not None:
-            return search.sample(next, state, noise=noise, **self.sampling, **common)
-        if self.beams == 1:
-            return search.greedy(next, state, **common)
-        return search.beam(next, state, beams=self.beams, length_penalty=self.length_penalty, **common)
+        if sampling:
+            return search.sample(next, (hidden, cell), noise=inputs["noise"], **sampling, **arguments)
+        if beams == 1:
+            return search.greedy(next, (hidden, cell), **arguments)
+        return search.beam(next, (hidden, cell), beams=beams, length_penalty=length_penalty, **arguments)
 
 
-def _encoded(encoder, inputs):
-    """An encoder of one input wants it bare."""
-    named = [inputs[tensor.name] for tensor in encoder.inputs]
-    return encoder(named if len(named) > 1 else named[0], training=False)
+class _Graph(keras.Model):
+    """A function of named inputs as a Keras model, which `predict_on_batch` compiles."""
+
+    def __init__(self, function: Callable, *models: keras.Model):
+        super().__init__(name="generator")
+        self.function, self.models = function, models  # Keras tracks the models' weights
+        self.built = True  # otherwise Keras on JAX calls the function once uncompiled, to build it
+
+    def call(self, inputs):
+        return self.function(inputs)

@@ -1,7 +1,7 @@
-"""Several devices and machines: `strategies.py`, what replicas agree on: `collectives.py`, and Keras's repairs.
+"""Several devices and machines: `strategies.py`, sums over replicas in `collectives.py`, fixes in
+`keras_patches.py`.
 
-The names of `strategies` are here too, loaded on first use: `collectives` is part of graphs, which load no
-TensorFlow.
+The names of `strategies` load on first use: graphs import `collectives`, and they load no TensorFlow.
 """
 
 import importlib

@@ -1,90 +1,100 @@
-"""What replicas of one model must agree on while they train together: sums over the whole batch.
+"""Sums and means over all replicas of a model, for losses and batch normalization.
 
-Under a strategy of tf.distribute each replica sees its share of a batch and everything in the graph is the
-share's own. These functions speak of all shares at once; without a strategy, with one replica, and on Keras's
-other backends they change nothing and cost nothing.
+Under a strategy of tf.distribute each replica processes its share of a batch (B examples). These functions
+combine the shares. Without a strategy, with one replica, and on JAX and PyTorch they return their input
+unchanged.
 """
+
+from typing import Any
 
 import keras
 from keras import ops
 
+from mmkeras._utils import terminal
+
 
 def count() -> int:
-    """How many replicas run what is being traced; 1 without a strategy."""
+    """The number of replicas that run what is being traced. 1 without a strategy."""
     context = _context()
     return context.num_replicas_in_sync if context else 1
 
 
 def total(value):
-    """The sum of a tensor over all replicas; it has a gradient."""
+    """The sum of a tensor over all replicas, of the same shape. Differentiable."""
     return _context().all_reduce("sum", value) if count() > 1 else value
 
 
 def largest(value):
-    """The largest of a number () over all replicas; it has no gradient."""
+    """The maximum () of a scalar () over all replicas. Not differentiable."""
     return ops.max(gathered(value[None]))
 
 
-def ratio(above, below):
-    """above / below, each a number () summed over all replicas, as a loss (1,) that Keras reduces.
+def ratio(numerator, denominator):
+    """numerator / denominator, each a scalar () that is summed over all replicas, as a loss (1,).
 
-    Keras takes the mean of what a loss returns on each replica and then adds up 1/replicas of each: right only
-    where all have the same number of examples, and the same number of words in them. Here all replicas return
-    the loss of the whole batch.
+    Keras averages a loss on each replica and then averages over the replicas. That is correct only if all
+    replicas have the same number of examples and of tokens. Here every replica returns the loss of the whole
+    batch.
     """
-    return (total(above) / ops.maximum(total(below), 1))[None]
+    return (total(numerator) / ops.maximum(total(denominator), 1))[None]
 
 
 def mean(value):
-    """The mean () of a tensor over all its elements, on all replicas: 0 where none of them has any. Unlike
-    `ratio` it leaves to the caller that Keras adds up the losses of the replicas."""
+    """The mean () over all elements of a tensor on all replicas; 0 if there are none."""
     value = ops.cast(value, "float32")
     return ratio(ops.sum(value), ops.cast(ops.size(value), "float32"))[0]
 
 
 def gathered(value):
-    """A batch (B, ...) with those of all replicas behind each other; it has a gradient."""
+    """A batch (B, ...) concatenated with those of all replicas, (sum of B, ...). Differentiable."""
     if count() == 1:
         return value
     import tensorflow as tf
 
-    # several workers want to know the tensor's device, and what comes from a dataset has none
+    # With several workers all_gather needs the tensor's device, which a tensor from a dataset lacks.
     return _context().all_gather(tf.identity(value), axis=0)
 
 
-def one_at_least(value):
-    """A batch, with one example of zeros where this replica has none: some operations cannot do without."""
+def pad_empty_batch(value):
+    """A batch (B, ...), or one example of zeros (1, ...) if this replica's share is empty.
+
+    Some operations fail on an empty batch. A replica gets one if the last batch is small: tf.distribute fills
+    the first replicas first.
+    """
     if count() == 1:
         return value
     missing = ops.cast(ops.equal(ops.shape(value)[0], 0), "int32")
     return ops.concatenate([value, ops.zeros((missing, *ops.shape(value)[1:]), value.dtype)])
 
 
-def predict_alone(model: keras.Model, inputs):
-    """`model.predict_on_batch(inputs)`, on one device and without any other worker.
+def predict_alone(model: keras.Model, inputs: Any) -> Any:
+    """`model.predict_on_batch(inputs)` on one device and on this worker alone.
 
-    Under a strategy Keras would have each replica answer the whole batch, and return the answers of all.
+    Under a strategy Keras would run the whole batch on each replica and return the outputs of all.
 
     Args:
-        model: made outside of any strategy's scope; its layers may have been made inside.
+        model: keras.Model. Built outside of any strategy's scope; its layers may be built inside.
+        inputs: What the model takes.
 
     Raises:
-        ValueError: it was made inside, or is called there.
+        ValueError: if the model is built, or this is called, inside a strategy's scope.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         if tf.distribute.has_strategy() or model.distribute_strategy is not tf.distribute.get_strategy():
             raise ValueError(
-                f"Expected what answers, scores or computes features to be made and called outside of the "
-                f"strategy's scope; the model alone is built inside. Received: "
-                f"{type(model.distribute_strategy).__name__.lstrip('_')}"
+                f"Expected answering classes and evaluate() to be used outside of the strategy's scope; only "
+                f"build() belongs inside. Received: "
+                f"strategy={type(model.distribute_strategy).__name__.lstrip('_')}"
             )
-    return model.predict_on_batch(inputs)
+    # TensorFlow counts the traces of all Keras models together, and takes several models for one that retraces.
+    with terminal.quiet_log("tensorflow", "triggered tf.function retracing"):
+        return model.predict_on_batch(inputs)
 
 
 def _context():
-    """tf.distribute's replica context; None where a model is only built, and on other backends."""
+    """The replica context of tf.distribute. None while a model is built, and on other backends."""
     if keras.backend.backend() != "tensorflow":
         return None
     import tensorflow as tf

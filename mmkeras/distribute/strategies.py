@@ -1,41 +1,37 @@
-"""Several devices, several machines: a strategy of tf.distribute, and what Keras leaves open there.
+"""Several devices and machines: chooses a strategy of tf.distribute, and adds what Keras lacks there.
 
-    strategy = distribute.strategy()                 # what there is: GPUs, a TPU, the workers of a cluster
+    strategy = distribute.strategy()                 # GPUs, a TPU, the workers of a cluster, or the CPU
     with strategy.scope():
         model = mmkeras.captioning.build("toy", vocabulary=data.vocabulary)
     with distribute.clear_failures():
         model.fit(data.train)                        # plain Keras
 
-A batch is the global one, of all devices together; each replica takes its share of every batch. Losses and
-batch normalisation speak of the whole batch (`mmkeras.distribute.collectives`), so a model learns the same on
-one device and on many.
+A batch is the global one. Each replica processes its share of every batch. Losses and batch normalization use
+the whole batch (`mmkeras.distribute.collectives`), so one device and many devices train the same model.
 
-On several machines each worker runs the same program and reads the same data. It learns who the others are from
-TF_CONFIG, from Slurm, or from `workers` and `index`. `fit`, `evaluate` and `predict` then give every worker the
-same weights, numbers and answers, and all workers must call them; an answering class needs no other worker.
+On several machines each worker runs the same program and reads the same data. The workers are named by
+TF_CONFIG, by Slurm, or by `workers` and `index`. All workers must call `fit`, `evaluate` and `predict`, which
+return the same on each; an answering class runs on one worker alone.
 """
 
 import contextlib
+import json
 import os
 import re
 import signal
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from mmkeras._utils import start  # noqa: F401 (first: it keeps TensorFlow's start-up notes off the terminal)
-
-# isort: split
 import keras
 import tensorflow as tf
 
-from mmkeras.distribute import cluster, keras_patches
+from mmkeras.distribute import keras_patches
 
 KINDS = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 
-
-# what TensorFlow raises where another worker is gone
-LOST = (
+# TensorFlow's errors when another worker is gone
+LOST_WORKER_ERRORS = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -44,79 +40,72 @@ LOST = (
 
 
 class WorkerLostError(ConnectionError):
-    """Another worker of the cluster is gone, so this one cannot train on."""
+    """Another worker of the cluster is gone, so this one cannot continue."""
 
 
 def strategy(
-    kind: str = "auto",
-    *,
-    workers: str | Sequence[str] | None = None,
-    index: int | None = None,
-    port: int = 8888,
+    kind: str = "auto", *, workers: str | Sequence[str] | None = None, index: int | None = None
 ) -> tf.distribute.Strategy:
-    """A strategy for the devices that there are; one printed line says which and why.
+    """Chooses a strategy for the available devices, and prints which one and why.
 
-    It must come before anything else that TensorFlow computes, where there are several workers.
+    With several workers, call it before anything else that TensorFlow computes.
 
     Args:
-        kind: `"auto"`: several workers if TF_CONFIG, Slurm or `workers` name them, else a TPU, else all GPUs,
-            else the CPU. Or one of these alone: `"one_device"` (one GPU, else the CPU; no strategy at all),
-            `"mirrored"` (all GPUs of this machine, else its logical CPUs), `"multi_worker"`, `"tpu"` (which
-            nobody has tried). On Keras's other backends it is none of them: the strategy does nothing there;
-            see `share_on_jax`.
-        workers: host:port of every worker, `"host:port,host:port"` or a list, where no cluster manager says it.
-        index: this worker's place among them, from 0.
-        port: of a machine's first worker under Slurm, which gives out no ports; the next ones follow it. Where
-            a machine has several GPUs and several tasks, let Slurm share them out (`--gpus-per-task`).
+        kind: str. `"auto"`: several workers if TF_CONFIG, Slurm or `workers` name them, else a TPU, else all
+            GPUs, else the CPU. `"one_device"`: one GPU or the CPU, without a strategy. `"mirrored"`: all GPUs
+            of this machine, or its logical CPUs. `"multi_worker"`. `"tpu"`: untested. Defaults to `"auto"`. On
+            JAX and PyTorch only `"auto"` and `"one_device"` exist and the strategy does nothing; see
+            `share_on_jax`.
+        workers: str or list of str. host:port of every worker, in the same order on each. A str separates them
+            by commas. Defaults to the workers in TF_CONFIG or of Slurm.
+        index: int. This worker's position in `workers`, from 0.
 
     Raises:
-        ValueError: a kind that nobody knows or that needs devices that are not there; a TF_CONFIG that is no
-            JSON, lacks this worker, or whose port for it is in use; several workers or devices where Keras runs
-            on another backend.
+        ValueError: if `kind` is unknown or its devices are missing, `index` is not a position in `workers`, or
+            several devices are asked for on another backend than TensorFlow.
     """
     if kind not in KINDS:
         known = ", ".join(map(repr, KINDS))
         raise ValueError(f"Expected kind to be one of {known}. Received: kind={kind!r}")
-    if index is not None and workers is None:
-        raise ValueError(
-            f"Expected workers, the addresses that index counts; TF_CONFIG and Slurm say themselves which "
-            f"worker this one is. Received: index={index!r}, workers=None"
-        )
     if (backend := keras.backend.backend()) != "tensorflow":
         if kind not in ("auto", "one_device") or workers is not None:
             raise ValueError(
-                f"tf.distribute needs Keras's TensorFlow backend. Received: KERAS_BACKEND={backend}, "
-                f"kind={kind!r}, workers={workers!r}. On JAX several devices go through keras.distribution."
+                f"Expected kind to be 'auto' or 'one_device', without workers, on JAX and PyTorch; on JAX use "
+                f"mmkeras.distribute.share_on_jax. Received: KERAS_BACKEND={backend}, kind={kind!r}, "
+                f"workers={workers!r}"
             )
-        print(
-            f"Training on what {backend} has, since tf.distribute is for Keras's TensorFlow backend", flush=True
-        )
-        return tf.distribute.get_strategy()  # whose scope does nothing
-    if kind == "auto":
-        kind, why = _what_there_is(workers)
+        print(f"Training on the devices of {backend}; tf.distribute needs TensorFlow", flush=True)
+        return tf.distribute.get_strategy()  # its scope does nothing
+    if workers is not None or index is not None:
+        if kind not in ("auto", "multi_worker"):
+            raise ValueError(
+                f"Expected kind to be 'multi_worker' with workers and index. Received: kind={kind!r}"
+            )
+        os.environ["TF_CONFIG"] = _tf_config(workers, index)
+        kind, why = "multi_worker", "workers names them"
+    elif kind == "auto":
+        kind, why = _available()
     else:
         why = f"kind={kind!r} asks for it"
-    if kind != "multi_worker" and workers is not None:
-        raise ValueError(f"workers and index are for kind='multi_worker'. Received: kind={kind!r}")
     if kind == "one_device":
-        chosen, where = tf.distribute.get_strategy(), "one GPU" if _gpus() else "the CPU"
+        chosen, devices = tf.distribute.get_strategy(), "one GPU" if _gpus() else "the CPU"
     elif kind == "mirrored":
-        chosen, where = _mirrored()
+        chosen, devices = _mirrored()
     elif kind == "multi_worker":
-        chosen, where = _multi_worker(workers, index, port)
+        chosen, devices = _multi_worker()
     else:
-        chosen, where = _tpu()
+        chosen, devices = _tpu()
     if kind != "one_device":
-        keras_patches.apply(chosen)
-    print(f"Training on {where}, since {why}", flush=True)
+        keras_patches.apply()
+    print(f"Training on {devices}, since {why}", flush=True)
     return chosen
 
 
 def share_on_jax() -> None:
-    """Where Keras runs on JAX with several devices, models built from now on share each batch among them.
+    """On JAX with several devices, lets models that are built from now on share each batch among them.
 
-    `keras.distribution.DataParallel` does it, for the whole process. It needs batches that all devices get the
-    same number of examples of, so `data(..., static_shapes=True)`.
+    Sets `keras.distribution.DataParallel` for the whole process. It needs full batches:
+    `data(..., static_shapes=True)`.
     """
     devices = keras.distribution.list_devices() if keras.backend.backend() == "jax" else []
     if len(devices) > 1:
@@ -125,36 +114,36 @@ def share_on_jax() -> None:
 
 
 def describe_batch(batch_size: int, strategy: tf.distribute.Strategy) -> str:
-    """How a batch is shared, in words: "32 a step, 16 on each of 2 replicas".
+    """Describes how a batch is shared: "32 a step, 16 on each of 2 replicas".
 
     Args:
-        batch_size: the global one, of all devices together, as `data(..., batch_size=...)` takes it.
-        strategy: from `strategy`.
+        batch_size: int. Examples per step, over all devices.
+        strategy: tf.distribute.Strategy. From `strategy`.
 
     Raises:
-        ValueError: there are more replicas than examples in a batch, or JAX cannot share it evenly.
+        ValueError: if a batch has fewer examples than there are replicas, or JAX cannot share it evenly.
     """
     shared = keras.distribution.distribution()
     replicas = shared.num_model_replicas if shared else strategy.num_replicas_in_sync
     if shared and batch_size % replicas:
         raise ValueError(
-            f"Expected batch_size to be a multiple of the number of JAX's devices, {replicas}. Received: "
+            f"Expected batch_size to be a multiple of the number of JAX devices, {replicas}. Received: "
             f"batch_size={batch_size}"
         )
     if batch_size < replicas:
         raise ValueError(
-            f"Expected batch_size, which all devices share, to be at least the number of replicas, {replicas}. "
-            f"Received: batch_size={batch_size}"
+            f"Expected batch_size to be at least the number of replicas, {replicas}. Received: "
+            f"batch_size={batch_size}"
         )
     if replicas == 1:
         return f"{batch_size} a step"
-    share, over = divmod(batch_size, replicas)
-    each = f"{share} or {share + 1}" if over else f"{share}"
+    share, rest = divmod(batch_size, replicas)
+    each = f"{share} or {share + 1}" if rest else f"{share}"
     return f"{batch_size} a step, {each} on each of {replicas} replicas"
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this worker is the first, which writes what all of them would: models, logs."""
+    """Whether this is the chief, the one worker that writes models and logs. True without a cluster."""
     resolver = strategy.cluster_resolver
     if not resolver or not resolver.task_type:
         return True
@@ -163,65 +152,63 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 @contextlib.contextmanager
-def clear_failures():
-    """Around a training: where another worker is lost, one clear message instead of TensorFlow's trace.
+def clear_failures() -> Iterator[None]:
+    """Turns TensorFlow's trace into one clear message if another worker is lost during training.
 
-    The others notice within seconds, by a closed connection or by heartbeats that no longer come.
+    The remaining workers notice within seconds, by a closed connection or by missing heartbeats.
 
     Raises:
-        WorkerLostError: for the errors that TensorFlow then has.
+        WorkerLostError: in place of TensorFlow's error.
     """
     try:
         yield
-    except LOST as error:
-        # the pool of threads that an all-reduce left behind would complain while the interpreter ends
+    except LOST_WORKER_ERRORS as error:
+        # otherwise the thread pool of an all-reduce prints a trace when the interpreter ends
         traceback.clear_frames(error.__traceback__)
-        said = re.search(r"aborted by: (.*)", str(error)) or re.search(r"(.*)", str(error))
+        reason = re.search(r"aborted by: (.*)", str(error)) or re.search(r"(.*)", str(error))
         raise WorkerLostError(
-            f"Another worker of the cluster is lost, so this one stops. Start all of them anew and go on from "
-            f"the last checkpoint. TensorFlow says: {said[1]}"
+            f"Another worker of the cluster is lost, so this one stops. Start all workers again and resume "
+            f"from the last checkpoint. TensorFlow reports: {reason[1]}"
         ) from None
 
 
-def check_same(strategy: tf.distribute.Strategy, number: int, what: str) -> None:
-    """Raises ValueError, on all workers, where they do not hold the same number; `what` says which it is."""
+def check_same(strategy: tf.distribute.Strategy, number: int, name: str) -> None:
+    """Raises ValueError, on every worker, if the workers do not hold the same number; `name` says which."""
     numbers = [number]
     if isinstance(strategy, _MultiWorkerMirroredStrategy):
         numbers = strategy.gather(tf.constant([number]), axis=0).numpy().tolist()
     if len(set(numbers)) > 1:
-        raise ValueError(f"Expected all workers to have the same {what}. Received, in their order: {numbers}")
+        raise ValueError(f"Expected all workers to have the same {name}. Received, by worker: {numbers}")
 
 
 @contextlib.contextmanager
-def chief_first(strategy: tf.distribute.Strategy):
-    """Around what prepares data: the first worker does it alone, then the others, who find it done.
+def chief_first(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Lets the chief run the block first, and then the other workers.
 
-    Workers often share a disk, and two that write one dataset at a time spoil it for each other.
+    For preparing data: workers often share a disk, and two that write the same dataset at once damage it.
     """
     if not is_chief(strategy):
-        _meet(strategy)
+        _barrier(strategy)
     yield
     if is_chief(strategy):
-        _meet(strategy)
+        _barrier(strategy)
 
 
 def wants_static_shapes(strategy: tf.distribute.Strategy) -> bool:
-    """Whether batches must be full ones: on a TPU, and where Keras shares them among JAX's devices."""
+    """Whether batches must be full and of one shape: on a TPU, and if Keras shares them among JAX devices."""
     return isinstance(strategy, tf.distribute.TPUStrategy) or keras.distribution.distribution() is not None
 
 
-def _meet(strategy):
+def _barrier(strategy):
     if isinstance(strategy, _MultiWorkerMirroredStrategy):
         strategy.reduce("SUM", tf.constant(1.0), axis=None)
 
 
-# --- which devices ---
+# --- devices of one machine ---
 
 
-def _what_there_is(workers):
-    if workers is not None:
-        return "multi_worker", "workers names them"
-    if "TF_CONFIG" in os.environ and len(cluster.members(os.environ["TF_CONFIG"])[0]) > 1:
+def _available():
+    if _cluster_size(tf.distribute.cluster_resolver.TFConfigClusterResolver()) > 1:
         return "multi_worker", "TF_CONFIG names them"
     if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
         return "multi_worker", "Slurm runs several tasks"
@@ -250,10 +237,9 @@ def _tpu():
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, tf.errors.OpError) as error:
-        said = str(error).splitlines()[0][:200]
         raise ValueError(
-            f"No TPU is there. Expected one on this machine, or its name in TPU_NAME. Received: "
-            f"TPU_NAME={os.environ.get('TPU_NAME')!r}. TensorFlow says: {said}"
+            f"Expected a TPU on this machine, or its name in TPU_NAME. Received: "
+            f"TPU_NAME={os.environ.get('TPU_NAME')!r}. TensorFlow reports: {str(error).splitlines()[0][:200]}"
         ) from error
     chosen = tf.distribute.TPUStrategy(resolver)
     return chosen, f"a TPU of {chosen.num_replicas_in_sync} cores (TPUStrategy)"
@@ -263,43 +249,62 @@ def _tpu():
 
 
 class _MultiWorkerMirroredStrategy(tf.distribute.MultiWorkerMirroredStrategy):
-    """Workers take their shares of each batch, where TensorFlow would rather have each read files of its own:
-    then a batch would hold other examples than one worker alone would have in it."""
+    """Shards each batch. TensorFlow's default shards the files, so that a batch would hold other examples than
+    on one worker."""
 
     def experimental_distribute_dataset(self, dataset, options=None):
         policies = tf.data.experimental.AutoShardPolicy
         if dataset.options().experimental_distribute.auto_shard_policy == policies.AUTO:
-            sharing = tf.data.Options()
-            sharing.experimental_distribute.auto_shard_policy = policies.DATA
-            dataset = dataset.with_options(sharing)
+            sharding = tf.data.Options()
+            sharding.experimental_distribute.auto_shard_policy = policies.DATA
+            dataset = dataset.with_options(sharding)
         return super().experimental_distribute_dataset(dataset, options)
 
 
-def _multi_worker(workers, index, port):
-    if workers is not None:
-        os.environ["TF_CONFIG"] = cluster.tf_config(workers, index)
-    elif "TF_CONFIG" not in os.environ and "SLURM_STEP_NUM_TASKS" in os.environ:
-        os.environ["TF_CONFIG"] = cluster.slurm_config(port)
-    addresses, place = cluster.members(os.environ.get("TF_CONFIG", "{}"))
-    if not addresses:
+def _tf_config(workers, index):
+    addresses = workers.split(",") if isinstance(workers, str) else list(workers or ())
+    if index not in range(len(addresses)):
         raise ValueError(
-            "Expected TF_CONFIG, Slurm's variables, or workers and index to say who the workers are. Received: "
-            "none of them"
+            f"Expected workers to be the addresses of all workers and index to be a position in them. "
+            f"Received: workers={workers!r}, index={index!r}"
         )
-    cluster.check_port(addresses[place])
-    if len(addresses) > 1:
-        print(f"Waiting for all {len(addresses)} workers, of which this is {addresses[place]}", flush=True)
-    with _signals_that_end():
-        chosen = _MultiWorkerMirroredStrategy()
-    where = f"{addresses[place]}, worker {place} of {len(addresses)} (MultiWorkerMirroredStrategy)"
-    return chosen, where
+    return json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
+
+
+def _cluster_size(resolver):
+    return sum(map(len, resolver.cluster_spec().as_dict().values()))
+
+
+def _multi_worker():
+    resolvers = tf.distribute.cluster_resolver
+    if "TF_CONFIG" in os.environ or "SLURM_STEP_NUM_TASKS" not in os.environ:
+        resolver = resolvers.TFConfigClusterResolver()
+    else:
+        # Slurm assigns the GPUs. Without these numbers TensorFlow counts them by nvidia-smi, which may be
+        # missing.
+        resolver = resolvers.SlurmClusterResolver(gpus_per_node=2**16, gpus_per_task=1, auto_set_gpu=False)
+    size = _cluster_size(resolver)
+    if not size:
+        raise ValueError(
+            "Expected TF_CONFIG, Slurm's variables, or workers and index to name the workers. Received: none"
+        )
+    worker = f"{resolver.task_type} {resolver.task_id} of {size}"
+    print(f"Waiting for all workers. This is {worker}.", flush=True)
+    with _default_signal_handlers():
+        chosen = _MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    return chosen, f"{worker} (MultiWorkerMirroredStrategy)"
 
 
 @contextlib.contextmanager
-def _signals_that_end():
-    """Around TensorFlow's wait for the other workers: Ctrl-C ends it. And SIGTERM ends this worker afterwards,
-    which TensorFlow takes for a notice of preemption, to nobody's knowledge."""
-    if threading.current_thread() is not threading.main_thread():  # which alone may say what signals do
+def _default_signal_handlers():
+    """Lets Ctrl-C end TensorFlow's wait for the other workers, and SIGTERM end this worker afterwards.
+
+    TensorFlow waits in C++, where Python's handler does not run, and then takes SIGTERM for a notice of
+    preemption.
+    """
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # Python sets handlers in the main thread only
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

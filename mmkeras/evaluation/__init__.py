@@ -1,5 +1,5 @@
-"""Scores, explanations and plots."""
+"""Scores, explanations, alignment and plots."""
 
 from mmkeras._utils import lazy
 
-__getattr__ = lazy.submodules(__name__, "explain", "metrics", "plots")
+__getattr__ = lazy.submodules(__name__, "alignment", "explain", "metrics", "plots")

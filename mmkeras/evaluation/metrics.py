@@ -1,13 +1,13 @@
-"""How answers are scored: captions by BLEU, ROUGE-L and CIDEr-D, transcripts by WER and CER, pictures by their
-sharpness and the Fréchet distance.
+"""Metrics: BLEU, ROUGE-L and CIDEr-D of captions, word and character error rates of transcripts, sharpness and
+Fréchet distance of images.
 
     caption_scores([["a red circle", "one red disc"]], ["a red disc"])   # {"bleu_1": 1.0, ...}
     recognition_scores(["a red circle"], ["a red disc"])                 # {"wer": 0.333, ...}
-    frechet_distance(features_of_painted, features_of_real)              # 0.0: the same mean and covariance
+    frechet_distance(generated_features, real_features)                  # 0.0: the same mean and covariance
 
-Texts are words with blanks between them (Chinese: characters with blanks between them), already in
-one case and without punctuation. The numbers are those of pycocoevalcap, which COCO's leaderboard
-uses, on such texts; unlike it, BLEU is exactly 0 where no n-gram matches.
+Texts are words (in Chinese characters) that spaces separate, in one case and without punctuation. On such texts
+the scores are those of pycocoevalcap, which the COCO leaderboard uses, except that BLEU is 0 if no n-gram
+matches.
 """
 
 import math
@@ -16,22 +16,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmkeras._utils import terminal
+from mmkeras._utils import checks, terminal
 from mmkeras.data.vocabulary import is_chinese
 
 References = Sequence[Sequence[str]]
+COLLAPSED = 0.01  # smallest variety, relative to the expected one, that is no collapse
 
 
 def caption_scores(references: References, candidates: Sequence[str]) -> dict[str, float]:
-    """All scores: `bleu_1` to `bleu_4` and `rouge_l` (0..1), `cider_d` (0..10).
+    """All caption scores.
 
     Args:
-        references: for each picture one or more true captions.
-        candidates: for each picture the caption to be scored.
+        references: List of N lists of one or more reference captions.
+        candidates: List of N captions.
+
+    Returns:
+        `bleu_1` to `bleu_4` and `rouge_l` (0..1), `cider_d` (0..10).
 
     Raises:
-        ValueError: nothing to score, lists of different lengths, a picture without references, or
-            something else than a text in the place of a text.
+        ValueError: for empty lists, lists of different lengths, an image without references, or an element that
+            is not a text.
     """
     bleus = _bleus(references, candidates, max_order=4)
     return {
@@ -42,17 +46,16 @@ def caption_scores(references: References, candidates: Sequence[str]) -> dict[st
 
 
 def bleu(references: References, candidates: Sequence[str], max_order: int = 4) -> float:
-    """BLEU of the whole corpus up to n-grams of `max_order` (Papineni et al. 2002), unsmoothed."""
-    if max_order < 1:
-        raise ValueError(f"Expected max_order to be at least 1. Received: max_order={max_order}")
+    """Corpus BLEU without smoothing (Papineni et al. 2002), with n-grams up to `max_order` (default 4)."""
+    checks.ints(1, max_order=max_order)
     return _bleus(references, candidates, max_order)[-1]
 
 
 def rouge_l(references: References, candidates: Sequence[str]) -> float:
-    """ROUGE-L (Lin 2004) as COCO computes it, averaged over the pictures.
+    """ROUGE-L (Lin 2004) as COCO computes it, averaged over the images.
 
-    The longest common subsequence's best precision and best recall over the references, in an
-    F-measure that weighs recall by beta = 1.2.
+    The F-measure of the best precision and the best recall of the longest common subsequence over the
+    references, with beta = 1.2.
     """
     _check(references, candidates)
     beta = 1.2
@@ -68,18 +71,18 @@ def rouge_l(references: References, candidates: Sequence[str]) -> float:
 
 
 def cider_d(references: References, candidates: Sequence[str]) -> float:
-    """CIDEr-D (Vedantam et al. 2015, arXiv:1411.5726): how alike the telling words are, 0..10.
+    """CIDEr-D (Vedantam et al. 2015, arXiv:1411.5726): similarity of TF-IDF weighted n-grams, 0..10.
 
-    N-grams (n = 1..4) are weighted by how few pictures mention them, counted in these references;
-    a candidate's weights are clipped at the reference's, and a different length costs (sigma = 6
-    words). With one picture alone no word is rarer than another, and the score is 0.
+    Document frequencies of the n-grams (n = 1..4) are counted in these references. The weights of a candidate
+    are clipped at those of the reference, and a different length is penalized (sigma = 6 words). For a single
+    image all IDF weights, and so the score, are 0.
     """
     _check(references, candidates)
     sigma = 6
     counted = [[_ngrams(text) for text in texts] for texts in references]
-    pictures_with = Counter(gram for texts in counted for gram in set().union(*texts))
-    # An n-gram that no reference has is as rare as one that a single picture has.
-    idf = {gram: math.log(len(references) / n) for gram, n in pictures_with.items()}
+    frequency = Counter(gram for texts in counted for gram in set().union(*texts))
+    # An n-gram without any reference has the weight of one in the references of a single image.
+    idf = {gram: math.log(len(references) / n) for gram, n in frequency.items()}
     idf_unseen = math.log(len(references))
 
     def weigh(counts):  # per n: {n-gram: tf-idf} and its norm
@@ -105,27 +108,22 @@ def cider_d(references: References, candidates: Sequence[str]) -> float:
 
 
 def recognition_scores(references: Sequence[str], candidates: Sequence[str]) -> dict[str, float]:
-    """Word and character error rate of the whole corpus, by jiwer.
+    """Word and character error rate of a corpus, by jiwer.
 
     Args:
-        references: what was said, already in one case and without punctuation.
-        candidates: what was written for each.
+        references: List of N transcripts, in one case and without punctuation.
+        candidates: List of N transcripts.
 
     Returns:
-        `wer` and `cer`, and `wer`'s parts `substitutions`, `insertions`, `deletions`; all per word (`cer`: per
-        character) of the references. Where most references are Chinese the parts are those of `cer`, and `wer`
-        is left out.
+        `wer`, per word of the references; its parts `substitutions`, `insertions`, `deletions`; and `cer`, per
+        character. If most references are Chinese, the parts are those of `cer`, and `wer` is left out.
 
     Raises:
-        ValueError: nothing to score, or lists of different lengths.
+        ValueError: for empty lists, or lists of different lengths.
     """
     import jiwer
 
-    if not len(references) or len(references) != len(candidates):
-        raise ValueError(
-            f"Expected as many references as candidates, at least one. Received: "
-            f"len(references)={len(references)}, len(candidates)={len(candidates)}"
-        )
+    _check([[text] for text in references], candidates)
     references, candidates = list(references), list(candidates)
     characters = jiwer.process_characters(references, candidates)
     has_words = 2 * sum(map(is_chinese, references)) <= len(references)
@@ -139,70 +137,106 @@ def recognition_scores(references: Sequence[str], candidates: Sequence[str]) -> 
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """How far two sets of features lie apart, each taken for a normal distribution (Dowson & Landau 1982):
-    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^1/2). With Inception's features it is the FID of Heusel et al. 2017.
+    """Fréchet distance of two sets of features, as of normal distributions (Dowson & Landau 1982):
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^1/2). With features of Inception it is FID (Heusel et al. 2017,
+    arXiv:1706.08500).
 
     Args:
-        first, second: (n, F) and (m, F), at least two of each.
+        first: (n, F), n at least 2.
+        second: (m, F), m at least 2.
 
     Raises:
-        ValueError: shapes that do not fit, or a single row.
+        ValueError: for other shapes.
     """
     if (
-        first.ndim != 2
-        or second.ndim != 2
+        not first.ndim == second.ndim == 2
         or first.shape[1] != second.shape[1]
         or min(len(first), len(second)) < 2
     ):
         raise ValueError(
-            f"Expected features of shape (n, F) and (m, F), n and m at least 2. "
-            f"Received: {first.shape} and {second.shape}"
+            f"Expected features to have the shapes (n, F) and (m, F), n and m at least 2. "
+            f"Received: first.shape={first.shape}, second.shape={second.shape}"
         )
     first, second = first.astype("float64"), second.astype("float64")
     gap = first.mean(axis=0) - second.mean(axis=0)
     one, two = np.atleast_2d(np.cov(first.T)), np.atleast_2d(np.cov(second.T))
-    # tr (C1 C2)^1/2 = tr (C1^1/2 C2 C1^1/2)^1/2, whose inside is symmetric: no complex rounding errors
+    # tr (C1 C2)^1/2 = tr (C1^1/2 C2 C1^1/2)^1/2, a symmetric matrix, whose eigenvalues are real
     values, vectors = np.linalg.eigh(one)
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
     cross = np.sqrt(np.linalg.eigvalsh(root @ two @ root).clip(0)).sum()
     return float(max(gap @ gap + np.trace(one) + np.trace(two) - 2 * cross, 0))
 
 
-def sharpness(pictures: np.ndarray) -> float:
-    """Tenengrad (Krotkov 1988): the mean squared gradient of the luminance, by Sobel's operator. Edges rule it;
-    a light noise hardly counts.
+def sharpness(images: np.ndarray) -> float:
+    """Tenengrad (Krotkov 1988): mean squared Sobel gradient of the luminance. Weak noise changes it little.
 
     Args:
-        pictures: (n, H, W, 3) in 0..255.
+        images: (n, H, W, 3) in 0..255.
     """
-    grey = pictures.astype("float64") @ (0.299, 0.587, 0.114)
-    across = grey[:, :, 2:] - grey[:, :, :-2]
-    down = grey[:, 2:] - grey[:, :-2]
+    gray = images.astype("float64") @ (0.299, 0.587, 0.114)  # (n, H, W)
+    across = gray[:, :, 2:] - gray[:, :, :-2]
+    down = gray[:, 2:] - gray[:, :-2]
     x = across[:, :-2] + 2 * across[:, 1:-1] + across[:, 2:]
     y = down[:, :, :-2] + 2 * down[:, :, 1:-1] + down[:, :, 2:]
     return float((x**2 + y**2).mean())
 
 
-def name_collapse(texts: Sequence[str], text: str, input: str) -> None:
-    """Warns where a model has collapsed: most texts are empty, or there is one text whatever the input.
+def image_scores(
+    real: np.ndarray, generated: np.ndarray, resampled: np.ndarray | None = None
+) -> dict[str, float]:
+    """Sharpness and variety of generated images. A warning names a collapse.
 
     Args:
-        texts: what it wrote.
-        text: what one of them is called (`"caption"`).
-        input: what one of them was written for (`"picture"`).
+        real: (N, H, W, 3) in 0..255.
+        generated: (N, H, W, 3) in 0..255.
+        resampled: (N, H, W, 3), optional. Images of the same prompts with other noise. Defaults to None.
+
+    Returns:
+        - `sharpness`, relative to real images. Left out if those are of one color each.
+        - `variety`: mean distance of two images, relative to real images. Left out for a single image.
+        - `seed_variety`, with `resampled`: mean distance of two images of the same prompt, relative to two
+          images of different prompts.
     """
-    empty = sum(not written for written in texts)
+    scores = {}
+    if real_sharpness := sharpness(real):
+        scores["sharpness"] = sharpness(generated) / real_sharpness
+    distance = _distance(generated, np.roll(generated, 1, axis=0))
+    if real_distance := _distance(real, np.roll(real, 1, axis=0)):
+        scores["variety"] = distance / real_distance
+        if resampled is not None:
+            scores["seed_variety"] = _distance(generated, resampled) / max(distance, 1e-9)
+    for name, inputs in (("variety", "prompts"), ("seed_variety", "seeds")):
+        if scores.get(name, 1) < COLLAPSED:
+            terminal.warn(
+                f"Collapse: all {inputs} give the same image ({name}={scores[name]:.4f}). Train the model "
+                f"longer, or lower the learning rate."
+            )
+            break
+    return scores
+
+
+def warn_of_collapse(texts: Sequence[str], output_name: str, input_name: str) -> None:
+    """Warns if most texts are empty, or if all are the same.
+
+    Args:
+        texts: Outputs of a model.
+        output_name: str. Name of an output (`"caption"`).
+        input_name: str. Name of an input (`"image"`).
+    """
+    empty = sum(not text for text in texts)
     if empty > len(texts) / 2:
+        terminal.warn(f"Collapse: {empty} of {len(texts)} {output_name}s are empty. Train the model longer.")
+    text, count = Counter(texts).most_common(1)[0]
+    if count == len(texts) > 1 and text:
         terminal.warn(
-            f"Collapse: {empty} of {len(texts)} {text}s are empty. The model ends before the first word; "
-            f"train it longer."
+            f"Collapse: all {count} {input_name}s get the same {output_name}, {text!r}. The model ignores the "
+            f"{input_name}. Train it longer, or lower the learning rate."
         )
-    written, times = Counter(texts).most_common(1)[0]
-    if times == len(texts) > 1 and written:
-        terminal.warn(
-            f"Collapse: all {times} {input}s got the same {text}, {written!r}. The model has not learned to "
-            f"attend to the {input} yet; train it longer, or lower the learning rate."
-        )
+
+
+def _distance(images, others):
+    """Mean absolute difference of the pixels."""
+    return float(np.abs(images.astype("float32") - others).mean())
 
 
 def _bleus(references, candidates, max_order):
@@ -211,15 +245,15 @@ def _bleus(references, candidates, max_order):
 
     _check(references, candidates)
     most = max(map(len, references))
-    # sacrebleu wants the first references of all pictures, then the second ones; None: no more
+    # sacrebleu takes the first references of all images, then the second ones; None if there are no more
     streams = [[t[i] if i < len(t) else None for t in references] for i in range(most)]
     scorer = BLEU(tokenize="none", smooth_method="none", max_ngram_order=max_order, force=True)
-    found = scorer.corpus_score(list(candidates), streams)
+    result = scorer.corpus_score(list(candidates), streams)
 
     def up_to(n):
-        lengths = found.sys_len, found.ref_len
-        scored = BLEU.compute_bleu(found.counts[:n], found.totals[:n], *lengths, max_ngram_order=n)
-        return min(scored.score / 100, 1.0)  # the logarithms' rounding can pass 1 by 1e-16
+        lengths = result.sys_len, result.ref_len
+        scored = BLEU.compute_bleu(result.counts[:n], result.totals[:n], *lengths, max_ngram_order=n)
+        return min(scored.score / 100, 1.0)  # rounding can exceed 1 by 1e-16
 
     return [up_to(n) for n in range(1, max_order + 1)]
 
@@ -230,7 +264,7 @@ def _ngrams(text):
 
 
 def _length_in_bigrams(text):
-    """pycocoevalcap measures length so: one fewer than words, but 0 for an empty text as well."""
+    """Length as pycocoevalcap measures it."""
     return max(len(text.split()) - 1, 0)
 
 
@@ -245,34 +279,18 @@ def _longest_common(a, b):
 
 
 def _check(references, candidates):
-    if isinstance(candidates, str):
-        raise ValueError(
-            "Expected candidates to be a list of texts, one for each picture; put a single one "
-            f"into a list. Received: candidates={candidates!r}"
-        )
-    if isinstance(references, str):
-        raise ValueError(
-            "Expected references to be a list of lists of texts, one list for each picture. "
-            f"Received: references={references!r}"
-        )
+    for name, texts in (("references", references), ("candidates", candidates)):
+        if isinstance(texts, str):
+            raise ValueError(f"Expected {name} to be a list. Received: {name}={texts!r}")
     if not len(candidates) or len(references) != len(candidates):
         raise ValueError(
-            "Expected as many lists of references as candidates, at least one. Received: "
+            f"Expected as many references as candidates, at least one. Received: "
             f"len(references)={len(references)}, len(candidates)={len(candidates)}"
         )
     for i, (texts, candidate) in enumerate(zip(references, candidates, strict=True)):
         if not isinstance(candidate, str):
+            raise ValueError(f"Expected candidates to be texts. Received: candidates[{i}]={candidate!r}")
+        if isinstance(texts, str) or not len(texts) or not all(isinstance(text, str) for text in texts):
             raise ValueError(
-                "Expected each candidate to be a text, its words separated by blanks. "
-                f"Received: candidates[{i}]={candidate!r}"
-            )
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-            raise ValueError(
-                "Expected references to be a list of texts for each picture; put a single one into "
-                f"a list. Received: references[{i}]={texts!r}"
-            )
-        if not len(texts):
-            raise ValueError(
-                "Expected at least one reference for each picture; leave out pictures without. "
-                f"Received: references[{i}]={texts!r}"
+                f"Expected references to be lists of at least one text. Received: references[{i}]={texts!r}"
             )

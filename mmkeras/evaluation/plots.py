@@ -1,4 +1,4 @@
-"""Figures that show what a model did (matplotlib, without pyplot)."""
+"""Plots of explanations, images and training curves (matplotlib, without pyplot)."""
 
 import io
 import os
@@ -15,7 +15,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from mmkeras.evaluation.explain import Alignment, Influence
 
-# matplotlib's own font has no Chinese characters; these come with operating systems or font packages.
+# The default font of matplotlib has no Chinese characters; these come with operating systems or font packages.
 _CHINESE_FONTS = (
     "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "PingFang SC",
     "Heiti SC", "Microsoft YaHei", "SimHei", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei",
@@ -31,11 +31,11 @@ class Figure(matplotlib.figure.Figure):
         return buffer.getvalue()
 
 
-def spotlight(picture: np.ndarray, attention: np.ndarray, peak: float | None = None) -> np.ndarray:
+def spotlight(image: np.ndarray, attention: np.ndarray, peak: float | None = None) -> np.ndarray:
     """Darkens an image where the attention is low.
 
     Args:
-        picture: (H, W, 3) uint8.
+        image: (H, W, 3) uint8.
         attention: (h, w) float, at least 0. Resized smoothly to the image.
         peak: float. Attention that is shown at full brightness; give the same to all maps that are compared.
             Defaults to the maximum of this map.
@@ -43,15 +43,15 @@ def spotlight(picture: np.ndarray, attention: np.ndarray, peak: float | None = N
     Returns:
         (H, W, 3) uint8.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     peak = max(float(attention.max() if peak is None else peak), 1e-9)
     light = Image.fromarray((attention / peak).astype(np.float32))
     light = np.asarray(light.resize((width, height), Image.Resampling.BICUBIC)).clip(0, 1)
-    return (picture * (0.25 + 0.75 * light[..., None])).astype(np.uint8)
+    return (image * (0.25 + 0.75 * light[..., None])).astype(np.uint8)
 
 
 def attention(
-    picture: np.ndarray,
+    image: np.ndarray,
     caption: str,
     words: Sequence[str],
     maps: np.ndarray,
@@ -63,14 +63,14 @@ def attention(
     All maps share one scale: a diffuse map looks dark beside a sharp one.
 
     Args:
-        picture: (H, W, 3) uint8.
+        image: (H, W, 3) uint8.
         caption: str. The title.
         words: T words.
         maps: (T, h, w) float, at least 0.
         path: File to write as well; its suffix is the format. Defaults to None.
         columns: int. Images per row, at most. Defaults to 6.
     """
-    columns = min(columns, max(len(words) + 1, 4))  # four leave room for the title
+    columns = min(columns, max(len(words) + 1, 4))  # room for the title
     rows = -(-(len(words) + 1) // columns)
     title = _wrapped(caption, 1.7 * columns, 12)
     figure = Figure(figsize=(1.7 * columns, 2.0 * rows + 0.2 * title.count("\n")), layout="constrained")
@@ -78,16 +78,16 @@ def attention(
     for axis in axes.flat:
         axis.set_axis_off()
     peak = maps.max(initial=0)
-    pictures = [picture, *(spotlight(picture, m, peak) for m in maps)]
+    panels = [image, *(spotlight(image, m, peak) for m in maps)]
     font = _font(caption)
-    for number, (axis, shown) in enumerate(zip(axes.flat, pictures, strict=False)):
-        axis.imshow(shown)
-        # without a Chinese font, the word's number replaces it
+    for number, (axis, panel) in enumerate(zip(axes.flat, panels, strict=False)):
+        axis.imshow(panel)
+        # Without a Chinese font, words are replaced by numbers.
         label = words[number - 1] if number and font else str(number or "")
         axis.set_title(label, fontproperties=font, fontsize=11)
     if font:
         figure.suptitle(title, fontproperties=font, fontsize=12)
-    return _written(figure, path)
+    return _saved(figure, path)
 
 
 def grid(prompts: Sequence[str], rows: Sequence[np.ndarray], path: str | os.PathLike | None = None) -> Figure:
@@ -108,80 +108,81 @@ def grid(prompts: Sequence[str], rows: Sequence[np.ndarray], path: str | os.Path
         font = _font(title)
         if font:
             part.suptitle(title, fontproperties=font, fontsize=10)
-        for axis, picture in zip(part.subplots(1, columns, squeeze=False).flat, row, strict=True):
-            axis.imshow(picture)
+        for axis, image in zip(part.subplots(1, columns, squeeze=False).flat, row, strict=True):
+            axis.imshow(image)
             axis.set_axis_off()
-    return _written(figure, path)
+    return _saved(figure, path)
 
 
-def influence(painted: "Influence", path: str | os.PathLike | None = None) -> Figure:
+def influence(explanation: "Influence", path: str | os.PathLike | None = None) -> Figure:
     """Plots an image, then per word the image without that word, and below it the pixels that changed.
 
     Args:
-        painted: from `explain` of text to image.
+        explanation: Influence. From `explain` of text to image.
         path: File to write as well; its suffix is the format. Defaults to None.
     """
-    columns, font = len(painted.words) + 1, _font(painted.prompt)
-    title = _wrapped(painted.prompt, 1.25 * columns, 12)
+    columns, font = len(explanation.words) + 1, _font(explanation.prompt)
+    title = _wrapped(explanation.prompt, 1.25 * columns, 12)
     figure = Figure(figsize=(1.25 * columns, 3.2 + 0.2 * title.count("\n")), layout="constrained")
     axes = figure.subplots(2, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    axes[0, 0].imshow(painted.picture)
-    most = max(float(painted.changed.max()), 1e-9)
-    for number, word in enumerate(painted.words, start=1):
-        axes[0, number].imshow(painted.without[number - 1])
-        # without a Chinese font, the word's number replaces it
+    axes[0, 0].imshow(explanation.image)
+    most = max(float(explanation.changed.max()), 1e-9)
+    for number, word in enumerate(explanation.words, start=1):
+        axes[0, number].imshow(explanation.without[number - 1])
+        # Without a Chinese font, words are replaced by numbers.
         axes[0, number].set_title(f"− {word if font else number}", fontproperties=font, fontsize=10)
-        axes[1, number].imshow(painted.changed[number - 1], cmap="magma", vmin=0, vmax=most)
+        axes[1, number].imshow(explanation.changed[number - 1], cmap="magma", vmin=0, vmax=most)
     if font:
         figure.suptitle(title, fontproperties=font, fontsize=12)
-    return _written(figure, path)
+    return _saved(figure, path)
 
 
-def alignment(aligned: "Alignment", path: str | os.PathLike | None = None) -> Figure:
+def alignment(explanation: "Alignment", path: str | os.PathLike | None = None) -> Figure:
     """Plots a clip's spectrogram, each word above its time, and below it the weights of each token over time.
 
     Args:
-        aligned: from `explain` of speech to text.
+        explanation: Alignment. From `explain` of speech to text.
         path: File to write as well; its suffix is the format. Defaults to None.
     """
-    seconds = len(aligned.samples) / aligned.sample_rate_hz
-    font = _font(aligned.text)
-    rows = max(len(aligned.tokens), 1)
+    seconds = len(explanation.samples) / explanation.sample_rate_hz
+    font = _font(explanation.text)
+    rows = max(len(explanation.tokens), 1)
     width = min(max(3.2 * seconds, 7), 30)
     figure = Figure(figsize=(width, 2.6 + 0.19 * rows), layout="constrained")
-    heard, read = figure.subplots(2, 1, sharex=True, height_ratios=(2, 0.17 * rows + 0.3))
-    extent = (0, len(aligned.log_mel) * aligned.hop_seconds, 0, aligned.log_mel.shape[1])
-    heard.imshow(
-        aligned.log_mel.T, origin="lower", aspect="auto", extent=extent, cmap="magma", interpolation="none"
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 0.17 * rows + 0.3))
+    extent = (0, len(explanation.log_mel) * explanation.hop_seconds, 0, explanation.log_mel.shape[1])
+    top.imshow(
+        explanation.log_mel.T, origin="lower", aspect="auto", extent=extent, cmap="magma", interpolation="none"
     )
-    heard.set_ylabel("mel band")
-    for number, word in enumerate(aligned.words):
+    top.set_ylabel("mel band")
+    for number, word in enumerate(explanation.words):
         for edge in (word.start, word.end):
-            heard.axvline(edge, color="white", linewidth=0.8, alpha=0.7)
-        # without a Chinese font, the word's number replaces it
+            top.axvline(edge, color="white", linewidth=0.8, alpha=0.7)
+        # Without a Chinese font, words are replaced by numbers.
         label = word.text if font else str(number + 1)
         middle = (word.start + word.end) / 2
-        heard.text(
+        top.text(
             middle,
-            1.02 + 0.08 * (number % 2),  # short words follow one another too closely for one line
+            1.02 + 0.08 * (number % 2),  # two lines, since short words are too close for one
             label,
-            transform=heard.get_xaxis_transform(),
+            transform=top.get_xaxis_transform(),
             ha="center",
             va="bottom",
             fontproperties=font,
         )
-    extent = (0, aligned.weights.shape[1] * aligned.step_seconds, len(aligned.tokens) - 0.5, -0.5)
-    if aligned.tokens:
-        read.imshow(aligned.weights, aspect="auto", extent=extent, cmap="Blues", vmin=0, interpolation="none")
-        read.set_yticks(range(len(aligned.tokens)))
-        shown = ["␣" if token == " " else token for token in aligned.tokens]
-        labels = shown if font else range(1, len(shown) + 1)
-        read.set_yticklabels(labels, fontproperties=font, fontsize=8)
-    read.set_xlabel("seconds")
-    read.set_xlim(0, seconds)
-    return _written(figure, path)
+    extent = (0, explanation.weights.shape[1] * explanation.step_seconds, len(explanation.tokens) - 0.5, -0.5)
+    if explanation.tokens:
+        bottom.imshow(
+            explanation.weights, aspect="auto", extent=extent, cmap="Blues", vmin=0, interpolation="none"
+        )
+        bottom.set_yticks(range(len(explanation.tokens)))
+        labels = ["␣" if token == " " else token for token in explanation.tokens]
+        bottom.set_yticklabels(labels if font else range(1, len(labels) + 1), fontproperties=font, fontsize=8)
+    bottom.set_xlabel("seconds")
+    bottom.set_xlim(0, seconds)
+    return _saved(figure, path)
 
 
 def curves(history: dict[str, list[float]], path: str | os.PathLike | None = None) -> Figure:
@@ -206,10 +207,10 @@ def curves(history: dict[str, list[float]], path: str | os.PathLike | None = Non
         axis.set_xlabel("epoch")
         axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axis.legend(fontsize=8)
-    return _written(figure, path)
+    return _saved(figure, path)
 
 
-def _written(figure, path):
+def _saved(figure, path):
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # "$" in a caption is a character, not the start of a formula
     if path is not None:
@@ -218,7 +219,7 @@ def _written(figure, path):
 
 
 def _wrapped(text, inches, size):
-    """The text in lines of at most that width, at a font size in points."""
+    """The text, wrapped to a width in inches at a font size in points."""
     character = (0.6 if text.isascii() else 1.0) * size / 72  # mean width in inches; Chinese ones are square
     return textwrap.fill(text, int(inches / character))
 

@@ -1,5 +1,5 @@
-"""Images and sound from anywhere, brought to one form."""
+"""Reading images and audio, and splitting long clips."""
 
 from mmkeras._utils import lazy
 
-__getattr__ = lazy.submodules(__name__, "audio", "images")
+__getattr__ = lazy.submodules(__name__, "audio", "images", "long_form")

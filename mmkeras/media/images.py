@@ -1,60 +1,61 @@
-"""Pictures of every kind → (H, W, 3) uint8 RGB. Pillow and NumPy alone.
+"""Reading images: (H, W, 3) uint8 RGB. Needs Pillow and NumPy only.
 
-picture = read("photo.jpg")       # also a PIL image or an array
-picture = resize(picture, 224)    # (224, 224, 3)
+image = read("photo.jpg")     # also an open file, bytes, a PIL image or an array
+image = resize(image, 224)    # (224, 224, 3)
 """
 
 import contextlib
+import io
 import logging
 import os
 import threading
 import warnings
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from mmkeras._utils import terminal
+from mmkeras._utils import checks, terminal
 
-# How a whole file of these formats ends; what comes after it is somebody's appendix.
+# Last bytes of an undamaged file. Some programs append data of their own.
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 _WARNINGS = threading.Lock()
-_LOGGER, _NOWHERE = logging.getLogger("PIL"), logging.NullHandler()
+_LOGGER, _NO_OUTPUT = logging.getLogger("PIL"), logging.NullHandler()
 
 
-def read(picture: str | os.PathLike | Image.Image | np.ndarray) -> np.ndarray:
-    """A picture as RGB.
+def read(image: str | os.PathLike | BinaryIO | bytes | Image.Image | np.ndarray) -> np.ndarray:
+    """Reads an image as RGB.
 
-    Grey, palette, RGBA, CMYK and 16-bit pictures are converted; transparency is laid over white, as
-    paper would be; a photo that says it was taken sideways is turned.
+    Gray, palette, RGBA, CMYK and 16-bit images are converted. Transparent pixels become white. A photo is
+    rotated as its EXIF orientation says.
 
     Args:
-        picture: a path, a PIL image, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint16
-            in 0..65535, or other numbers in 0..255.
+        image: Path, file opened with mode "rb", bytes of a file, PIL image, or array (H, W), (H, W, 1), (H, W,
+            3) or (H, W, 4): uint16 in 0..65535, or other numbers in 0..255.
 
     Returns:
         (H, W, 3) uint8.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no picture or is cut short, or the array has another rank, NaN, or
-            values out of range.
-        TypeError: it is something else altogether.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is not an image, is truncated or damaged; for an array of another shape, with
+            NaN, or with values out of range.
+        TypeError: for another type.
     """
-    if isinstance(picture, str | os.PathLike):
-        with _open(picture) as opened:
-            return _to_rgb(opened, f"{os.fspath(picture)!r}")
-    if isinstance(picture, Image.Image):
-        return _to_rgb(picture, "the PIL image")
-    if isinstance(picture, np.ndarray):
-        return _array_to_rgb(picture, "the array")
-    raise TypeError(
-        f"Expected a picture: a path, a PIL image or a NumPy array. Received: {type(picture).__name__}"
-    )
+    if isinstance(image, Image.Image):
+        return _to_rgb(image, "the PIL image")
+    if isinstance(image, np.ndarray):
+        return _array_to_rgb(image, "the array")
+    with _open(image) as opened:
+        return _to_rgb(opened, _name(image))
 
 
 def check(path: str | os.PathLike) -> tuple[int, int]:
-    """Raises what `read` would raise, mostly without decoding: to look at many files before long
-    work. Returns the picture's width and height in pixels."""
+    """Raises what `read` raises, usually without decoding. Returns width and height in pixels.
+
+    Args:
+        path: str or path.
+    """
     with _open(path) as opened:
         end, size = _ENDS.get(opened.format), opened.size
     if end is not None:
@@ -66,82 +67,107 @@ def check(path: str | os.PathLike) -> tuple[int, int]:
     return size
 
 
-def crop(picture: np.ndarray) -> np.ndarray:
-    """The square in the middle: (H, W, 3) → (min(H, W), min(H, W), 3)."""
-    height, width = picture.shape[:2]
+def crop(image: np.ndarray) -> np.ndarray:
+    """Crops an image to the square in the middle: (H, W, 3) → (min(H, W), min(H, W), 3)."""
+    height, width = image.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    return picture[top : top + side, left : left + side]
+    return image[top : top + side, left : left + side]
 
 
-def resize(picture: np.ndarray, size: int) -> np.ndarray:
-    """(H, W, 3) uint8 → (size, size, 3), squeezed and not cropped: all of the picture stays in
-    sight, and a map of attention lies right when it is stretched over the original."""
-    if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
-        raise ValueError(f"Expected size to be a positive number of pixels. Received: size={size!r}")
-    if picture.ndim != 3 or picture.shape[-1] != 3 or picture.dtype != np.uint8:
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+    """Resizes an image to a square without cropping, so that an attention map fits the original.
+
+    Args:
+        image: (H, W, 3) uint8.
+        size: int. Side in pixels.
+
+    Returns:
+        (size, size, 3) uint8.
+
+    Raises:
+        ValueError: for another shape or dtype, or an invalid size.
+    """
+    checks.ints(1, size=size)
+    if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
         raise ValueError(
-            "Expected a picture of shape (H, W, 3) and dtype uint8, as `read` makes it. "
-            f"Received: shape={picture.shape}, dtype={picture.dtype}"
+            f"Expected image to have the shape (H, W, 3) and dtype uint8, as `read` returns it. "
+            f"Received: shape={image.shape}, dtype={image.dtype}"
         )
-    if picture.shape[:2] == (size, size):
-        return picture
-    # Pillow's bilinear filter widens as it shrinks a picture, so that fine patterns do not alias.
-    return np.array(Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR))
+    if image.shape[:2] == (size, size):
+        return image
+    # Pillow's bilinear filter is antialiased.
+    return np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _open(path):
-    name = os.fspath(path)
-    if os.path.isdir(name):
-        raise ValueError(f"Expected a picture. Received: the folder {name!r}")
-    if not os.path.exists(name):
-        raise FileNotFoundError(f"There is no picture {name!r}.")
+def _name(file):
+    name = os.fspath(file) if isinstance(file, str | os.PathLike) else getattr(file, "name", None)
+    return repr(name) if isinstance(name, str) else f"the {type(file).__name__}"
+
+
+def _open(file):
+    name, source = _name(file), file
+    if isinstance(file, str | os.PathLike):
+        if os.path.isdir(file):
+            raise ValueError(f"Expected image to be a file. Received: the folder {name}")
+        if not os.path.exists(file):
+            raise FileNotFoundError(f"Expected image to be a file. Received: {name}, which does not exist")
+    elif isinstance(file, bytes | bytearray):
+        source = io.BytesIO(file)
+    elif isinstance(file, io.TextIOBase) or not hasattr(file, "read"):
+        raise TypeError(
+            f"Expected image to be a path, a file opened with mode 'rb', bytes, a PIL image or a NumPy array. "
+            f"Received: {name}"
+        )
     try:
-        with _quietly():
-            return Image.open(name)
+        with _quiet():
+            return Image.open(source)
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{name!r} is too large, make it smaller: {error}") from None
+        raise ValueError(f"Expected image to be smaller. Received: {name}: {error}") from None
     except UnidentifiedImageError:
-        why = ": it is empty" if not os.path.getsize(name) else ""
-        raise ValueError(f"{name!r} is not a picture that Pillow can read{why}.") from None
+        file_name = name if name.startswith("'") else "FILE"
+        raise ValueError(
+            f"Expected image to be in a format that Pillow reads (jpg, png, webp, avif, gif, bmp, tiff ...). "
+            f"Convert other formats (heic, svg ...): magick {file_name} image.png; take a frame of a video: "
+            f"ffmpeg -i {file_name} -frames:v 1 image.png. Received: {name}"
+        ) from None
     except PermissionError:
         raise
     except Exception as error:  # each of Pillow's formats has exceptions of its own
-        raise ValueError(f"{name!r} is cut short or damaged: {error}") from None
+        raise ValueError(f"Expected image to be undamaged. Received: {name}: {error}") from None
 
 
 @contextlib.contextmanager
-def _quietly():
-    """Keeps to ourselves what Pillow says of large photos, which are welcome, and what it and libtiff
-    say of damaged pictures, which are read all the same or refused with an error."""
-    # Warning filters belong to the whole process, and pictures are read in several threads.
+def _quiet():
+    """Suppresses warnings and messages of Pillow and libtiff on large and on damaged images."""
+    # Warning filters are global to the process, and images are read in several threads.
     with _WARNINGS, warnings.catch_warnings(), terminal.quiet_c_stderr():
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        _LOGGER.addHandler(_NOWHERE)  # without any handler, logging prints errors
+        _LOGGER.addHandler(_NO_OUTPUT)  # without any handler, logging prints errors
         try:
             yield
         finally:
-            _LOGGER.removeHandler(_NOWHERE)
+            _LOGGER.removeHandler(_NO_OUTPUT)
 
 
 def _to_rgb(image, name):
     if 0 in image.size:
-        raise ValueError(f"Expected a picture with pixels. Received: {name} of size={image.size}")
+        raise ValueError(f"Expected image to have pixels. Received: {name} of size={image.size}")
     try:
-        # TIFF alone warns and prints here; the other formats need not wait for each other
-        with _quietly() if image.format == "TIFF" else contextlib.nullcontext():
+        # Only TIFF warns and prints here; other formats need not wait for the lock.
+        with _quiet() if image.format == "TIFF" else contextlib.nullcontext():
             image.load()
     except Exception as error:  # as above: a broken PNG is a SyntaxError, a broken AVIF a RuntimeError
-        raise ValueError(f"{name} is cut short or damaged: {error}") from None
-    # Cameras' and editors' broken metadata must not cost the picture.
-    with _quietly(), contextlib.suppress(Exception):
+        raise ValueError(f"Expected image to be undamaged. Received: {name}: {error}") from None
+    # Broken metadata is no reason to refuse an image.
+    with _quiet(), contextlib.suppress(Exception):
         image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         return _array_to_rgb(np.asarray(image), name)
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _sixteen_bits_to_rgb(np.asarray(image)[..., None], name)
     if image.has_transparency_data:
-        # What lies under transparent pixels is arbitrary, and often black, as ink would be.
+        # The color of transparent pixels is arbitrary, and often black.
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.array(image.convert("RGB"))
@@ -152,32 +178,25 @@ def _array_to_rgb(array, name):
         array = array[..., None]
     if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or 0 in array.shape:
         raise ValueError(
-            "Expected a picture of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); a batch is "
-            f"given as a list. Received: {name} of shape={array.shape}"
+            f"Expected image to have the shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4). Pass a batch as a "
+            f"list. Received: {name} of shape={array.shape}"
         )
     if array.dtype == np.uint16:
         return _sixteen_bits_to_rgb(array, name)
-    if array.dtype.kind not in "iuf":
-        raise ValueError(f"Expected a picture of numbers in 0..255. Received: {name} of dtype={array.dtype}")
-    if not np.isfinite(array).all():
-        raise ValueError(
-            f"Expected a picture of numbers in 0..255. Received: {name} with NaN or infinity in it"
-        )
-    # Floats that are all 0 are black in either range.
+    # Floats that are all 0 are black in both ranges.
     if array.dtype.kind == "f" and array.min() >= 0 and 0 < array.max() <= 1:
         raise ValueError(
-            f"Expected a picture in 0..255. Received: {name} of floats in 0..1 ({_range(array)}). "
-            "Multiply it by 255"
+            f"Expected image to be in 0..255. Multiply it by 255. Received: {name} of {_range(array)}"
         )
-    if array.min() < 0 or array.max() > 255:
-        raise ValueError(f"Expected a picture in 0..255. Received: {name} with {_range(array)}")
+    if array.dtype.kind not in "iuf" or not (array.min() >= 0 and array.max() <= 255):  # False for NaN
+        raise ValueError(f"Expected image to be numbers in 0..255. Received: {name} of {_range(array)}")
     return _channels_to_rgb(np.rint(array).astype(np.uint8))
 
 
 def _sixteen_bits_to_rgb(array, name):
-    """(H, W, C), of which 65535 is white."""
+    """(H, W, C) in 0..65535 → (H, W, 3)"""
     if array.min() < 0 or array.max() > 65535:
-        raise ValueError(f"Expected a picture in 0..65535. Received: {name} with {_range(array)}")
+        raise ValueError(f"Expected image to be in 0..65535. Received: {name} of {_range(array)}")
     return _channels_to_rgb(np.rint(array * (255 / 65535)).astype(np.uint8))
 
 
@@ -191,4 +210,5 @@ def _channels_to_rgb(array):
 
 
 def _range(array):
-    return f"values from {array.min():.4g} to {array.max():.4g}"
+    is_number = array.dtype.kind in "iuf"
+    return f"dtype={array.dtype}" + (f", values from {array.min()} to {array.max()}" if is_number else "")

@@ -24,7 +24,7 @@ def attention_decoder(
     (arXiv:1508.04025). The attention does not feed back into the LSTM, so that a whole sentence is trained with
     one LSTM call.
 
-    Inputs:  tokens (B, T) int32 · memory (B, N, memory_dim) · if `masked`: real (B, N) bool, the valid
+    Inputs:  tokens (B, T) int32 · memory (B, N, memory_dim) · if `masked`: mask (B, N) bool, the valid
              positions of the memory · hidden, cell (B, units), the LSTM's state
     Outputs: logits (B, T, V) float32 · hidden, cell (B, units) after the last token · attention (B, T, N)
 
@@ -41,7 +41,7 @@ def attention_decoder(
     """
     tokens = keras.Input((None,), dtype="int32", name="tokens")  # (B, T)
     memory = keras.Input((None, memory_dim), name="memory")  # (B, N, M)
-    mask = [keras.Input((None,), dtype="bool", name="real")] if masked else []  # (B, N)
+    mask = [keras.Input((None,), dtype="bool", name="mask")] if masked else []  # (B, N)
     state = [keras.Input((units,), name="hidden"), keras.Input((units,), name="cell")]  # (B, U) each
 
     # --- tokens → query ---

@@ -11,10 +11,14 @@ from mmkeras.distribute import collectives
 
 @keras.saving.register_keras_serializable("mmkeras")
 class TokenEmbedding(keras.layers.Embedding):
-    """Token ids → vectors. Carries the vocabulary, so that a saved model knows its own words.
+    """Token ids (B, T) → embeddings (B, T, output_dim). The vocabulary is part of the config of a saved model.
 
-    There is no mask: padding comes last and a decoder only looks back, so padding reaches no real
-    position, and the loss leaves out the padded ones itself.
+    It makes no mask. Padding comes last and a decoder is causal, so padding reaches no valid position, and the
+    loss leaves out padded positions.
+
+    Args:
+        vocabulary: `Vocabulary`.
+        output_dim: int. Size of the embedding.
     """
 
     def __init__(self, vocabulary: Vocabulary | dict, output_dim: int, **kwargs):
@@ -30,7 +34,11 @@ class TokenEmbedding(keras.layers.Embedding):
 
 @keras.saving.register_keras_serializable("mmkeras")
 class TokenLogits(keras.layers.Dense):
-    """Vectors → logits over a vocabulary, which it carries. For heads without a `TokenEmbedding`."""
+    """Vectors (..., C) → logits (..., V). The vocabulary is part of the config of a saved model.
+
+    Args:
+        vocabulary: `Vocabulary` of V tokens.
+    """
 
     def __init__(self, vocabulary: Vocabulary | dict, **kwargs):
         if isinstance(vocabulary, dict):
@@ -46,7 +54,11 @@ class TokenLogits(keras.layers.Dense):
 
 @keras.saving.register_keras_serializable("mmkeras")
 class ClassLogits(keras.layers.Dense):
-    """Vectors → logits over classes, whose names it carries, so that a saved model can tell them."""
+    """Vectors (..., C) → logits over classes. Their names are part of the config of a saved model.
+
+    Args:
+        classes: list of str. Names of the classes.
+    """
 
     def __init__(self, classes: Sequence[str], **kwargs):
         self.classes = tuple(classes)
@@ -59,33 +71,33 @@ class ClassLogits(keras.layers.Dense):
 
 @keras.saving.register_keras_serializable("mmkeras")
 class GridFeatures(keras.layers.Layer):
-    """Pictures → the grid of features that a convolutional network sees in them.
+    """Images (B, S, S, 3) → grid features (B, h, w, C) of a convolutional network.
 
-    What already is a grid of features passes through: a frozen network's features are computed once,
-    cached, and fed to the very same model (the layer looks at the number of channels, as TensorFlow's
-    captioning tutorial does).
+    An input with another number of channels than 3 is a grid of features already and is returned unchanged. So
+    the features of a frozen network can be computed once and cached.
 
     Args:
-        network: (B, image_size, image_size, 3) RGB 0..255 → (B, h, w, C).
-        image_size: side in pixels of the pictures that the network was built for.
-        fell_back: whether the network got random weights for want of the trained ones.
+        network: keras.Model. (B, S, S, 3) RGB 0..255 → (B, h, w, C).
+        image_size: int. Side S in pixels.
+        fell_back: bool. Whether the network has random weights because the trained ones are not available.
+            Defaults to False.
     """
 
     def __init__(self, network: keras.Model, image_size: int, fell_back: bool = False, **kwargs):
         super().__init__(**kwargs)
-        network.trainable = self.trainable  # what is frozen is so down to its variables
+        network.trainable = self.trainable
         self.network = network
         self.image_size = image_size
         self.fell_back = fell_back
 
-    def call(self, picture):
-        return self.network(picture) if picture.shape[-1] == 3 else picture
+    def call(self, image):
+        return self.network(image) if image.shape[-1] == 3 else image
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self.network.output_shape[1:])
 
-    def compute_output_spec(self, picture):
-        return keras.KerasTensor(self.compute_output_shape(picture.shape), dtype=self.compute_dtype)
+    def compute_output_spec(self, image):
+        return keras.KerasTensor(self.compute_output_shape(image.shape), dtype=self.compute_dtype)
 
     def get_config(self):
         network = keras.saving.serialize_keras_object(self.network)
@@ -99,10 +111,10 @@ class GridFeatures(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("mmkeras")
 class ImageNetMeans(keras.layers.Layer):
-    """RGB 0..255 → BGR with ImageNet's mean taken off: what VGG16's weights were trained on."""
+    """RGB 0..255 → BGR minus ImageNet's mean, the input of VGG16's weights."""
 
-    def call(self, picture):
-        return ops.flip(picture, axis=-1) - ops.convert_to_tensor([103.939, 116.779, 123.68], picture.dtype)
+    def call(self, image):
+        return ops.flip(image, axis=-1) - ops.convert_to_tensor([103.939, 116.779, 123.68], image.dtype)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -110,10 +122,10 @@ class ImageNetMeans(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("mmkeras")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalisation over the whole batch, also where several replicas share it.
+    """Batch normalization over the whole batch, over all replicas.
 
-    Keras's own does so with `synchronized=True`, which it takes on TensorFlow alone, so that a model saved
-    with it loads nowhere else, and which costs something with one replica too.
+    Keras does so with `synchronized=True`, but on TensorFlow only, so a model saved with it loads on no other
+    backend; and it costs time with one replica as well.
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -125,8 +137,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 
 class _Masked:
-    """Keras 3.16 turns `supports_masking` off for recurrent layers and so warns of each call with a mask,
-    though it heeds the mask as before."""
+    """Keras 3.16 sets `supports_masking` to False for recurrent layers. Each call with a mask then warns, although
+    the mask is applied as before."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)

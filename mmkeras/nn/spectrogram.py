@@ -1,6 +1,6 @@
-"""What a sound looks like to a model: `LogMel`, and `SpecAugment` that hides parts of it in training.
+"""Log-mel spectrograms: `LogMel`, and `SpecAugment`, which masks parts of them in training.
 
-Keras alone: they run on every Keras backend, and inside tf.data.
+Keras alone: they run on every backend, and inside tf.data.
 """
 
 import keras
@@ -9,29 +9,29 @@ from keras import ops
 
 from mmkeras.distribute import collectives
 
-# Added to each band's power, of a clip whose samples have variance 1: some 40 dB below, what a good
-# recording's noise is. What is quieter looks alike, so a perfectly clean clip does not look like another world.
+# Added to the power of each band, for a clip whose samples have variance 1: about 40 dB below it, the noise
+# level of a good recording. So a clip without any noise does not differ from a recorded one.
 _FLOOR = 0.1
 
 
 @keras.saving.register_keras_serializable("mmkeras")
 class LogMel(keras.layers.Layer):
-    """Waveform → log-mel spectrogram, each band at mean 0 and variance 1 over its clip's own real frames.
+    """Waveform → log-mel spectrogram, each band with mean 0 and variance 1 over the valid frames of its clip.
 
-    Frame f covers the samples from f * hop on; what lies beyond a clip's length counts as silence, and a
-    frame is real that starts before the length. So nothing that pads a clip changes its real frames.
+    Frame f covers the samples from f * hop on. Samples beyond the length count as silence, and a frame is valid
+    if it starts before the length. So padding does not change the valid frames of a clip.
 
-    Inputs:  audio (B, samples) float in -1..1 · length (B,) int, each clip's real samples
-    Outputs: log-mel (B, frames, bands) float32, 0 on padding · real (B, frames) bool;
-             frames = 1 + samples // hop
+    Inputs:  audio (B, n) float in -1..1 · length (B,) int, the valid samples of each clip
+    Outputs: log-mel (B, F, M) float32, 0 on padding · mask (B, F) bool, the valid frames; F = 1 + n // hop
+
+    The longest clip of the training is kept as `longest_seconds`.
 
     Args:
-        sample_rate_hz: of the audio.
-        frame_ms: how long a frame is.
-        hop_ms: from one frame to the next.
-        bands: of the mel scale (HTK's), from 20 Hz to half the sample rate.
-
-    In training the layer remembers the longest clip that it saw: `longest_seconds`.
+        sample_rate_hz: int. Sample rate of the audio. Defaults to 16,000.
+        frame_ms: int. Length of a frame in ms. Defaults to 25.
+        hop_ms: int. Distance of two frames in ms. Defaults to 10.
+        bands: int. Number M of bands of the mel scale (HTK's), from 20 Hz to half the sample rate. Defaults to
+            80.
     """
 
     def __init__(self, sample_rate_hz=16_000, frame_ms=25, hop_ms=10, bands=80, **kwargs):
@@ -47,7 +47,7 @@ class LogMel(keras.layers.Layer):
 
     @property
     def longest_seconds(self) -> float:
-        """Of the clips seen in training; 0: none yet."""
+        """Duration of the longest clip in training; 0 before training."""
         return self.longest.numpy().item()
 
     def call(self, audio, length, training=None):
@@ -63,13 +63,13 @@ class LogMel(keras.layers.Layer):
         power = ops.square(real) + ops.square(imaginary)  # (B, F, fft/2 + 1)
         x = ops.log(ops.matmul(power, ops.convert_to_tensor(self.mel)) + _FLOOR)  # (B, F, M)
 
-        is_real = ops.arange(ops.shape(x)[1])[None] * self.hop < length  # (B, F)
-        weight = ops.cast(is_real, x.dtype)[..., None]
+        mask = ops.arange(ops.shape(x)[1])[None] * self.hop < length  # (B, F)
+        weight = ops.cast(mask, x.dtype)[..., None]
         frames = ops.maximum(ops.sum(weight, axis=1, keepdims=True), 1.0)
         mean = ops.sum(x * weight, axis=1, keepdims=True) / frames
         x = (x - mean) * weight
         variance = ops.sum(ops.square(x), axis=1, keepdims=True) / frames
-        return x / ops.sqrt(variance + 1e-3), is_real
+        return x / ops.sqrt(variance + 1e-3), mask
 
     def compute_output_spec(self, audio, length, training=None):
         batch, samples = audio.shape
@@ -85,7 +85,7 @@ class LogMel(keras.layers.Layer):
 
 
 def mel_matrix(bins: int, bands: int, sample_rate_hz: float) -> np.ndarray:
-    """(bins, bands) float32: triangles that gather a spectrum's bins into bands of equal width in mel."""
+    """(bins, bands) float32: triangular filters of equal width in mel."""
 
     def mel(hz):
         return 2595 * np.log10(1 + np.asarray(hz) / 700)  # O'Shaughnessy 1987, as HTK has it
@@ -95,7 +95,7 @@ def mel_matrix(bins: int, bands: int, sample_rate_hz: float) -> np.ndarray:
     rising = (at - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - at) / (edges[2:] - edges[1:-1])
     triangles = np.maximum(np.minimum(rising, falling), 0)
-    # a low band can be narrower than the bins are apart: it takes what is nearest
+    # a low band can be narrower than the distance of two bins: it takes the nearest bin
     for band in np.flatnonzero(triangles.sum(axis=0) == 0):
         triangles[np.argmin(np.abs(at[:, 0] - edges[band + 1])), band] = 1
     return triangles.astype(np.float32)
@@ -103,15 +103,15 @@ def mel_matrix(bins: int, bands: int, sample_rate_hz: float) -> np.ndarray:
 
 @keras.saving.register_keras_serializable("mmkeras")
 class SpecAugment(keras.layers.Layer):
-    """Hides bands and stretches of time in training (Park et al. 2019, arXiv:1904.08779), without the warping.
+    """Masks bands and time in training (Park et al. 2019, arXiv:1904.08779), without their time warping.
 
-    (B, frames, bands) → the same shape. What is hidden becomes 0, the mean of a normalised spectrogram.
+    (B, F, M) → (B, F, M). Masked values are 0, the mean of a normalized spectrogram.
 
     Args:
-        band_masks: how many groups of neighbouring bands are hidden.
-        band_share: the widest group, as a share of all bands.
-        time_masks: how many stretches of time are hidden.
-        time_share: the longest stretch, as a share of the clip.
+        band_masks: int. Number of masks of adjacent bands. Defaults to 2.
+        band_share: float. Largest width of such a mask, relative to all bands. Defaults to 0.2.
+        time_masks: int. Number of masks of adjacent frames. Defaults to 2.
+        time_share: float. Largest width of such a mask, relative to the clip. Defaults to 0.08.
     """
 
     def __init__(self, band_masks=2, band_share=0.2, time_masks=2, time_share=0.08, seed=None, **kwargs):
@@ -125,13 +125,13 @@ class SpecAugment(keras.layers.Layer):
             return x
         batch, frames, bands = ops.shape(x)
         for _ in range(self.band_masks):
-            x = x * self._kept(batch, bands, self.band_share, x.dtype)[:, None, :]
+            x = x * self._mask(batch, bands, self.band_share, x.dtype)[:, None, :]
         for _ in range(self.time_masks):
-            x = x * self._kept(batch, frames, self.time_share, x.dtype)[:, :, None]
+            x = x * self._mask(batch, frames, self.time_share, x.dtype)[:, :, None]
         return x
 
-    def _kept(self, batch, size, share, dtype):
-        """(B, size): 0 on one random stretch of each row, 1 elsewhere."""
+    def _mask(self, batch, size, share, dtype):
+        """(B, size): 0 on one random interval of each row, 1 elsewhere."""
         draws = keras.random.uniform((2, batch, 1), dtype="float32", seed=self.seed_generator)
         size_f = ops.cast(size, "float32")
         width = draws[0] * share * size_f

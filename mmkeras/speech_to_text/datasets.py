@@ -8,9 +8,11 @@ Clips of similar length share a batch, so that little of it is padding.
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 import os
+from collections.abc import Callable
 from numbers import Real
 
 import keras
@@ -19,7 +21,7 @@ import tensorflow as tf
 
 from mmkeras._utils import checks, progress, terminal
 from mmkeras.data import pipeline, sources
-from mmkeras.data.task_data import SkippedExamples, TaskData, training_split
+from mmkeras.data.task_data import SkippedExamples, Split, TaskData, training_split
 from mmkeras.data.vocabulary import SPECIAL, UNITS, Vocabulary
 
 # Datasets whose transcripts take an hour to count, and the characters of English, which they are made of.
@@ -74,10 +76,9 @@ def data(
             transcripts to what fits there, so choose it as short as possible. Batches are all full, and an
             epoch leaves out the clips that fill none. Defaults to False.
         **options: Of the source. Toy world: `snr_db` (signal-to-noise ratio in dB, 20; None: no noise),
-        `data_dir`.
-            LibriSpeech: `train` (splits of TFDS), `data_dir`. LJSpeech, speech_commands: `data_dir`. Folder:
-            `table`, `encoding`, `file_column`, `text_column`, `validation_share`, `test_share`, see
-            `mmkeras.data.folder.read`.
+            `data_dir`. LibriSpeech: `train` (splits of TFDS), `data_dir`. LJSpeech and speech_commands:
+            `data_dir`. Folder: `table`, `encoding`, `file_column`, `text_column`, `validation_share`,
+            `test_share`, see `mmkeras.data.folder.read`.
 
     Returns:
         `TaskData` with these batches:
@@ -123,43 +124,16 @@ def data(
     if unit == "character" and source not in SLOW_TEXTS:
         _name_unknown_letters(vocabulary, splits)
 
-    def for_fit(split, name):
-        return _batches_for_fit(
-            split,
-            SkippedExamples(f"{source} {name}"),
-            training=name == "train",
-            vocabulary=vocabulary,
-            batch_size=batch_size,
-            sample_rate_hz=sample_rate_hz,
-            step=max(step_ms * sample_rate_hz // 1000, 1),
-            max_samples=int(max_seconds * sample_rate_hz),
-            augment=augment,
-            seed=seed,
-            static_shapes=static_shapes,
-        )
-
-    def for_evaluate(split):
-        def measured(clip):
-            return {
-                "audio": clip["audio"],
-                "length": tf.size(clip["audio"]),
-                "transcript": clip["transcript"],
-                "sample_rate_hz": sample_rate_hz,
-            }
-
-        def finish(batch):
-            return batch | {"audio": tf.cast(batch["audio"], tf.float32) / 2**15}
-
-        clips = split.examples().map(measured)
-        return pipeline.by_length(clips, batch_size).map(finish).prefetch(tf.data.AUTOTUNE)
-
+    batches = ClipBatches(
+        str(source), vocabulary, batch_size, sample_rate_hz, step_ms, max_seconds, augment, seed, static_shapes
+    )
     return TaskData(
         str(source),
         vocabulary,
         batch_size,
         splits,
-        for_fit,
-        for_evaluate,
+        batches.for_fit,
+        batches.for_evaluate,
         sample_rate_hz=sample_rate_hz,
         step_ms=step_ms,
     )
@@ -176,135 +150,164 @@ def _name_unknown_letters(vocabulary, splits):
         )
 
 
-# --- from examples to batches ---
+@dataclasses.dataclass(frozen=True)
+class ClipBatches:
+    """From the clips of a split to batches. The attributes are arguments of `data`."""
 
+    source: str
+    vocabulary: Vocabulary
+    batch_size: int
+    sample_rate_hz: int
+    step_ms: int
+    max_seconds: float
+    augment: bool
+    seed: int
+    static_shapes: bool
 
-def _batches_for_fit(
-    split,
-    skipped,
-    *,
-    training,
-    vocabulary,
-    batch_size,
-    sample_rate_hz,
-    step,
-    max_samples,
-    augment,
-    seed,
-    static_shapes,
-):
-    longest = (
-        int(max_samples / min(pipeline.SPEEDS)) + 1 if augment else max_samples
-    )  # one shape for both splits
-    augment = augment and training
+    def for_evaluate(self, split: Split) -> tf.data.Dataset:
+        """Batches of {"audio", "length", "transcript", "sample_rate_hz"}."""
 
-    def with_tokens(clip):
-        tokens = vocabulary.encode_tensor(clip["transcript"][None])[0]  # (T,), <start> and <end> included
+        def measured(clip):
+            measures = {"length": tf.size(clip["audio"]), "sample_rate_hz": self.sample_rate_hz}
+            return {"audio": clip["audio"], "transcript": clip["transcript"], **measures}
+
+        def finish(batch):
+            return batch | {"audio": _to_float(batch["audio"])}
+
+        clips = split.examples().map(measured)
+        return pipeline.by_length(clips, self.batch_size).map(finish).prefetch(tf.data.AUTOTUNE)
+
+    def for_fit(self, split: Split, name: str) -> Callable[[int | None], tf.data.Dataset | None]:
+        """Batches of ({"audio", "length", "tokens"}, targets), as a function of the first epoch."""
+        training = name == "train"
+        skipped = SkippedExamples(f"{self.source} {name}")
+        clips = split.cached_examples(self._with_tokens)  # outside of the epochs, which share it
+        clips = clips.filter(functools.partial(self._is_usable, skipped))
+        count = self._count(split, clips, training)
+        if not count and training:
+            reason = skipped.first or "None has at most max_seconds of audio and a transcript that fits."
+            raise ValueError(
+                f"Expected usable clips in {skipped.title}. Received: none of {split.count}. {reason}"
+            )
+        if not count:
+            return lambda start: None  # a warning has named each of its clips
+        batch_size = self.batch_size
+        if self.static_shapes and not training:
+            batch_size = min(batch_size, count)
+        steps = max(count // batch_size, 1) if self.static_shapes else -(-count // batch_size)
+        augment = self.augment and training
+
+        def measured(clip):
+            return {"audio": clip["audio"], "length": tf.size(clip["audio"]), "tokens": clip["tokens"]}
+
+        def one_epoch(number):
+            def one_round(turn):
+                """Every clip once; a further round makes up for clips that turned out to be damaged."""
+                number_of_round = number + turn
+                dataset = clips
+                if training:
+                    dataset = dataset.shuffle(min(count, pipeline.SHUFFLE_BUFFER), seed=number_of_round)
+                if augment:
+                    speeds = tf.data.Dataset.random(seed=number_of_round)
+                    dataset = tf.data.Dataset.zip(dataset, speeds).map(
+                        pipeline.change_speed, num_parallel_calls=tf.data.AUTOTUNE
+                    )
+                dataset = dataset.map(measured)
+                if self.static_shapes:
+                    return dataset
+                return pipeline.by_length(dataset, batch_size, number_of_round)
+
+            rounds = tf.data.Dataset.range(tf.int64.max)
+            dataset = rounds.flat_map(one_round) if training else one_round(0)
+            if self.static_shapes:
+                dataset = dataset.padded_batch(batch_size, self._longest(), drop_remainder=True)
+            draws = tf.data.Dataset.random(seed=number + 1)
+            return tf.data.Dataset.zip(dataset.take(steps) if training else dataset, draws)
+
+        def finish(batch, draw):
+            audio = _to_float(batch["audio"])  # (B, n)
+            if augment:
+                audio = pipeline.augment_with_noise(audio, batch["length"], draw)
+            tokens, targets = batch["tokens"][:, :-1], batch["tokens"][:, 1:]  # (B, T)
+            if keras.backend.backend() == "jax":
+                audio = pipeline.pad_to_next(pipeline.bucket_edges(self.sample_rate_hz), audio)
+                tokens, targets = (pipeline.pad_to_next(pipeline.TOKENS, ids) for ids in (tokens, targets))
+            return {"audio": audio, "length": batch["length"], "tokens": tokens}, targets
+
+        def batches(start):
+            if training:
+                return pipeline.epochs(one_epoch, finish, steps, self.seed, start)
+            dataset = one_epoch(self.seed).map(finish, num_parallel_calls=tf.data.AUTOTUNE)
+            if split.fits_in_memory:  # so they are counted, and Keras does not warn at their end
+                dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
+            return dataset.prefetch(tf.data.AUTOTUNE)
+
+        return batches
+
+    def _with_tokens(self, clip):
+        tokens = self.vocabulary.encode_tensor(clip["transcript"][None])[0]  # (T,), <start> and <end> included
         return {"audio": clip["audio"], "tokens": tokens, "name": clip["name"]}
 
-    clips = split.cached_examples()  # outside of the epochs, which share it
-    clips = clips.map(with_tokens, num_parallel_calls=tf.data.AUTOTUNE)
-    clips = clips.filter(_usable(skipped, step, max_samples, sample_rate_hz))
-    # What stays in memory is read and counted now, and so is what must fill a batch of a known size. What is
-    # read again each epoch is counted by its headers, where the source has them; otherwise all clips are
-    # expected to be usable, and one look tells whether any is.
-    is_counted = split.fits_in_memory or (static_shapes and not training)
-    count = int(clips.take(-1 if is_counted else 1).reduce(np.int64(0), lambda n, _: n + 1))
-    if not count and training:
-        reason = skipped.first or "None holds audio of at most max_seconds and a transcript that fits there."
-        raise ValueError(f"Expected usable clips in {skipped.title}. Received: none of {split.count}. {reason}")
-    if not count:
-        return lambda start: None  # a warning has named each of its clips
-    if not is_counted:
-        count = (
-            split.count
-            if split.seconds is None
-            else _count_by_header(split, vocabulary, step, max_samples, sample_rate_hz)
-        )
-    if static_shapes and not training:
-        batch_size = min(batch_size, count)
-    steps = max(count // batch_size, 1) if static_shapes else -(-count // batch_size)
+    def _count(self, split, clips, training):
+        """The number of usable clips.
 
-    def measured(clip):
-        return {"audio": clip["audio"], "length": tf.size(clip["audio"]), "tokens": clip["tokens"]}
+        What stays in memory is read and counted now, and so is what must fill a batch of a known size. What is
+        read again each epoch is counted by its headers, where the source has them; otherwise all clips are
+        expected to be usable, and one look tells whether any is.
+        """
+        is_counted = split.fits_in_memory or (self.static_shapes and not training)
+        count = int(clips.take(-1 if is_counted else 1).reduce(np.int64(0), lambda n, _: n + 1))
+        if is_counted or not count:
+            return count
+        if split.seconds is None:
+            return split.count
+        tokens = (self.vocabulary.encode(text)[1:-1] for (text,) in split.texts())
+        needed = (len(ids) + sum(a == b for a, b in itertools.pairwise(ids)) for ids in tokens)
+        samples = (round(seconds * self.sample_rate_hz) for seconds in split.seconds)
+        return sum(self._fits(*clip) for clip in zip(samples, needed, strict=True))
 
-    def one_epoch(number):
-        def one_round(turn):
-            """Every clip once; a further round fills up an epoch in which clips turned out to be damaged."""
-            number_of_round = number + turn
-            dataset = clips
-            if training:
-                dataset = dataset.shuffle(min(count, pipeline.SHUFFLE_BUFFER), seed=number_of_round)
-            if augment:
-                speeds = tf.data.Dataset.random(seed=number_of_round)
-                dataset = tf.data.Dataset.zip(dataset, speeds).map(
-                    pipeline.change_speed, num_parallel_calls=tf.data.AUTOTUNE
-                )
-            dataset = dataset.map(measured)
-            return dataset if static_shapes else pipeline.by_length(dataset, batch_size, number_of_round)
+    def _is_usable(self, skipped, clip):
+        """Whether a clip can be trained on; if not, `skipped` is told why."""
 
-        rounds = tf.data.Dataset.range(tf.int64.max)
-        dataset = rounds.flat_map(one_round) if training else one_round(0)
-        if static_shapes:
-            shapes = {"audio": [longest], "length": [], "tokens": [-(-max_samples // step) + 2]}
-            dataset = dataset.padded_batch(batch_size, shapes, drop_remainder=True)
-        draws = tf.data.Dataset.random(seed=number + 1)
-        return tf.data.Dataset.zip(dataset.take(steps) if training else dataset, draws)
+        def report(name, samples, needed):
+            name = name.decode()
+            seconds = f"{samples / self.sample_rate_hz:.2f} s"
+            if samples > self._max_samples:
+                skipped(name, f"{name} lasts {seconds}, longer than max_seconds.")
+            elif needed == 0:
+                skipped(name, f"{name} has an empty transcript.")
+            elif samples > 0:
+                steps = -(-samples // self._step)
+                skipped(name, f"{name} lasts {seconds}, and {needed} tokens do not fit into its {steps} steps.")
+            return False
 
-    def finish(batch, draw):
-        audio = tf.cast(batch["audio"], tf.float32) / 2**15  # (B, n)
-        if augment:
-            audio = pipeline.augment_with_noise(audio, batch["length"], draw)
-        tokens, targets = batch["tokens"][:, :-1], batch["tokens"][:, 1:]  # (B, T)
-        if keras.backend.backend() == "jax":
-            audio = pipeline.pad_to_next(pipeline.bucket_edges(sample_rate_hz), audio)
-            tokens, targets = (pipeline.pad_to_next(pipeline.TOKENS, ids) for ids in (tokens, targets))
-        return {"audio": audio, "length": batch["length"], "tokens": tokens}, targets
-
-    def batches(start):
-        if training:
-            return pipeline.epochs(one_epoch, finish, steps, seed, start)
-        return one_epoch(seed).map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-
-    return batches
-
-
-def _count_by_header(split, vocabulary, step, max_samples, sample_rate_hz):
-    tokens = (vocabulary.encode(text)[1:-1] for (text,) in split.texts())
-    needed = (len(ids) + sum(a == b for a, b in itertools.pairwise(ids)) for ids in tokens)
-    samples = (round(seconds * sample_rate_hz) for seconds in split.seconds)
-    return sum(_fits(*clip, step, max_samples) for clip in zip(samples, needed, strict=True))
-
-
-def _fits(samples, needed, step, max_samples):
-    """Whether a clip is short enough and its time steps hold the `needed` tokens."""
-    steps = -(-samples // step)  # as in the model, where the last step may be partial
-    return (samples > 0) & (samples <= max_samples) & (needed > 0) & (steps >= needed)
-
-
-def _usable(skipped, step, max_samples, sample_rate_hz):
-    """A predicate that tells whether a clip can be trained on, and tells `skipped` if not."""
-
-    def report(name, samples, needed):
-        name = name.decode()
-        seconds = f"{samples / sample_rate_hz:.2f} s"
-        if samples > max_samples:
-            skipped(name, f"{name} lasts {seconds}, longer than max_seconds.")
-        elif needed == 0:
-            skipped(name, f"{name} has an empty transcript.")
-        elif samples > 0:
-            steps = -(-samples // step)
-            skipped(name, f"{name} lasts {seconds}, and {needed} tokens do not fit into its {steps} steps.")
-        return False
-
-    def usable(clip):
         samples, tokens = tf.size(clip["audio"]), clip["tokens"][1:-1]
         repeats = tf.reduce_sum(tf.cast(tokens[1:] == tokens[:-1], tf.int32))  # CTC needs a blank between them
         needed = tf.size(tokens) + repeats
         return tf.cond(
-            _fits(samples, needed, step, max_samples),
+            self._fits(samples, needed),
             lambda: True,
             lambda: tf.ensure_shape(tf.numpy_function(report, [clip["name"], samples, needed], tf.bool), ()),
         )
 
-    return usable
+    def _fits(self, samples, needed):
+        """Whether a clip is short enough and its time steps hold the `needed` tokens."""
+        steps = -(-samples // self._step)  # as in the model, where the last step may be partial
+        return (samples > 0) & (samples <= self._max_samples) & (needed > 0) & (steps >= needed)
+
+    def _longest(self):
+        """Shapes of the longest clip and transcript; the slowest speed makes clips longer."""
+        samples = int(self._max_samples / min(pipeline.SPEEDS)) + 1 if self.augment else self._max_samples
+        return {"audio": [samples], "length": [], "tokens": [-(-self._max_samples // self._step) + 2]}
+
+    @property
+    def _step(self):
+        return max(self.step_ms * self.sample_rate_hz // 1000, 1)
+
+    @property
+    def _max_samples(self):
+        return int(self.max_seconds * self.sample_rate_hz)
+
+
+def _to_float(audio):
+    return tf.cast(audio, tf.float32) / 2**15

@@ -4,138 +4,191 @@
     tokens ─ decoder: embedding → LSTM → attention ──────────────────────────┴→ logits       head="attention"
                                                                  memory ── head → logits     head="ctc"
 
-The halves are Functional models by themselves: `model.get_layer("encoder")`, and `"decoder"` or `"head"`.
+Encoder, decoder and head are Functional models: `model.get_layer("encoder")`, and `"decoder"` or `"head"`.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import keras
 
 from mmkeras._utils import checks, presets
 from mmkeras.data.vocabulary import Vocabulary
 from mmkeras.decoding import ctc
-from mmkeras.nn import encoders, layers, losses, optimizers
+from mmkeras.nn import layers, losses, optimizers
 from mmkeras.nn.attention_decoder import attention_decoder
+from mmkeras.nn.spectrogram import LogMel, SpecAugment
 
 TASK = "speech_to_text"
 
-PRESETS = {
-    # the document's size: LSTMs of 256; deep enough for read speech, as in Chan et al. 2016
-    "document": {
-        "sample_rate_hz": 16_000,
-        "frame_ms": 25,
-        "hop_ms": 10,
-        "bands": 80,
-        "subsampling": 4,
-        "encoder_layers": 3,
-        "units": 256,
-        "embedding_dim": 256,
-        "spec_augment": True,
-        "dropout": 0.2,
-        "word_dropout": 0.0,
-        "label_smoothing": 0.1,
-        "learning_rate": 1e-3,
-        "decay_steps": None,
-    },
-    "toy": {
-        "sample_rate_hz": 16_000,
-        "frame_ms": 25,
-        "hop_ms": 10,
-        "bands": 40,
-        "subsampling": 4,
-        "encoder_layers": 2,
-        "units": 128,
-        "embedding_dim": 64,
-        "spec_augment": True,
-        "dropout": 0.0,
-        "word_dropout": 0.2,
-        "label_smoothing": 0.0,
-        "learning_rate": 2e-3,
-        "decay_steps": 375,  # three passes over the toy world's 4,000 utterances
-    },
-}
 HEADS = ("attention", "ctc")
 
 
+@dataclass(frozen=True)
+class SpeechConfig:
+    """Sizes of the graph and settings of its training. The defaults are the document's LSTMs of 256, as many as
+    read speech takes (Chan et al. 2016).
+
+    Attributes:
+        sample_rate_hz: int. Sample rate of the clips.
+        frame_ms, hop_ms: int. Length of a frame of the log-mel spectrogram and distance of two, in ms.
+        bands: int. Mel bands.
+        subsampling: int. Frames per time step of the encoder, which is hop_ms * subsampling long.
+        encoder_layers: int. Number of bidirectional LSTMs.
+        units: int. Units of each LSTM and channels of the memory.
+        embedding_dim: int. Size of the token embedding (attention decoder).
+        spec_augment: bool. Whether training masks parts of the spectrogram (SpecAugment).
+        dropout: float. Dropout rate.
+        word_dropout: float. Rate at which whole tokens are hidden from the attention decoder's LSTM.
+        label_smoothing: float. Of the attention decoder's cross-entropy.
+        learning_rate: float. Initial learning rate of Adam.
+        decay_steps: int, optional. Steps of the cosine decay to a fiftieth. None: constant.
+    """
+
+    sample_rate_hz: int = 16_000
+    frame_ms: int = 25
+    hop_ms: int = 10
+    bands: int = 80
+    subsampling: int = 4
+    encoder_layers: int = 3
+    units: int = 256
+    embedding_dim: int = 256
+    spec_augment: bool = True
+    dropout: float = 0.2
+    word_dropout: float = 0.0
+    label_smoothing: float = 0.1
+    learning_rate: float = 1e-3
+    decay_steps: int | None = None
+
+    def __post_init__(self):
+        sizes = ("sample_rate_hz", "frame_ms", "hop_ms", "bands", "subsampling", "encoder_layers", "units")
+        checks.ints(1, **{name: getattr(self, name) for name in (*sizes, "embedding_dim")})
+        rates = ("dropout", "word_dropout", "label_smoothing")
+        checks.numbers(0, **{name: getattr(self, name) for name in rates})
+        optimizers.check_schedule(self.learning_rate, self.decay_steps)
+
+
+PRESETS = {
+    "document": SpeechConfig(),
+    "toy": SpeechConfig(
+        bands=40,
+        encoder_layers=2,
+        units=128,
+        embedding_dim=64,
+        dropout=0.0,
+        word_dropout=0.2,
+        label_smoothing=0.0,
+        learning_rate=2e-3,
+        decay_steps=375,  # three passes over the toy world's 4,000 clips
+    ),
+}
+
+
 def build(
-    preset: str = "toy",
+    preset: str | SpeechConfig = "toy",
     *,
     vocabulary: Vocabulary | int | Sequence[str] = 10_000,
     head: str = "attention",
     compile: bool = True,
     **overrides,
 ) -> keras.Model:
-    """Speech to text: bidirectional LSTMs, then attention (Chan et al. 2016, arXiv:1508.01211) or CTC.
+    """Speech recognition: bidirectional LSTMs, then attention (Chan et al. 2016, arXiv:1508.01211) or CTC.
 
-    Inputs:  audio  (batch, samples) float32 in -1..1, padded at the end
-             length (batch,) int32, the real samples of each clip
-             tokens (batch, time) int32, starting with <start>; with `head="attention"` alone
-    Output:  logits float32: (batch, time, vocabulary), or with CTC (batch, steps, vocabulary), where a step
-             is hop_ms * subsampling long (40 ms)
+    Inputs:  audio  (B, n) float32 in -1..1, padded at the end
+             length (B,) int32, the valid samples of each clip
+             tokens (B, T) int32, starting with <start>; with `head="attention"` only
+    Output:  logits float32: (B, T, V), or with CTC (B, S, V) for S time steps of hop_ms * subsampling (40 ms)
 
     Args:
-        preset: `"toy"` (learns the toy world in minutes on two cores) or `"document"` (LSTMs of 256, 80 bands,
-            for recordings).
-        vocabulary: the words or characters, a `Vocabulary`, or only its size.
-        head: `"attention"`: an LSTM that writes, as the document has it. `"ctc"`: one label or none a step.
-        compile: with Adam and the head's loss; False leaves it to the caller.
-        overrides: of the preset: `sample_rate_hz`, `frame_ms`, `hop_ms`, `bands` (of the log-mel spectrogram),
-            `subsampling` (frames a step), `spec_augment`, `encoder_layers`, `units`, `dropout`; of the
-            attention decoder alone `embedding_dim`, `word_dropout`, `label_smoothing`; `learning_rate`, and
-            `decay_steps`, after which the learning rate has fallen to a fiftieth along a cosine.
+        preset: `"toy"` (for the toy world, trains in minutes on two cores), `"document"` (LSTMs of 256, 80
+            bands, for recordings), or a `SpeechConfig`. Defaults to `"toy"`.
+        vocabulary: `Vocabulary` of words or characters, list of them, or number of tokens. Defaults to 10,000.
+        head: str. `"attention"`: an LSTM decoder, as in the document. `"ctc"`: one token or none per time step.
+            Defaults to `"attention"`.
+        compile: bool. Whether to compile with Adam and the head's loss. Defaults to True.
+        **overrides: Sizes in place of the preset's, see `SpeechConfig`.
 
     Raises:
-        ValueError, TypeError: a preset, a head or an override that nobody knows, or a size below 1.
+        ValueError, TypeError: for an unknown preset, head or override, or an invalid size.
     """
-    sizes = presets.with_overrides(PRESETS, preset, overrides)
-    checks.ints(1, **{name: sizes[name] for name in _AT_LEAST_ONE})
-    checks.numbers(0, dropout=sizes["dropout"])
-    optimizers.check_schedule(sizes["learning_rate"], sizes["decay_steps"])
+    config = presets.with_overrides(PRESETS, preset, overrides)
     if head not in HEADS:
         raise ValueError(f"Expected head to be 'attention' or 'ctc'. Received: head={head!r}")
     vocabulary = Vocabulary.of(vocabulary)
 
-    encoder = encoders.speech_encoder(
-        **{name: sizes[name] for name in _ENCODER_SIZES}, with_state=head == "attention"
-    )
+    # --- audio → memory ---
     audio = keras.Input((None,), name="audio")
     length = keras.Input((), dtype="int32", name="length")
-    memory, is_real, *state = encoder([audio, length])  # (B, S, U), (B, S)
+    memory, mask, *state = speech_encoder(config, with_state=head == "attention")([audio, length])  # (B, S, U)
+
+    # --- memory, and with attention tokens → logits ---
     if head == "attention":
         decoder = attention_decoder(
             vocabulary,
-            memory_dim=sizes["units"],
-            embedding_dim=sizes["embedding_dim"],
-            units=sizes["units"],
-            dropout=sizes["dropout"],
-            word_dropout=sizes["word_dropout"],
+            memory_dim=config.units,
+            embedding_dim=config.embedding_dim,
+            units=config.units,
+            dropout=config.dropout,
+            word_dropout=config.word_dropout,
             masked=True,
         )
         tokens = keras.Input((None,), dtype="int32", name="tokens")
-        logits, *_ = decoder([tokens, memory, is_real, *state])  # (B, T, V)
+        logits, *_ = decoder([tokens, memory, mask, *state])  # (B, T, V)
         model = keras.Model([audio, length, tokens], logits, name=TASK)
-        loss, metrics = losses.TokenCrossentropy(sizes["label_smoothing"]), [losses.TokenAccuracy()]
+        loss, metrics = losses.TokenCrossentropy(config.label_smoothing), [losses.TokenAccuracy()]
     else:
-        logits = ctc_head(vocabulary, memory_dim=sizes["units"])([memory, is_real])  # (B, S, V)
+        logits = ctc_head(vocabulary, memory_dim=config.units)([memory, mask])  # (B, S, V)
         model = keras.Model([audio, length], logits, name=TASK)
         loss, metrics = ctc.CTC(), []
     if compile:
-        model.compile(optimizers.adam(sizes["learning_rate"], sizes["decay_steps"]), loss=loss, metrics=metrics)
+        adam = optimizers.adam(config.learning_rate, config.decay_steps)
+        model.compile(adam, loss=loss, metrics=metrics)
     return model
 
 
-_AT_LEAST_ONE = (
-    "sample_rate_hz", "frame_ms", "hop_ms", "bands", "subsampling", "encoder_layers", "units", "embedding_dim",
-)  # fmt: skip
-_ENCODER_SIZES = (
-    "sample_rate_hz", "frame_ms", "hop_ms", "bands", "subsampling", "encoder_layers", "units", "dropout",
-    "spec_augment",
-)  # fmt: skip
+def speech_encoder(config: SpeechConfig, *, with_state: bool) -> keras.Model:
+    """Clip (B, n), its valid samples (B,) → memory (B, S, units) and the mask of its valid time steps (B, S).
+
+    Args:
+        config: `SpeechConfig`.
+        with_state: bool. Whether to return a decoder's first state as well (hidden, cell: (B, units)).
+    """
+    audio = keras.Input((None,), name="audio")
+    length = keras.Input((), dtype="int32", name="length")
+    log_mel = LogMel(config.sample_rate_hz, config.frame_ms, config.hop_ms, config.bands, name="log_mel")
+    x, mask = log_mel(audio, length)  # (B, F, M), (B, F)
+    if config.spec_augment:
+        x = SpecAugment(name="spec_augment")(x)
+    # Frames are joined without overlap, the last ones with silence. So the valid time steps do not depend on
+    # how far a clip is padded, as they would with "same" padding.
+    x = keras.layers.ZeroPadding1D((0, config.subsampling - 1))(x)
+    subsampling = keras.layers.Conv1D(
+        config.units, config.subsampling, strides=config.subsampling, name="subsampling"
+    )
+    x = subsampling(x)  # (B, S, U)
+    mask = mask[:, :: config.subsampling]  # (B, S)
+    for number in range(config.encoder_layers):
+        lstm = layers.MaskedLSTM(config.units, return_sequences=True)
+        x = layers.MaskedBidirectional(lstm, name=f"lstm_{number}")(x, mask=mask)  # (B, S, 2U)
+        x = keras.layers.Dropout(config.dropout)(x)
+    memory = keras.layers.LayerNormalization()(keras.layers.Dense(config.units, name="memory")(x))
+    memory = memory * keras.ops.cast(mask, memory.dtype)[..., None]  # (B, S, U), 0 on padding
+    outputs = [memory, mask]
+    if with_state:
+        pooled = keras.layers.GlobalAveragePooling1D()(memory, mask=mask)  # (B, U)
+        outputs.append(keras.layers.Dense(config.units, activation="tanh", name="hidden")(pooled))
+        outputs.append(keras.layers.Dense(config.units, activation="tanh", name="cell")(pooled))
+    return keras.Model([audio, length], outputs, name="encoder")
 
 
 def ctc_head(vocabulary: Vocabulary, *, memory_dim: int) -> keras.Model:
-    """Memory (B, S, memory_dim) and which steps are real (B, S) → logits (B, S, V); padded steps say blank."""
+    """Memory (B, S, memory_dim), mask (B, S) → logits (B, S, V); the blank is certain on padding.
+
+    Args:
+        vocabulary: `Vocabulary` of V tokens.
+        memory_dim: int. Channels of the memory.
+    """
     memory = keras.Input((None, memory_dim), name="memory")
-    is_real = keras.Input((None,), dtype="bool", name="real")
-    logits = layers.TokenLogits(vocabulary, name="logits")(memory)
-    return keras.Model([memory, is_real], ctc.OnlyBlank()(logits, is_real), name="head")
+    mask = keras.Input((None,), dtype="bool", name="mask")
+    logits = layers.TokenLogits(vocabulary, name="logits")(memory)  # (B, S, V)
+    return keras.Model([memory, mask], ctc.OnlyBlank()(logits, mask), name="head")

@@ -4,15 +4,15 @@
 `train_classifier` trains an `AttributeClassifier` of the images (chapter 3.4), scored by `evaluate_classifier`.
 """
 
-from mmkeras._utils import start  # noqa: F401 (first: it keeps TensorFlow's start-up notes off the terminal)
 from mmkeras.text_to_image.classifier import AttributeClassifier, evaluate_classifier, train_classifier
 from mmkeras.text_to_image.datasets import data, labeled
 from mmkeras.text_to_image.inference import ImageGenerator, evaluate
-from mmkeras.text_to_image.model import build
+from mmkeras.text_to_image.model import TextToImageConfig, build
 
 __all__ = [
     "AttributeClassifier",
     "ImageGenerator",
+    "TextToImageConfig",
     "build",
     "data",
     "evaluate",

@@ -13,16 +13,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mmkeras._utils import checks, progress, saving
+from mmkeras._utils import batches, checks, progress, saving
 from mmkeras.data.task_data import TaskData
-from mmkeras.distribute import collectives
 from mmkeras.media import images
 from mmkeras.nn import layers, optimizers
 from mmkeras.nn.convolutions import image_features
 from mmkeras.text_to_image.datasets import labeled
 
 NAME = "attribute_classifier"
-BATCH_SIZE = 32
 
 
 class AttributeClassifier:
@@ -30,9 +28,6 @@ class AttributeClassifier:
 
     Args:
         model: keras.Model. From `build_classifier`.
-
-    Raises:
-        ValueError: for another model.
     """
 
     def __init__(self, model: keras.Model):
@@ -42,33 +37,32 @@ class AttributeClassifier:
         self.attributes = {name: model.get_layer(name).classes for name in model.output_names}
         self._network = keras.Model(model.input, [model.output, model.get_layer("features").output])
 
-    def __call__(self, inputs: Any) -> dict[str, str] | list[dict[str, str]]:
+    def __call__(self, inputs: Any) -> dict[str, str] | list[dict[str, str] | None]:
         """Predicts the class of each attribute.
 
         Args:
-            inputs: Path, PIL image, array (see `mmkeras.media.images.read`), or a list of these. Images are
-                cropped to the square in the middle.
+            inputs: Path, open file, PIL image or array (see `mmkeras.media.images.read`), or a list of these.
+                Images are cropped to the square in the middle.
 
         Returns:
-            {attribute: name of the class}, or a list of such dictionaries for a list.
+            {attribute: name of the class}; for a list of images a list of such dictionaries, None for an image
+            that cannot be read, which a warning names.
 
         Raises:
-            FileNotFoundError: if an image does not exist.
-            ValueError: if an image cannot be read, or the list is empty.
+            FileNotFoundError, ValueError: if a single image, or every image of a list, cannot be read.
         """
-        is_list = isinstance(inputs, list | tuple)
-        inputs = list(inputs) if is_list else [inputs]
-        if not inputs:
-            raise ValueError(
-                "Expected inputs to be an image or a non-empty list of images. Received: inputs=[]"
-            )
-        batch = np.stack([images.resize(images.crop(images.read(image)), self.image_size) for image in inputs])
-        classes, _ = self.predict(batch)
-        answers = [
-            {name: names[classes[name][i]] for name, names in self.attributes.items()}
-            for i in range(len(inputs))
-        ]
-        return answers if is_list else answers[0]
+
+        def read(image):
+            return images.resize(images.crop(images.read(image)), self.image_size)  # (S, S, 3)
+
+        def predict(values, start):
+            classes, _ = self.predict(np.stack(values))
+            return [
+                {name: names[classes[name][i]] for name, names in self.attributes.items()}
+                for i in range(len(values))
+            ]
+
+        return batches.answer(inputs, read, predict, "images")
 
     def predict(self, batch: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Predicts the class ids of a batch.
@@ -79,9 +73,7 @@ class AttributeClassifier:
         Returns:
             {attribute: (B,) int class ids}, and the features (B, 64) that they are predicted from.
         """
-        starts = range(0, len(batch), BATCH_SIZE)
-        parts = [collectives.predict_alone(self._network, batch[i : i + BATCH_SIZE]) for i in starts]
-        logits, features = keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
+        logits, features = batches.predict(self._network, batch)
         return {name: logits[name].argmax(axis=-1) for name in self.attributes}, features
 
     def labels(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:

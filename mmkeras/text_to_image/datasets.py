@@ -7,6 +7,7 @@
 The sources are those of captioning. Here the caption is the input and the image the output.
 """
 
+import functools
 import os
 
 import tensorflow as tf
@@ -98,17 +99,15 @@ def data(
     def finish(batch):
         return {"tokens": batch["tokens"]}, tf.cast(batch["image"], tf.float32) / 255
 
-    def for_fit(split, name):
-        return pipeline.image_caption_batches(
-            split,
-            finish,
-            vocabulary=vocabulary,
-            max_length=max_length,
-            training=name == "train",
-            batch_size=batch_size,
-            seed=seed,
-            static_shapes=static_shapes,
-        )
+    for_fit = functools.partial(
+        pipeline.image_caption_batches,
+        finish=finish,
+        vocabulary=vocabulary,
+        max_length=max_length,
+        batch_size=batch_size,
+        seed=seed,
+        static_shapes=static_shapes,
+    )
 
     def for_evaluate(split):
         return split.examples().padded_batch(batch_size).prefetch(tf.data.AUTOTUNE)

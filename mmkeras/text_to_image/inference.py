@@ -16,22 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
-from mmkeras._utils import checks, progress, saving, terminal
-from mmkeras.data.vocabulary import PAD, SPECIAL, UNKNOWN
-from mmkeras.distribute import collectives
+from mmkeras._utils import batches, checks, progress, saving, terminal
+from mmkeras.data.vocabulary import PAD, SPECIAL
 from mmkeras.evaluation import metrics
 from mmkeras.evaluation.explain import Influence
 from mmkeras.text_to_image.classifier import AttributeClassifier
 from mmkeras.text_to_image.model import TASK
 
 if TYPE_CHECKING:
-    from mmkeras.evaluation.plots import Figure
+    import tensorflow as tf
 
-BATCH_SIZE = 32
-COLLAPSED = 0.01  # a variety below this share of the expected one is a collapse
+    from mmkeras.evaluation.plots import Figure
 
 
 class ImageGenerator:
@@ -40,9 +37,6 @@ class ImageGenerator:
     Args:
         model: keras.Model. From `build`, or `keras.saving.load_model` once `mmkeras.text_to_image` is imported.
             It is not copied: after more training of `model`, the generator uses the new weights.
-
-    Raises:
-        ValueError: for another model.
     """
 
     def __init__(self, model: keras.Model):
@@ -60,39 +54,40 @@ class ImageGenerator:
 
     def __call__(
         self, prompts: str | Sequence[str], *, samples: int | None = None, seed: int = 0
-    ) -> np.ndarray | list[np.ndarray]:
+    ) -> np.ndarray | list[np.ndarray | None]:
         """Generates an image for each prompt.
 
         Args:
-            prompts: str or list of str. A warning names words that are not in the vocabulary.
+            prompts: str, or list or tuple of str. A warning names words that are not in the vocabulary.
             samples: int, optional. Images per prompt; more than one only for an adversarial model. Defaults to
                 None, one image without the axis of samples.
             seed: int. Seed for the noise. Image number j of a prompt depends on the seed and j only. Defaults
                 to 0.
 
         Returns:
-            (S, S, 3) uint8, with `samples` (samples, S, S, 3); for a list of prompts a list of such arrays.
+            (S, S, 3) uint8, with `samples` (samples, S, S, 3). For a list of prompts a list of such arrays,
+            None for a prompt without a word of the vocabulary, which a warning names.
 
         Raises:
             TypeError: if a prompt is not a string.
-            ValueError: if a prompt has no word of the vocabulary, `seed` is negative, or `samples` is above 1
-                for a model without noise.
+            ValueError: if a single prompt, or every prompt of a list, has no word of the vocabulary; if `seed`
+                is negative, or `samples` is above 1 for a model without noise.
         """
-        prompts, is_list = _as_list(prompts)
-        text = self._encoded(self._tokens(prompts))  # (N, U)
-        if samples is None:
-            images = list(self.generate(text, self._noise(1, seed)))  # N of (S, S, 3)
-        else:
+        if samples is not None:
             checks.ints(1, samples=samples)
             if samples > 1 and not self.noise_size:
                 raise ValueError(
                     f"Expected samples to be 1, since a model without noise generates one image per prompt. "
                     f"Build one with adversarial=True for more. Received: samples={samples}"
                 )
-            noise = np.tile(self._noise(samples, seed), (len(prompts), 1))  # (N * samples, Z)
-            images = self.generate(np.repeat(text, samples, axis=0), noise)  # (N * samples, S, S, 3)
-            images = list(images.reshape(len(prompts), samples, *images.shape[1:]))
-        return images if is_list else images[0]
+        noise = self._noise(samples or 1, seed)  # (samples, Z)
+
+        def predict(texts, start):
+            text = batches.predict(self._encode, self._tokens(texts))  # (N, U)
+            images = self.generate(np.repeat(text, len(noise), axis=0), np.tile(noise, (len(text), 1)))
+            return list(images if samples is None else images.reshape(len(text), samples, *images.shape[1:]))
+
+        return batches.answer(prompts, self._check, predict, "prompts")
 
     def generate(self, text: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """Generates images from text embeddings.
@@ -105,14 +100,9 @@ class ImageGenerator:
             (N, S, S, 3) uint8.
         """
         noise = np.broadcast_to(noise, (len(text), self.noise_size)).astype("float32")
-        batches = []
-        for start in progress.bar(range(0, len(text), BATCH_SIZE), "images"):
-            rows = slice(start, start + BATCH_SIZE)
-            inputs = [text[rows], noise[rows]] if self.noise_size else text[rows]
-            outputs = collectives.predict_alone(self._decode, inputs)
-            image = outputs[0] if self.noise_size else outputs  # (B, S, S, 3) in 0..1
-            batches.append(np.rint(255 * image).astype(np.uint8))
-        return np.concatenate(batches)
+        outputs = batches.predict(self._decode, [text, noise] if self.noise_size else text)
+        image = outputs[0] if self.noise_size else outputs  # (N, S, S, 3) in 0..1
+        return np.rint(255 * image).astype(np.uint8)
 
     def grid(
         self,
@@ -129,16 +119,14 @@ class ImageGenerator:
             samples: int. Images per prompt; a model without noise generates one. Defaults to 4.
             seed: int. Seed for the noise, which all images of a column share. Defaults to 0.
             path: File to write as well. Defaults to None.
-
-        Raises:
-            TypeError, ValueError: as for a call.
         """
         from mmkeras.evaluation import plots
 
         checks.ints(1, samples=samples)
-        prompts, _ = _as_list(prompts)
-        rows = self(prompts, samples=samples if self.noise_size else 1, seed=seed)
-        return plots.grid(prompts, rows, path)
+        prompts = [prompts] if isinstance(prompts, str) else prompts
+        images = self(prompts, samples=samples if self.noise_size else 1, seed=seed)
+        rows = [(prompt, row) for prompt, row in zip(prompts, images, strict=True) if row is not None]
+        return plots.grid(*zip(*rows, strict=True), path)
 
     def walk(
         self, start: str, end: str, *, steps: int = 8, seed: int = 0, path: str | os.PathLike | None = None
@@ -154,14 +142,11 @@ class ImageGenerator:
 
         Returns:
             (steps, S, S, 3) uint8.
-
-        Raises:
-            TypeError, ValueError: as for a call, or if `steps` or the suffix of `path` is invalid.
         """
         checks.ints(2, steps=steps)
         if path is not None and Path(path).suffix not in (".png", ".gif"):
             raise ValueError(f"Expected path to end in .png or .gif. Received: path={str(path)!r}")
-        first, last = self._encoded(self._tokens([start, end]))
+        first, last = batches.predict(self._encode, self._tokens([self._check(start), self._check(end)]))
         share = np.linspace(0, 1, steps, dtype="float32")[:, None]  # (steps, 1)
         images = self.generate((1 - share) * first + share * last, self._noise(1, seed))
         if path is not None and Path(path).suffix == ".gif":
@@ -177,14 +162,11 @@ class ImageGenerator:
         Args:
             prompt: str.
             seed: int. Seed for the noise, the same for all images. Defaults to 0.
-
-        Raises:
-            TypeError, ValueError: as for a call.
         """
-        tokens = self._tokens([prompt])[0]
+        tokens = self._tokens([self._check(prompt)])[0]  # (T,)
         words = self.vocabulary.split(prompt)
         without = np.stack([np.append(np.delete(tokens, 1 + i), PAD) for i in range(len(words))])  # (W, T)
-        text = self._encoded(np.concatenate([tokens[None], without]))  # (1 + W, U)
+        text = batches.predict(self._encode, np.concatenate([tokens[None], without]))  # (1 + W, U)
         image, *others = self.generate(text, self._noise(1, seed))
         changed = np.abs(np.stack(others).astype(float) - image).mean(axis=-1) / 255  # (W, S, S)
         return Influence(image, prompt, words, np.stack(others), changed)
@@ -206,38 +188,27 @@ class ImageGenerator:
             [np.random.default_rng([seed, j]).standard_normal(self.noise_size) for j in range(samples)]
         )
 
-    def _encoded(self, tokens):
-        """(N, T) int32 → (N, U)"""
-        starts = range(0, len(tokens), BATCH_SIZE)
-        return np.concatenate(
-            [collectives.predict_alone(self._encode, tokens[i : i + BATCH_SIZE]) for i in starts]
-        )
-
-    def _tokens(self, prompts, strict=True):
-        """(N, T) int32, padded. `strict`: raises for a prompt without a word of the vocabulary."""
-        if not prompts:
+    def _check(self, prompt):
+        """The prompt, if it has a word of the vocabulary."""
+        if not isinstance(prompt, str):
+            raise TypeError(f"Expected each prompt to be a string. Received: prompt={prompt!r}")
+        if not any(word in self.vocabulary.ids for word in self.vocabulary.split(prompt)):
+            known = ", ".join(map(repr, self.vocabulary.words[len(SPECIAL) :][:10]))
             raise ValueError(
-                "Expected prompts to be a string or a non-empty list of strings. Received: prompts=[]"
+                f"Expected each prompt to have a word of the vocabulary: {known} ... "
+                f"Received: prompt={prompt!r}"
             )
-        rows, unknown = [], {}
-        for prompt in prompts:
-            if not isinstance(prompt, str):
-                raise TypeError(f"Expected each prompt to be a string. Received: prompt={prompt!r}")
-            words, ids = self.vocabulary.split(prompt), self.vocabulary.encode(prompt)
-            unknown_words = [word for word, i in zip(words, ids[1:-1], strict=True) if i == UNKNOWN]
-            if strict and len(unknown_words) == len(words):
-                known = ", ".join(map(repr, self.vocabulary.words[len(SPECIAL) :][:10]))
-                raise ValueError(
-                    f"Expected each prompt to have a word of the vocabulary: {known} ... "
-                    f"Received: prompt={prompt!r}"
-                )
-            unknown |= dict.fromkeys(unknown_words)
-            rows.append(ids)
-        if unknown:
+        return prompt
+
+    def _tokens(self, prompts):
+        """(N, T) int32, padded. A warning names words that are not in the vocabulary."""
+        words = dict.fromkeys(word for prompt in prompts for word in self.vocabulary.split(prompt))
+        if unknown := [repr(word) for word in words if word not in self.vocabulary.ids]:
             terminal.warn(
                 f"Words outside the vocabulary of the training captions are treated as unknown: "
-                f"{', '.join(map(repr, list(unknown)[:8]))}."
+                f"{', '.join(unknown[:8])}."
             )
+        rows = [self.vocabulary.encode(prompt) for prompt in prompts]
         tokens = np.full((len(rows), max(map(len, rows))), PAD, "int32")
         for row, ids in zip(tokens, rows, strict=True):
             row[: len(ids)] = ids
@@ -246,7 +217,7 @@ class ImageGenerator:
 
 def evaluate(
     generator: ImageGenerator,
-    dataset: tf.data.Dataset,
+    dataset: "tf.data.Dataset",
     classifier: AttributeClassifier | None = None,
     *,
     seed: int = 0,
@@ -260,22 +231,12 @@ def evaluate(
         seed: int. Seed for the noise, which differs between images. Defaults to 0.
 
     Returns:
-        With a classifier:
-
-        - for each attribute, the share of generated images that have it as the caption says; `all`, the share
-          with all of them; `classifier_on_real`, the same as `all` for the real images.
-        - `frechet_distance` between the features of generated and real images (Heusel et al. 2017,
-          arXiv:1706.08500), here features of the classifier.
-
-        Always:
-
-        - `sharpness`: mean squared gradient (Tenengrad) relative to real images.
-        - `variety`: mean distance of two images relative to real images.
-        - `seed_variety`, for an adversarial model: mean distance of two images of the same prompt, relative to
-          two images of different prompts.
-
-        Scores that compare two images are left out for a dataset of one image. A warning names a collapse: the
-        same image for all prompts, or for all seeds.
+        - `sharpness`, `variety`, and for an adversarial model `seed_variety`, see
+          `mmkeras.evaluation.metrics.image_scores`.
+        - With a classifier, for each attribute the share of generated images that have it as the caption says;
+          `all`, the share with all of them; `classifier_on_real`, the same as `all` for the real images.
+        - With a classifier and more than one image, `frechet_distance` between its features of generated and
+          of real images (Heusel et al. 2017, arXiv:1706.08500).
 
     Raises:
         ValueError: if the dataset is empty or does not fit the model (image size, vocabulary), `seed` is
@@ -295,8 +256,7 @@ def evaluate(
             generator.vocabulary.check_known(text for texts in captions for text in texts)
         first = number * len(captions)
         prompts = [texts[(first + i) % len(texts)] for i, texts in enumerate(captions)]
-        # Not strict: one caption without known words is no reason to stop.
-        text = generator._encoded(generator._tokens(prompts, strict=False))  # (B, U)
+        text = batches.predict(generator._encode, generator._tokens(prompts))  # (B, U)
         random = np.random.default_rng([seed, number])
         shape = (len(text), generator.noise_size)
         generated.append(generator.generate(text, random.standard_normal(shape)))
@@ -316,37 +276,4 @@ def evaluate(
         scores["classifier_on_real"] = classifier.accuracy(real_classes, labels)["all"]
         if len(real) > 1:
             scores["frechet_distance"] = metrics.frechet_distance(features, real_features)
-    # Images of one color have no sharpness, and a single image has no variety.
-    if sharpness := metrics.sharpness(real):
-        scores["sharpness"] = metrics.sharpness(generated) / sharpness
-    distance = _distance(generated, np.roll(generated, 1, axis=0))
-    if real_distance := _distance(real, np.roll(real, 1, axis=0)):
-        scores["variety"] = distance / real_distance
-        if generator.noise_size:
-            scores["seed_variety"] = _distance(generated, np.concatenate(resampled)) / max(distance, 1e-9)
-    _warn_of_collapse(scores)
-    return scores
-
-
-def _as_list(prompts):
-    """The prompts as a list, and whether they were a list."""
-    is_list = isinstance(prompts, Sequence) and not isinstance(prompts, str)
-    return (list(prompts) if is_list else [prompts]), is_list
-
-
-def _distance(images, others):
-    """Mean absolute difference of the pixels."""
-    return float(np.abs(images.astype("float32") - others).mean())
-
-
-def _warn_of_collapse(scores):
-    if scores.get("variety", 1) < COLLAPSED:
-        terminal.warn(
-            f"Collapse: all prompts give the same image (variety={scores['variety']:.4f}). The model ignores "
-            f"the text. Train it longer, or lower the learning rate."
-        )
-    elif scores.get("seed_variety", 1) < COLLAPSED:
-        terminal.warn(
-            f"Mode collapse: all seeds give the same image (seed_variety={scores['seed_variety']:.4f}). Train "
-            f"it longer, or lower the learning rate."
-        )
+    return scores | metrics.image_scores(real, generated, np.concatenate(resampled) if resampled else None)

@@ -8,6 +8,7 @@ Encoder and decoder are Functional models: `model.get_layer("encoder")`, `model.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import keras
 from keras import ops
@@ -21,33 +22,63 @@ from mmkeras.text_to_image.gan.model import Adversarial
 
 TASK = "text_to_image"
 
+
+def check_image_size(image_size: int) -> None:
+    """Raises ValueError unless `image_size` is a power of two from 16 to 256."""
+    if not isinstance(image_size, int) or image_size not in (16, 32, 64, 128, 256):
+        raise ValueError(
+            f"Expected image_size to be a power of two from 16 to 256, since each layer doubles the image. "
+            f"Received: image_size={image_size!r}"
+        )
+
+
+@dataclass(frozen=True)
+class TextToImageConfig:
+    """Sizes of the graph and settings of its training. The defaults are the document's LSTM of 256; grid and
+    halving channels as in DCGAN (Radford et al. 2016, arXiv:1511.06434), condition and noise as in StackGAN.
+
+    Attributes:
+        image_size: int. Side in pixels, a power of two from 16 to 256.
+        units: int. Units of the LSTM, the size of the text embedding.
+        embedding_dim: int. Size of the token embedding.
+        channels: int. Channels of the first grid, (4, 4, channels).
+        condition_dim, noise_dim: int. Sizes of the conditioning vector and the noise (adversarial model).
+        learning_rate: float. Initial learning rate of Adam.
+        decay_steps: int, optional. Steps of the cosine decay to a fiftieth. None: constant.
+    """
+
+    image_size: int = 64
+    units: int = 256
+    embedding_dim: int = 256
+    channels: int = 512
+    condition_dim: int = 128
+    noise_dim: int = 100
+    learning_rate: float = 1e-3
+    decay_steps: int | None = None
+
+    def __post_init__(self):
+        check_image_size(self.image_size)
+        sizes = ("units", "embedding_dim", "channels", "condition_dim", "noise_dim")
+        checks.ints(1, **{name: getattr(self, name) for name in sizes})
+        optimizers.check_schedule(self.learning_rate, self.decay_steps)
+
+
 PRESETS = {
-    # the document's LSTM of 256; grid and halving channels as in DCGAN (Radford et al. 2016, arXiv:1511.06434)
-    "document": {
-        "image_size": 64,
-        "units": 256,
-        "embedding_dim": 256,
-        "channels": 512,
-        "condition_dim": 128,  # this and the next: adversarial model only, as in StackGAN
-        "noise_dim": 100,
-        "learning_rate": 1e-3,
-        "decay_steps": None,
-    },
-    "toy": {
-        "image_size": 64,
-        "units": 128,
-        "embedding_dim": 64,
-        "channels": 128,
-        "condition_dim": 64,
-        "noise_dim": 16,
-        "learning_rate": 2e-3,
-        "decay_steps": 4000,  # 16 epochs of the toy world's 4,000 images in batches of 16
-    },
+    "document": TextToImageConfig(),
+    "toy": TextToImageConfig(
+        units=128,
+        embedding_dim=64,
+        channels=128,
+        condition_dim=64,
+        noise_dim=16,
+        learning_rate=2e-3,
+        decay_steps=4000,  # 16 epochs of the toy world's 4,000 images in batches of 16
+    ),
 }
 
 
 def build(
-    preset: str = "toy",
+    preset: str | TextToImageConfig = "toy",
     *,
     vocabulary: Vocabulary | int | Sequence[str] = 10_000,
     adversarial: bool = False,
@@ -60,52 +91,47 @@ def build(
     Output: image (B, image_size, image_size, 3) float32 in 0..1. For the adversarial model see `Adversarial`.
 
     Args:
-        preset: str. `"toy"` (learns the toy world in minutes) or `"document"` (an LSTM of 256, 64 pixels, for
-            photographs). Defaults to `"toy"`.
+        preset: `"toy"` (learns the toy world in minutes), `"document"` (an LSTM of 256, 64 pixels, for
+            photographs), or a `TextToImageConfig`. Defaults to `"toy"`.
         vocabulary: `Vocabulary`, list of words, or int, its size. Defaults to 10,000.
         adversarial: bool. Whether to build a GAN with noise, which generates sharp images. The model without it
             generates the average of all images that a text allows. Defaults to False.
         compile: bool. Whether to compile the model, with Adam and the binary cross-entropy of the pixels or the
             adversarial losses. Defaults to True.
-        **overrides: Values that replace the preset's: `image_size` (pixels, a power of two from 16 to 256),
-            `units`, `embedding_dim`, `channels` (of the first grid), `condition_dim` and `noise_dim`
-            (adversarial model), `learning_rate`, `decay_steps` (cosine decay to a fiftieth; None: constant).
+        **overrides: Sizes in place of the preset's, see `TextToImageConfig`.
 
     Raises:
         ValueError: if the preset is unknown or a value is invalid.
         TypeError: for an unknown override.
     """
-    sizes = presets.with_overrides(PRESETS, preset, overrides)
-    check_image_size(sizes["image_size"])
-    counts = ("units", "embedding_dim", "channels", "condition_dim", "noise_dim")
-    checks.ints(1, **{name: sizes[name] for name in counts})
-    optimizers.check_schedule(sizes["learning_rate"], sizes["decay_steps"])
+    config = presets.with_overrides(PRESETS, preset, overrides)
+    size, units = config.image_size, config.units
     vocabulary = Vocabulary.of(vocabulary)
 
-    encoder = text_encoder(vocabulary, sizes["embedding_dim"], sizes["units"])
+    encoder = text_encoder(vocabulary, config.embedding_dim, units)
     if adversarial:
-        names = ("units", "image_size", "channels", "condition_dim", "noise_dim")
         model = Adversarial(
             encoder,
-            networks.two_stage_generator(**{name: sizes[name] for name in names}),
-            networks.discriminator(sizes["image_size"], sizes["units"]),
-            networks.image_text_matcher(len(vocabulary), sizes["image_size"], sizes["units"]),
-            networks.posterior_network(sizes["image_size"], sizes["noise_dim"]),
+            networks.two_stage_generator(
+                units, size, config.channels, condition_dim=config.condition_dim, noise_dim=config.noise_dim
+            ),
+            networks.discriminator(size, units),
+            networks.image_text_matcher(len(vocabulary), size, units),
+            networks.posterior_network(size, config.noise_dim),
             name=TASK,
         )
         if compile:
             # GAN training oscillates: a lower learning rate and less momentum damp it (beta_1 as in DCGAN), and
             # the moving average of the weights generates better images than the weights.
-            rate = optimizers.cosine_decay(0.75 * sizes["learning_rate"], sizes["decay_steps"])
+            rate = optimizers.cosine_decay(0.75 * config.learning_rate, config.decay_steps)
             model.compile(optimizers.AveragedAdam(rate, beta_1=0.5, beta_2=0.99, momentum=0.99))
         return model
-    decoder = plain_decoder(sizes["units"], sizes["image_size"], sizes["channels"])
+    decoder = plain_decoder(units, size, config.channels)
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     model = keras.Model({"tokens": tokens}, decoder(encoder(tokens)), name=TASK)
     if compile:
-        model.compile(
-            optimizers.adam(sizes["learning_rate"], sizes["decay_steps"]), loss=losses.PixelCrossentropy()
-        )
+        adam = optimizers.adam(config.learning_rate, config.decay_steps)
+        model.compile(adam, loss=losses.PixelCrossentropy())
     return model
 
 
@@ -133,12 +159,3 @@ def text_encoder(vocabulary: Vocabulary, embedding_dim: int, units: int) -> kera
     x = layers.TokenEmbedding(vocabulary, embedding_dim, name="embedding")(tokens)  # (B, T, E)
     text = layers.MaskedLSTM(units, name="lstm")(x, mask=ops.not_equal(tokens, PAD))  # (B, U)
     return keras.Model(tokens, text, name="encoder")
-
-
-def check_image_size(image_size: int) -> None:
-    """Raises ValueError unless `image_size` is a power of two from 16 to 256."""
-    if not isinstance(image_size, int) or image_size not in (16, 32, 64, 128, 256):
-        raise ValueError(
-            f"Expected image_size to be a power of two from 16 to 256, since each layer doubles the image. "
-            f"Received: image_size={image_size!r}"
-        )

@@ -1,9 +1,9 @@
 """The toy world as TensorFlow Datasets, so that toy and real data pass through the same code.
 
-    toy_pictures().as_dataset(split="train")       # draws the pictures on first use, then reads them
-    toy_speech("zh").as_dataset(split="test")      # the same scenes, said
+    toy_images().as_dataset(split="train")       # draws the images on first use, then reads them
+    toy_speech("zh").as_dataset(split="test")    # the same scenes as speech
 
-Like every TFDS dataset they lie under `~/tensorflow_datasets` (or TFDS_DATA_DIR, or `data_dir`).
+Like every TFDS dataset they are stored in `~/tensorflow_datasets` (or TFDS_DATA_DIR, or `data_dir`).
 """
 
 import contextlib
@@ -13,16 +13,16 @@ import os
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mmkeras._utils import progress
+from mmkeras._utils import progress, terminal
 from mmkeras.toy import render, scene, speak
 
-# How many scenes a split has: enough to learn the world in minutes on a laptop's two cores, and enough
-# of each test split that one picture counts for 0.2 %.
+# Scenes of each split: enough to learn the toy world in minutes on two cores; one image of a test split counts
+# for 0.2 %.
 EXAMPLES = {"train": 4000, "validation": 250, "test": 500, "test_unseen": 500}
 
 
 class ToyConfig(tfds.core.BuilderConfig):
-    """Pictures of `image_size` pixels that show `objects` things (1 or 2)."""
+    """Images of `image_size` pixels that show `objects` things (1 or 2)."""
 
     def __init__(self, image_size: int = 64, objects: int = 1):
         if objects not in (1, 2):
@@ -31,8 +31,8 @@ class ToyConfig(tfds.core.BuilderConfig):
         super().__init__(name=f"{image_size}px" + "_pairs" * (objects == 2))
 
 
-class ToyPictures(tfds.core.GeneratorBasedBuilder):
-    """Coloured shapes at named places, with every phrasing of their captions in two languages."""
+class ToyImages(tfds.core.GeneratorBasedBuilder):
+    """Colored shapes at named places, with every phrasing of their captions in two languages."""
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [ToyConfig(64), ToyConfig(64, objects=2)]  # noqa: RUF012 (TFDS wants a list)
@@ -67,14 +67,14 @@ class ToyPictures(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split):
         config = self.builder_config
-        for index in progress.bar(range(EXAMPLES[split]), f"toy pictures, {split}"):
-            seen = scene.sample(split, index, config.objects)
+        for index in progress.bar(range(EXAMPLES[split]), f"toy images, {split}"):
+            sampled = scene.sample(split, index, config.objects)
             rng = scene.generator(split, index, "picture", config.objects)
             yield (
                 index,
                 {
-                    "image": render.render(seen, config.image_size, rng=rng),
-                    "captions": {lang: scene.captions(seen, lang) for lang in scene.LANGUAGES},
+                    "image": render.render(sampled, config.image_size, rng=rng),
+                    "captions": {lang: scene.captions(sampled, lang) for lang in scene.LANGUAGES},
                     "things": [
                         {
                             "size": thing.size,
@@ -82,16 +82,16 @@ class ToyPictures(tfds.core.GeneratorBasedBuilder):
                             "shape": thing.shape,
                             "place": thing.place or "by relation",
                         }
-                        for thing in seen.things
+                        for thing in sampled.things
                     ],
-                    "relation": seen.relation or "none",
+                    "relation": sampled.relation or "none",
                     "index": index,
                 },
             )
 
 
 class ToySpeech(tfds.core.GeneratorBasedBuilder):
-    """The scenes of the toy pictures, one caption of each said by one of many voices, without noise."""
+    """The scenes of the toy images, one caption of each spoken by one of many voices, without noise."""
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [  # noqa: RUF012 (TFDS wants a list)
@@ -105,7 +105,7 @@ class ToySpeech(tfds.core.GeneratorBasedBuilder):
             license="Apache-2.0",
             features=tfds.features.FeaturesDict(
                 {
-                    # 16,000 samples a second. As tfds.features.Audio, TFDS would store a sample in ten bytes.
+                    # 16 kHz. As tfds.features.Audio, TFDS would store a sample in ten bytes.
                     "audio": tfds.features.Tensor(
                         shape=(None,), dtype=np.int16, encoding=tfds.features.Encoding.BYTES
                     ),
@@ -126,41 +126,44 @@ class ToySpeech(tfds.core.GeneratorBasedBuilder):
         sounds = speak.speak_all(zip(captions, voices, range(EXAMPLES[split]), strict=True))
         sounds = progress.bar(sounds, f"toy speech, {split}", EXAMPLES[split])
         for index, sound in enumerate(sounds):
-            said = {"caption": captions[index], "voice": voices[index].name, "index": index}
-            yield index, {"audio": sound} | said
+            facts = {"caption": captions[index], "voice": voices[index].name, "index": index}
+            yield index, {"audio": sound} | facts
 
 
-def toy_pictures(
-    image_size: int = 64, objects: int = 1, data_dir: str | os.PathLike | None = None
-) -> ToyPictures:
-    """The builder of the toy pictures, its files written if they are not there yet.
+def toy_images(image_size: int = 64, objects: int = 1, data_dir: str | os.PathLike | None = None) -> ToyImages:
+    """The builder of the toy images. Their files are written on first use.
 
     Args:
-        image_size: side in pixels.
-        objects: 1 (a thing at a place) or 2 (two things with a relation).
-        data_dir: where TFDS keeps its datasets; None: its own default.
+        image_size: int. Side in pixels. Defaults to 64.
+        objects: int. 1 (a thing at a place) or 2 (two things with a relation). Defaults to 1.
+        data_dir: path, optional. Folder of TFDS's datasets. Defaults to TFDS's own.
+
+    Raises:
+        ValueError: if `objects` is invalid.
     """
     config = ToyConfig(image_size, objects)
-    if config.name in ToyPictures.builder_configs:  # TFDS wants those by their name
+    if config.name in ToyImages.builder_configs:  # TFDS wants those by their name
         config = config.name
-    return _prepared(ToyPictures(config=config, data_dir=data_dir))
+    with terminal.quiet_log("absl", "Using custom data configuration"):  # TFDS warns of an unlisted size
+        builder = ToyImages(config=config, data_dir=data_dir)
+    return _prepared(builder)
 
 
 def toy_speech(language: str = "en", data_dir: str | os.PathLike | None = None) -> ToySpeech:
-    """The builder of the toy world's speech, its files written if they are not there yet.
+    """The builder of the toy world's speech. Its files are written on first use.
 
     Args:
-        language: `"en"` or `"zh"`.
-        data_dir: where TFDS keeps its datasets; None: its own default.
+        language: str. `"en"` or `"zh"`. Defaults to `"en"`.
+        data_dir: path, optional. Folder of TFDS's datasets. Defaults to TFDS's own.
 
     Raises:
-        OSError: eSpeak NG is not installed.
+        OSError: if eSpeak NG is not installed.
     """
     return _prepared(ToySpeech(config=language, data_dir=data_dir))
 
 
 def _prepared(builder):
-    tfds.display_progress_bar(False)  # it tells of each shard; one line of our own tells of the pictures
+    tfds.display_progress_bar(False)  # it shows a bar for each shard; ours is one for all images
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare()

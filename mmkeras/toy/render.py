@@ -1,8 +1,7 @@
-"""How the toy world looks: `render` draws a Scene as a picture of any size.
+"""Images of the toy world: `render` draws a Scene at any size.
 
-Shapes are drawn four times too large and averaged down, so their edges are smooth. What a caption does
-not tell varies from picture to picture: the exact place and size, the tint of the colour, the background
-and a light noise.
+Shapes are drawn at four times the size and averaged down, so that their edges are smooth. What a caption does
+not say varies from image to image: the exact position and size, the tint, the background and a light noise.
 """
 
 from collections.abc import Callable
@@ -27,13 +26,13 @@ RGB = dict(
     )
 )
 
-# In units of the picture's side. The ranges of a size and of two neighbouring places lie well apart,
-# so that every picture has one right caption.
+# In units of the image's side. The ranges of the two sizes and of adjacent places do not overlap, so that
+# every image has one correct caption.
 RADIUS = {"small": (0.090, 0.115), "large": (0.150, 0.180)}
 CENTERS = (0.24, 0.50, 0.76)
-JITTER = 0.05  # a thing lies up to this far from the middle of its place, both ways
+JITTER = 0.05  # largest distance from the center of its place, in x and in y
 PAIR_CENTERS = (0.26, 0.74)
-NOISE = 6.0  # at most this much is added to or taken from a channel (of 255)
+NOISE = 6.0  # largest absolute noise of a channel, of 255
 SUPERSAMPLING = 4
 
 
@@ -41,28 +40,31 @@ def render(scene: Scene, size: int = 64, *, rng: np.random.Generator) -> np.ndar
     """Draws a scene.
 
     Args:
-        scene: what to draw.
-        size: side of the picture in pixels, at least 16. The same random numbers give the same
-            picture at every size but for the noise.
-        rng: where the varying parts come from, as `scene.generator(split, index, "picture")`.
+        scene: `Scene`.
+        size: int. Side of the image in pixels, at least 16. Except for the noise, the same random numbers give
+            the same image at every size. Defaults to 64.
+        rng: Source of what varies, such as `scene.generator(split, index, "picture")`.
 
     Returns:
         (size, size, 3) uint8, RGB.
+
+    Raises:
+        ValueError: if `size` is invalid.
     """
     if not isinstance(size, int | np.integer) or size < 16:
         raise ValueError(f"Expected size to be at least 16 pixels. Received: size={size!r}")
-    picture = _background(size, rng)  # (S, S, 3) float
+    image = _background(size, rng)  # (S, S, 3) float
     for thing, (x, y) in zip(scene.things, _centers(scene, rng), strict=True):
         low, high = RADIUS[thing.size]
         mask = _mask(thing, x, y, low + (high - low) * rng.random(), size)[..., None]  # (S, S, 1)
         color = np.array(RGB[thing.color]) + 30 * (rng.random(3) - 0.5)
-        picture += mask * (color - picture)
-    picture += NOISE * (rng.random(picture.shape) + rng.random(picture.shape) - 1)
-    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+        image += mask * (color - image)
+    image += NOISE * (rng.random(image.shape) + rng.random(image.shape) - 1)
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
 def _background(size, rng):
-    """A light, nearly grey tone that changes slowly in one direction."""
+    """A light, nearly gray tone with a slow linear gradient."""
     tone = 195 + 45 * rng.random() + 16 * (rng.random(3) - 0.5)
     slope_x, slope_y = 30 * (rng.random(2) - 0.5)
     ramp = np.linspace(-0.5, 0.5, size)
@@ -83,7 +85,7 @@ def _centers(scene, rng):
 
 
 def _mask(thing: Thing, x: float, y: float, radius: float, size: int) -> np.ndarray:
-    """How much of each pixel the shape covers: (size, size) float in 0..1."""
+    """Share of each pixel that the shape covers: (size, size) float in 0..1."""
     side = size * SUPERSAMPLING
     canvas = Image.new("L", (side, side))
     outline = _OUTLINES[thing.shape] * radius + (x, y)
@@ -92,7 +94,7 @@ def _mask(thing: Thing, x: float, y: float, radius: float, size: int) -> np.ndar
 
 
 def _polygon(corners: int, radius: Callable[[int], float], turn: float = -0.25) -> np.ndarray:
-    """Corners around a centre, the first one at `turn` of a full circle from the right."""
+    """Corners around the center, the first one at `turn` of a full turn from the right."""
     angles = 2 * np.pi * (np.arange(corners) / corners + turn)
     lengths = np.array([radius(i) for i in range(corners)])
     return np.stack([np.cos(angles), np.sin(angles)], axis=1) * lengths[:, None]

@@ -1,8 +1,7 @@
-"""What the toy world shows and how it is said: `Scene`, `sample`, `captions`, `parse`.
+"""Scenes of the toy world and their captions: `Scene`, `sample`, `captions`, `parse`, `accuracy`.
 
-A scene holds one thing at a named place, or two things and the relation between them. A small grammar
-says it in several ways; `parse` turns any of them back into the scene, so that a model can be scored on
-the meaning of its caption and not on its wording.
+A scene holds one thing at a place, or two things and their relation. A small grammar turns it into captions;
+`parse` turns any of them back into the scene, so that the meaning of a caption is scored and not its wording.
 
     scene = sample("train", 0)
     captions(scene, "en")[0]         # 'a small red circle at the top left'
@@ -10,7 +9,9 @@ the meaning of its caption and not on its wording.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -19,21 +20,20 @@ COLORS = ("red", "orange", "yellow", "green", "blue", "purple")
 SHAPES = ("circle", "square", "triangle", "star", "cross", "diamond")
 ROWS, COLUMNS = ("top", "", "bottom"), ("left", "", "right")
 PLACES = tuple(f"{row} {column}".strip() or "center" for row in ROWS for column in COLUMNS)
-# A pair is always stored the same way round ("a above b", never "b below a"), so that equal
-# meanings are equal scenes.
+# "b below a" is stored as "a above b", so that equal meanings are equal scenes.
 RELATIONS = ("left of", "above")
 
 LANGUAGES = ("en", "zh")
 SPLITS = ("train", "validation", "test", "test_unseen")
 
-# Training never shows these pairs of colour and shape: one of each colour and one of each shape, so
-# that every word is known and only the combination is new.
+# Pairs of color and shape that only test_unseen shows. Each color and each shape occurs once among them, so
+# every word is in training and only the combination is new.
 UNSEEN = frozenset(zip(COLORS, SHAPES[1:] + SHAPES[:1], strict=True))
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One coloured shape. `place` is None where a relation says where it is."""
+    """One colored shape. `place` is None in a scene of two things."""
 
     size: str
     color: str
@@ -59,17 +59,17 @@ class Scene:
             _check("things.place", {t.place for t in self.things}, ({None},))
             _check("relation", self.relation, RELATIONS)
         else:
-            raise ValueError(f"A scene holds one or two things. Received: {len(self.things)} things")
+            raise ValueError(f"Expected things to be one or two. Received: things={self.things}")
 
 
 def sample(split: str, index: int, objects: int = 1) -> Scene:
-    """Scene number `index` of a split: the same in every modality, process and run.
+    """Scene number `index` of a split, the same in every modality, process and run.
 
     Args:
-        split: `"train"`, `"validation"`, `"test"`, or `"test_unseen"` (pairs of colour and shape
-            that the other three never show).
-        index: 0, 1, 2, ...
-        objects: 1 (a thing at a place) or 2 (two things with a relation).
+        split: str. `"train"`, `"validation"`, `"test"`, or `"test_unseen"` (pairs of color and shape that the
+            others never show).
+        index: int. At least 0.
+        objects: int. 1 (a thing at a place) or 2 (two things and their relation). Defaults to 1.
     """
     _check("objects", objects, (1, 2))
     rng = generator(split, index, "scene", objects)
@@ -89,20 +89,21 @@ def sample(split: str, index: int, objects: int = 1) -> Scene:
 
 
 def generator(split: str, index: int, *stream: str | int) -> np.random.Generator:
-    """The random numbers of one scene, apart for each `stream` (what they are used for)."""
+    """A random generator for one scene and one `stream`, the name of what it is used for."""
     _check("split", split, SPLITS)
     words = "/".join(map(str, stream)).encode()
     return np.random.Generator(np.random.PCG64([SPLITS.index(split), index, *words]))
 
 
-def pick(rng: np.random.Generator, options):
-    # `random` alone: NumPy may change how its other methods use their bits from one release to the next.
+def pick(rng: np.random.Generator, options: Sequence) -> Any:
+    """A random element of `options`."""
+    # Only `random` is stable: other methods of NumPy's generators may change between releases.
     return options[int(rng.random() * len(options))]
 
 
 # --- the grammar ---
-# One table a language: the words for each part, then the phrasings. `{at}` is a place with its
-# preposition; a second thing's parts end in 2.
+# One table per language: the words of each part, then the phrasings. `{at}` is a place with its preposition;
+# the parts of the second thing end in 2.
 
 _EN = {
     "size": dict(zip(SIZES, SIZES, strict=True)),
@@ -154,28 +155,33 @@ _GRAMMARS = {"en": _EN, "zh": _ZH}
 
 
 def captions(scene: Scene, language: str = "en") -> tuple[str, ...]:
-    """Every phrasing of a scene: five for one thing, six for two (from either thing's side)."""
+    """All captions of a scene: five for one thing, six for two (three from the side of each thing).
+
+    Args:
+        scene: Scene.
+        language: str. `"en"` or `"zh"`. Defaults to `"en"`.
+    """
     _check("language", language, LANGUAGES)
     grammar = _GRAMMARS[language]
     if scene.relation is None:
-        parts = _say(grammar, scene.things[0])
+        parts = _words(grammar, scene.things[0])
         return tuple(phrase.format(**parts) for phrase in grammar["one"])
-    said = []
+    texts = []
     for first, second, relation in (
         (*scene.things, grammar["relation"][scene.relation]),
         (*scene.things[::-1], grammar["inverse"][scene.relation]),
     ):
-        parts = _say(grammar, first) | _say(grammar, second, "2") | {"relation": relation}
-        said += [phrase.format(**parts) for phrase in grammar["two"]]
-    return tuple(said)
+        parts = _words(grammar, first) | _words(grammar, second, "2") | {"relation": relation}
+        texts += [phrase.format(**parts) for phrase in grammar["two"]]
+    return tuple(texts)
 
 
 def parse(text: str, language: str | None = None) -> Scene | None:
-    """The scene that a caption tells of, or None where it tells of none.
+    """The scene that a caption describes, or None if the grammar does not have the caption.
 
     Args:
-        text: a caption; case, blanks (in English: how many) and a closing full stop do not matter.
-        language: `"en"` or `"zh"`; None tries both.
+        text: str. Case, repeated spaces (in Chinese all spaces) and a final period are ignored.
+        language: str. `"en"` or `"zh"`. Defaults to None, which tries both.
     """
     if language is None:
         return parse(text, "en") or parse(text, "zh")
@@ -183,27 +189,43 @@ def parse(text: str, language: str | None = None) -> Scene | None:
     text = re.sub(r"\s+", " " if language == "en" else "", text.strip().rstrip(".。").lower())
     for pattern in _PATTERNS[language]:
         if match := pattern.fullmatch(text):
-            return _read(_GRAMMARS[language], match.groupdict())
+            return _scene(_GRAMMARS[language], match.groupdict())
     return None
 
 
-def _say(grammar, thing, suffix=""):
+def accuracy(texts: Sequence[str], references: Sequence[str]) -> float | None:
+    """Share of texts that describe the same scene as their reference, in any wording.
+
+    Args:
+        texts: N texts.
+        references: N texts.
+
+    Returns:
+        float in 0..1, or None if a reference does not describe a toy scene.
+    """
+    scenes = [parse(text) for text in references]
+    if not all(scenes):
+        return None
+    return float(np.mean([parse(text) == scene for text, scene in zip(texts, scenes, strict=True)]))
+
+
+def _words(grammar, thing, suffix=""):
     parts = {name: grammar[name][getattr(thing, name)] for name in ("size", "color", "shape")}
     if thing.place:
         parts["at"] = grammar["at"][thing.place]
     return {name + suffix: word for name, word in parts.items()}
 
 
-def _read(grammar, said):
+def _scene(grammar, words):
     def thing(suffix):
-        size, color, shape = (_key(grammar[name], said[name + suffix]) for name in ("size", "color", "shape"))
-        return Thing(size, color, shape, _key(grammar["at"], said.get("at")))
+        size, color, shape = (_key(grammar[name], words[name + suffix]) for name in ("size", "color", "shape"))
+        return Thing(size, color, shape, _key(grammar["at"], words.get("at")))
 
-    if "relation" not in said:
+    if "relation" not in words:
         return Scene((thing(""),))
-    if relation := _key(grammar["relation"], said["relation"]):
+    if relation := _key(grammar["relation"], words["relation"]):
         return Scene((thing(""), thing("2")), relation)
-    return Scene((thing("2"), thing("")), _key(grammar["inverse"], said["relation"]))
+    return Scene((thing("2"), thing("")), _key(grammar["inverse"], words["relation"]))
 
 
 def _key(table, word):
@@ -213,7 +235,7 @@ def _key(table, word):
 def _patterns(grammar):
     options = {name: grammar[name].values() for name in ("size", "color", "shape", "at")}
     options["relation"] = [*grammar["relation"].values(), *grammar["inverse"].values()]
-    # the longest first, or "at the top" would take the place of "at the top left"
+    # the longest first, otherwise "at the top" would match in "at the top left"
     groups = {n: "|".join(sorted(words, key=len, reverse=True)) for n, words in options.items()}
     groups = {n: f"(?P<{n}{{0}}>{words})" for n, words in groups.items()}
     parts = {n + s: group.format(s) for n, group in groups.items() for s in ("", "2")}

@@ -1,10 +1,10 @@
-"""How the toy world sounds: eSpeak NG says its captions, in many voices.
+"""Speech of the toy world: captions synthesized by eSpeak NG in many voices.
 
     voice("test", 0)                               # Voice(name='en-us+f3', rate=171, pitch=42)
-    speak(caption("test", 0), voice("test", 0))    # (n,) int16, 16,000 samples a second
+    speak(caption("test", 0), voice("test", 0))    # (n,) int16, 16 kHz
 
-eSpeak NG is a formant synthesiser: a person is a set of formants and an accent, so that a voice of `test` is
-as unknown to a model that learned from those of `train` as another person would be.
+eSpeak NG is a formant synthesizer: a speaker is a set of formants and an accent. The speakers of `test` differ
+from those of `train` as other people would.
 """
 
 import _ctypes
@@ -32,7 +32,7 @@ from mmkeras.toy import scene
 SAMPLE_RATE_HZ = 16_000
 SPEAKERS_AT_ONCE = min(os.cpu_count() or 1, 8)  # threads of `speak_all`
 
-# Accent + speaker, as eSpeak NG names them. Robots, whispers and effects are left out.
+# eSpeak NG's names of accents and speakers, without robots, whispers and effects.
 _ACCENTS = {"en": ("en-us", "en", "en-gb-x-rp", "en-029", "en-gb-scotland"), "zh": ("cmn",)}
 _SPEAKERS = {
     "train": (
@@ -43,18 +43,19 @@ _SPEAKERS = {
     "test": ("m8", "f3", "Annie", "Mike", "victor"),
     "test_unseen": ("m8", "f3", "Annie", "Mike", "victor"),
 }  # fmt: skip
-# Words a minute; eSpeak NG counts Mandarin so that the same number is much slower.
+# Words per minute. In Mandarin eSpeak NG is much slower at the same number.
 _RATES = {"en": (140, 200), "zh": (190, 270)}
-_PITCHES = (30, 70)  # of 0..99
+_PITCHES = (30, 70)  # in 0..99
 
 
 @dataclass(frozen=True)
 class Voice:
     """A speaker and a way of speaking.
 
-    name:  eSpeak NG's, an accent and a speaker (`'en-us+f3'`; Mandarin is `'cmn+f3'`)
-    rate:  words a minute
-    pitch: 0..99, 50 is the speaker's own
+    Attributes:
+        name: str. eSpeak NG's name, an accent and a speaker: `"en-us+f3"`, in Mandarin `"cmn+f3"`.
+        rate: int. Words per minute. Defaults to 170.
+        pitch: int. In 0..99; 50 is the speaker's own. Defaults to 50.
     """
 
     name: str
@@ -63,7 +64,7 @@ class Voice:
 
 
 def voice(split: str, index: int, language: str = "en") -> Voice:
-    """Who says utterance number `index` of a split. Nobody speaks in `test` whom `train` has heard."""
+    """The voice of clip number `index` of a split. No speaker of `test` is in `train`."""
     rng = scene.generator(split, index, "voice", language)
 
     def between(low, high):
@@ -74,39 +75,39 @@ def voice(split: str, index: int, language: str = "en") -> Voice:
 
 
 def caption(split: str, index: int, language: str = "en") -> str:
-    """What utterance number `index` of a split says: one of the captions of scene number `index`."""
+    """The text of clip number `index` of a split: one of the captions of scene number `index`."""
     rng = scene.generator(split, index, "speech", language)
     return scene.pick(rng, scene.captions(scene.sample(split, index), language))
 
 
 def speak(text: str, voice: Voice, seed: int = 0) -> np.ndarray:
-    """The sound of a text: (n,) int16, 16,000 samples a second, without silence around it.
+    """Speech of a text, (n,) int16 at 16 kHz, without silence at the start and the end.
 
-    The same text, voice and seed give the same samples, whatever was said before, for one version of eSpeak NG.
+    With one version of eSpeak NG the same text, voice and seed always give the same samples.
 
     Args:
-        text: in the language of the voice.
-        voice: who says it.
-        seed: of the breath and the tremor in the voice.
+        text: str. In the language of the voice.
+        voice: `Voice`.
+        seed: int. Seed for breath and tremor. Defaults to 0.
 
     Raises:
-        OSError: eSpeak NG is not there.
-        ValueError: it does not know the voice.
+        OSError: if eSpeak NG is not installed.
+        ValueError: if eSpeak NG does not know the voice, or the text gives no sound.
     """
     sound, rate = _synthesise(text, voice, seed)
     loud = np.flatnonzero(np.abs(sound.astype(np.int32)) > 50)
     if not len(loud):
-        raise ValueError(f"eSpeak NG says nothing to that text. Received: text={text!r}, voice={voice}")
+        raise ValueError(f"Expected text that eSpeak NG can speak. Received: text={text!r}, voice={voice}")
     sound = sound[loud[0] : loud[-1] + 1]
     return soxr.resample(sound, rate, SAMPLE_RATE_HZ)
 
 
-def speak_all(sayings: Iterable[tuple[str, Voice, int]]) -> Iterator[np.ndarray]:
-    """The sounds of many (text, voice, seed), in their order: as `speak`, on all cores."""
-    sayings = iter(sayings)
+def speak_all(utterances: Iterable[tuple[str, Voice, int]]) -> Iterator[np.ndarray]:
+    """`speak` for many (text, voice, seed), in their order, on all cores."""
+    utterances = iter(utterances)
     with ThreadPoolExecutor(SPEAKERS_AT_ONCE) as pool:
-        while some := list(islice(sayings, 16 * SPEAKERS_AT_ONCE)):
-            yield from pool.map(lambda saying: speak(*saying), some)
+        while batch := list(islice(utterances, 16 * SPEAKERS_AT_ONCE)):
+            yield from pool.map(lambda utterance: speak(*utterance), batch)
 
 
 # --- eSpeak NG through its C interface (espeak-ng/speak_lib.h) ---
@@ -128,20 +129,20 @@ def _synthesise(text, voice, seed):
     with _fresh_library() as (library, rate):
         library.espeak_SetSynthCallback(collect)
         if library.espeak_SetVoiceByName(voice.name.encode()) != 0:
-            raise ValueError(f"eSpeak NG knows no such voice. Received: voice={voice}")
+            raise ValueError(f"Expected a voice that eSpeak NG knows. Received: voice={voice}")
         library.espeak_SetParameter(_RATE, voice.rate, 0)
         library.espeak_SetParameter(_PITCH, voice.pitch, 0)
         if hasattr(library, "espeak_ng_SetRandSeed"):  # since 1.52
             library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
-        said = text.encode() + b"\0"
-        library.espeak_Synth(said, ctypes.c_size_t(len(said)), 0, 1, 0, _UTF8, None, None)
+        encoded = text.encode() + b"\0"
+        library.espeak_Synth(encoded, ctypes.c_size_t(len(encoded)), 0, 1, 0, _UTF8, None, None)
     return np.concatenate(pieces or [np.zeros(0, np.int16)]), rate
 
 
 @contextlib.contextmanager
 def _fresh_library():
-    """eSpeak NG, loaded for one utterance: its static variables outlive even espeak_Terminate, and what was
-    said before would be heard in what is said next. Loading costs 4 ms."""
+    """eSpeak NG, loaded for one utterance. Its static variables outlive even espeak_Terminate, so an utterance
+    would change the next one. Loading takes 4 ms."""
     with _finding:
         free, data = _copies()
     path = free.get()
@@ -161,14 +162,14 @@ def _fresh_library():
 
 @functools.cache
 def _copies():
-    """Paths of eSpeak NG that nobody speaks with at the moment, and where its data are.
+    """A queue with the paths of unused copies of eSpeak NG, and the folder of its data.
 
-    A process loads a file but once, and threads would share its static variables; a copy is another library.
+    A process loads a file only once, so threads would share its static variables. A copy is another library.
     """
     path, data = _installed()
     free = queue.SimpleQueue()
     free.put(path)
-    if os.path.isfile(path):  # where only its name is known, one at a time speaks
+    if os.path.isfile(path):  # if only its name is known, there is no copy and one thread at a time
         folder = tempfile.mkdtemp(prefix="mmkeras-speak-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         for number in range(1, SPEAKERS_AT_ONCE):
@@ -178,7 +179,7 @@ def _copies():
 
 @functools.cache
 def _installed():
-    """The library's path and that of its data (None: where the system keeps them)."""
+    """Paths of the library and of its data (None: the system's default)."""
     if importlib.util.find_spec("espeakng_loader"):
         import espeakng_loader
 

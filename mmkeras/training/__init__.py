@@ -1,4 +1,4 @@
-"""The training recipe behind `mmkeras train`: `fit.py`, and the checkpoints of a run: `checkpoint.py`."""
+"""Training: the recipe of `mmkeras train` in `fit.py`, and the checkpoints of a run in `checkpoint.py`."""
 
 from mmkeras.training.fit import PRECISIONS, schedule, train, train_task, use_precision
 

@@ -1,12 +1,15 @@
-"""The folder of a training run: `Run`, and where the run stands, `State`.
+"""The folder of a training run: `TrainingRun`, and how far the run is: `RunState`.
 
-- `run.json`     what the run was made with; whoever goes on with it must have the same
-- `last.keras`   after the last whole epoch: the model, its optimizer, and the `State`
+- `last.keras`   after the last complete epoch: the model, its optimizer, the settings and the `RunState`
 - `best.keras`   the model after the epoch with the lowest validation loss
-- `history.csv`, `curves.png`, `events/` (TensorBoard): the same figures
+- `history.csv`, `curves.png`, `events/` (TensorBoard): the history of `fit`
 
-`last.keras` alone decides where a run goes on, and it is replaced as a whole or not at all. All the rest is
-made from it, so a run that was killed between two files repairs itself.
+`last.keras` alone decides where a run resumes, and it is replaced atomically. Everything else is derived from
+it, so that a run that is killed between two files resumes correctly.
+
+Keras's callbacks cannot promise that. BackupAndRestore and ModelCheckpoint overwrite their files in place, and
+Keras's files hold no seed generators; EarlyStopping forgets its best value when a run is resumed; CSVLogger
+repeats the rows of an epoch that was killed; TensorBoard needs the package of that name.
 """
 
 import contextlib
@@ -20,32 +23,32 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from mmkeras import distribute
 from mmkeras._utils import saving
-
-# Drawing the curves takes as long as a short epoch of the toy world, so they are not drawn more often than
 from mmkeras.evaluation import plots
 
-# this, and once more at the end.
+# Drawing the curves takes as long as a short epoch of the toy world. Seconds between two drawings.
 DRAW_SECONDS = 60
-_FACTS, _LAST = "run.json", "last.keras"
-# the member of last.keras beside Keras's own
-_STATE = "mmkeras_state.json"
+_STATE = "mmkeras_state.json"  # member of last.keras beside Keras's own
 
 
 @dataclass
-class State:
-    """Where a run stands after its last whole epoch.
+class RunState:
+    """The state of a run after its last complete epoch.
 
-    `epoch`:     how many whole epochs lie behind it.
-    `history`:   each figure of `fit`, one value an epoch.
-    `best`:      the lowest validation loss (without validation: the loss) so far, reached in `best_epoch`.
-    `is_over`:   early stopping has ended the run.
-    `seeds`:     the state of each random number generator inside the model; Keras leaves them out of its files.
+    Attributes:
+        epoch: int. Number of complete epochs.
+        history: dict. Each value in the logs of `fit`, one number per epoch.
+        best: float. Lowest validation loss so far; the training loss without validation data.
+        best_epoch: int. The epoch that reached it, from 1; 0 before the first.
+        is_over: bool. Whether early stopping ended the run.
+        seeds: list. States of the model's seed generators.
+        settings: dict. What the run was started with.
     """
 
     epoch: int = 0
@@ -54,218 +57,173 @@ class State:
     best_epoch: int = 0
     is_over: bool = False
     seeds: list[list[int]] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def add(self, logs: dict[str, float], patience: int | None) -> bool:
-        """Takes in the figures of an epoch; says whether it is the best so far."""
+        """Adds the logs of an epoch. Returns whether it is the best so far."""
         for name, value in logs.items():
             self.history.setdefault(name, []).append(float(value))
         self.epoch += 1
         value = float(logs.get("val_loss", logs["loss"]))
-        is_better = math.isfinite(value) and (self.best is None or value < self.best)
-        if is_better:
+        is_best = math.isfinite(value) and (self.best is None or value < self.best)
+        if is_best:
             self.best, self.best_epoch = value, self.epoch
         self.is_over = patience is not None and self.epoch - self.best_epoch >= patience
-        return is_better
+        return is_best
 
 
-class Run:
-    """A run's folder. Of several workers only the chief writes; all of them read.
+class TrainingRun:
+    """The folder of a run. With several workers all read it and only the chief writes.
 
     Args:
-        folder: made if it is not there.
-        made_with: facts by name, JSON-able; they must be the same when the run goes on.
-        strategy: of tf.distribute.
+        folder: path. Created if missing.
+        settings: dict. JSON-able values by name, which must be the same when the run is resumed.
+        strategy: tf.distribute.Strategy.
     """
 
-    def __init__(self, folder: str | os.PathLike, made_with: dict, strategy: tf.distribute.Strategy):
-        self.folder, self.made_with, self.strategy = Path(folder), made_with, strategy
+    def __init__(self, folder: str | os.PathLike, settings: dict, strategy: tf.distribute.Strategy):
+        self.folder, self.strategy = Path(folder), strategy
+        self.settings = json.loads(json.dumps(settings))
         self.is_chief = distribute.is_chief(strategy)
-        self.last, self.best = self.folder / _LAST, self.folder / "best.keras"
+        self.last, self.best = self.folder / "last.keras", self.folder / "best.keras"
         self._events, self._drawn = None, 0.0
 
-    def begin(self, model: keras.Model, resume: bool) -> State:
-        """Checks the folder; with `resume` the model becomes what it was after the run's last whole epoch.
+    def begin(self, model: keras.Model, resume: bool) -> RunState:
+        """Prepares the folder. With `resume`, restores the model as it was after the last complete epoch.
 
         Raises:
-            ValueError: the run there was made with something else, its checkpoint is not whole, or it is not
-                the same for all workers.
-            FileExistsError: the folder holds a run, and nobody said to go on with it.
-            OSError: the folder cannot be written to, or has no room for the checkpoints.
+            ValueError: if the run has other settings, its checkpoint is damaged, or the workers do not share
+                it.
+            FileExistsError: if the folder holds a run and `resume` is False.
+            OSError: if the folder cannot be written to.
         """
-        facts = self.folder / _FACTS
-        if resume and self.last.is_file() and not facts.is_file():
-            raise ValueError(
-                f"{self.folder} holds a checkpoint, {self.last.name}, but no {facts.name}, which says what the "
-                f"run was made with. Put it back, or begin another run in another folder (--run)."
-            )
-        if not model.optimizer.built:  # by all workers at one time: they share its variables' first values
+        if not model.optimizer.built:  # on all workers at once: its variables start from shared values
             model.optimizer.build(model.trainable_variables)
         if self.is_chief:
             check_folder(self.folder, resume)
-        if resume and facts.is_file():
-            self._compare(_read_facts(facts))
-        state = self._last_state() if resume and self.last.is_file() else State()
-        what = f"number of epochs in the run's folder, {self.folder}, which they must share"
-        distribute.check_same(self.strategy, state.epoch, what)
+        state = RunState(settings=self.settings)
+        if resume and self.last.is_file():
+            with self._damage_as_value_error():
+                state = _read_state(self.last)
+            self._compare(state.settings)
+        name = f"number of epochs in their run folder {self.folder}, which they must share"
+        distribute.check_same(self.strategy, state.epoch, name)
         if state.epoch:
-            self._restore(model, state)
+            with self._damage_as_value_error():
+                model.load_weights(self.last)
+            for variable, seed in zip(_seeds(model), state.seeds, strict=True):
+                variable.assign(seed)
         if self.is_chief:
-            self._make_room(model)
-            for left in self.folder.glob(".saving-*"):  # by a run that was killed while it saved
-                shutil.rmtree(left, ignore_errors=True)
-            _write(facts, json.dumps(self.made_with, indent=1, ensure_ascii=False))
-            self._start_events(state)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for partial in self.folder.glob(".saving-*"):  # of a run that was killed while it saved
+                shutil.rmtree(partial, ignore_errors=True)
+            # written again: an epoch that was killed may have written events, too
+            shutil.rmtree(self.folder / "events", ignore_errors=True)
+            self._events = tf.summary.create_file_writer(str(self.folder / "events"))
+            for epoch in range(state.epoch):
+                self._write_events(state, epoch)
         return state
 
-    def keep(self, model: keras.Model, state: State, is_best: bool) -> None:
-        """Writes what an epoch leaves behind.
+    def save(self, model: keras.Model, state: RunState, is_best: bool) -> None:
+        """Writes the checkpoint and the history of an epoch.
 
         Raises:
-            OSError: it cannot be written; the checkpoint before it is still there.
+            OSError: if they cannot be written; the previous checkpoint stays.
         """
         state.seeds = [keras.ops.convert_to_numpy(seed).tolist() for seed in _seeds(model)]
+        notes = {_STATE: json.dumps(dataclasses.asdict(state))}
         try:
-            if not self.is_chief:  # reading a variable can take all workers
-                with tempfile.TemporaryDirectory() as folder:
-                    if is_best:
-                        saving.save(model, Path(folder) / "best.keras")
-                    saving.save(model, Path(folder) / "last.keras")
-                return
-            if is_best:
-                saving.save(model, self.best)
-            saving.save(model, self.last, {_STATE: json.dumps(dataclasses.asdict(state))})
-            self._report(state)
-        except distribute.LOST:
+            with contextlib.ExitStack() as stack:
+                folder = self.folder
+                if not self.is_chief:  # saves, too: reading a variable can take all workers
+                    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                if is_best:
+                    saving.save(model, folder / self.best.name)
+                saving.save(model, folder / self.last.name, notes)
+            if self.is_chief:
+                self._report(state)
+        except distribute.LOST_WORKER_ERRORS:
             raise
         except (OSError, tf.errors.OpError) as error:
-            whole = _read_state(self.last).epoch if self.last.is_file() else 0
-            left = f"Its checkpoint after epoch {whole} is whole" if whole else "There is no checkpoint yet"
+            complete = _read_state(self.last).epoch if self.last.is_file() else 0
             raise OSError(
-                f"What epoch {state.epoch} learned could not be written to {self.folder}: {error}. {left}; "
-                f"make room there and go on with --resume (in Python resume=True)."
+                f"Epoch {state.epoch} could not be written to {self.folder}: {error}. The last complete "
+                f"checkpoint is of epoch {complete}. Make room, then resume (--resume, in Python resume=True)."
             ) from error
 
-    def close(self, state: State) -> None:
-        """At the run's end, whatever ends it."""
+    def close(self, state: RunState) -> None:
+        """Completes the reports when the run ends, for whatever reason."""
         if self._events:
-            with contextlib.suppress(OSError, tf.errors.OpError):  # a full disk has been told of already
+            with contextlib.suppress(OSError, tf.errors.OpError):  # `save` has reported a full disk
                 self._events.close()
-                self._draw(state)
+                if state.history:
+                    self._write_history(state)  # again: a killed run may have left a part of it
+                    self._draw(state)
 
-    def _compare(self, had):
-        for name in [*self.made_with, *had]:
-            if had.get(name) != self.made_with.get(name):
+    def _compare(self, settings):
+        for name in [*self.settings, *settings]:
+            if settings.get(name) != self.settings.get(name):
                 raise ValueError(
-                    f"{self.folder} holds a run of another {name.replace('_', ' ')}, so it cannot be gone on "
-                    f"with: the run has {had.get(name)!r}. Received: {self.made_with.get(name)!r}. Give what "
-                    f"the run was made with, or another folder (--run)."
+                    f"Expected {name} to be {settings.get(name)!r}, as in the run in {self.folder}. Received: "
+                    f"{name}={self.settings.get(name)!r}. Use the run's settings or another folder (--run)."
                 )
 
-    def _last_state(self):
-        with self._told_if_not_whole():
-            return _read_state(self.last)
-
-    def _restore(self, model, state):
-        with self._told_if_not_whole():
-            model.load_weights(self.last)
-        for variable, seed in zip(_seeds(model), state.seeds, strict=True):
-            variable.assign(seed)
-
     @contextlib.contextmanager
-    def _told_if_not_whole(self):
+    def _damage_as_value_error(self):
         try:
             yield
-        except (ValueError, KeyError, OSError) as error:
-            raise ValueError(f"{self.last} is not a whole checkpoint: {error}") from error
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise ValueError(f"The checkpoint {self.last} is damaged: {error}") from error
 
-    def _make_room(self, model):
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OSError(f"The run's folder {self.folder} cannot be made: {error.strerror}.") from error
-        variables = [*model.variables, *model.optimizer.variables]
-        size = sum(4 * math.prod(variable.shape) for variable in variables)  # bytes, float32
-        there = sum(path.stat().st_size for path in (self.last, self.best) if path.is_file())
-        needed = 3 * size - there  # the last and the best one, and one that is being written
-        free = shutil.disk_usage(self.folder).free
-        if needed > free:
-            raise OSError(
-                f"No room for the run's checkpoints in {self.folder}: they take {needed / 1e6:.0f} MB and "
-                f"{free / 1e6:.0f} MB are free. Make room, or name another folder (--run)."
-            )
-
-    # --- for a person to look at ---
+    # --- reports ---
 
     def _report(self, state):
-        with open(self.folder / ".history.csv", "w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file)
-            rows.writerow(["epoch", *state.history])
-            rows.writerows(zip(range(1, state.epoch + 1), *state.history.values(), strict=True))
-        os.replace(self.folder / ".history.csv", self.folder / "history.csv")
+        self._write_history(state)
         self._write_events(state, state.epoch - 1)
         if time.monotonic() - self._drawn > DRAW_SECONDS:
             self._draw(state)
 
-    def _draw(self, state):
-        if state.history:
-            plots.curves(state.history, self.folder / ".curves.png")
-            os.replace(self.folder / ".curves.png", self.folder / "curves.png")
-            self._drawn = time.monotonic()
+    def _write_history(self, state):
+        with open(self.folder / "history.csv", "w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            rows.writerow(["epoch", *state.history])
+            rows.writerows(zip(range(1, state.epoch + 1), *state.history.values(), strict=True))
 
-    def _start_events(self, state):
-        """Anew from the history: the events of epochs that a killed run did not finish are gone."""
-        shutil.rmtree(self.folder / "events", ignore_errors=True)
-        self._events = tf.summary.create_file_writer(str(self.folder / "events"))
-        for epoch in range(state.epoch):
-            self._write_events(state, epoch)
+    def _draw(self, state):
+        plots.curves(state.history, self.folder / "curves.png")
+        self._drawn = time.monotonic()
 
     def _write_events(self, state, epoch):
-        # tf.summary.scalar is TensorBoard's own and wants it installed; this writes the same
-        kind = tf.compat.v1.SummaryMetadata(
-            plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars")
-        )
+        # as tf.summary.scalar, which needs the package tensorboard
+        plugin = tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars")
+        metadata = tf.compat.v1.SummaryMetadata(plugin_data=plugin)
         with self._events.as_default():
             for name, values in state.history.items():
-                tf.summary.write(name, tf.constant(values[epoch], tf.float32), step=epoch + 1, metadata=kind)
+                tf.summary.write(
+                    name, tf.constant(values[epoch], tf.float32), step=epoch + 1, metadata=metadata
+                )
         self._events.flush()
 
 
 def check_folder(folder: str | os.PathLike, resume: bool) -> None:
-    """Raises where a run cannot be kept there, as far as can be told before there is a model.
+    """Checks the folder of a run before there is a model.
 
     Raises:
-        FileExistsError: the folder holds a run, and nobody said to go on with it.
-        OSError: it cannot be written to.
+        FileExistsError: if it holds a run and `resume` is False.
+        OSError: if it cannot be written to.
     """
     folder = Path(folder)
-    if not resume and any((folder / name).is_file() for name in (_FACTS, _LAST)):
+    if not resume and (folder / "last.keras").is_file():
         raise FileExistsError(
-            f"{folder} holds a run already. Go on with it (--resume, in Python resume=True), or name another "
-            f"folder (--run)."
+            f"Expected run to be a folder without a run. Received: run={str(folder)!r}. Resume it "
+            f"(--resume, in Python resume=True), or use another folder (--run)."
         )
     saving.check_writable(next(path for path in (folder, *folder.absolute().parents) if path.exists()))
 
 
-def _read_facts(path):
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"{path} does not say what the run was made with ({error}). Put it back as it was, or begin "
-            f"another run in another folder (--run)."
-        ) from error
-
-
 def _read_state(path):
-    return State(**json.loads(saving.note(path, _STATE)))
+    return RunState(**json.loads(saving.read_note(path, _STATE)))
 
 
 def _seeds(model):
     return [variable for variable in model.variables if variable.name == "seed_generator_state"]
-
-
-def _write(path, text):
-    """As a whole or not at all, like the checkpoints."""
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
