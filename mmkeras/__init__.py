@@ -19,8 +19,8 @@ Every task is used in the same six lines:
 
 Shared by the tasks: `data` (vocabulary, tables, sources, pipelines), `media` (images, audio, long clips), `nn`
 (layers, decoder, spectrogram), `decoding` (search, CTC, generator), `evaluation` (metrics, explanations,
-alignment, plots), `toy` (the toy world). `training` is the recipe of `mmkeras train`, `distribute` is for several
-devices and machines, `tasks` is the registry.
+alignment, plots), `toy` (the toy world). `training` is the recipe of `mmkeras train`, `distribute` is for
+several devices and machines, `tasks` is the registry.
 
 Submodules load on first use. Importing mmkeras loads no TensorFlow.
 """

@@ -137,8 +137,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 
 class _Masked:
-    """Keras 3.16 sets `supports_masking` to False for recurrent layers. Each call with a mask then warns, although
-    the mask is applied as before."""
+    """Keras 3.16 sets `supports_masking` to False for recurrent layers. Each call with a mask then warns,
+    although the mask is applied as before."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
