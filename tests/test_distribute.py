@@ -379,7 +379,7 @@ def test_an_error_of_the_chief_ends_the_others(photos, tmp_path):
     chief, other = train_together(photos, tmp_path / "model.keras", of_second=("--source", complete))
     try:
         _, error = chief.communicate(timeout=300)
-        assert chief.returncode == 2 and "captions.csv" in error and "\nError: " in error
+        assert chief.returncode == 2 and "captions.csv" in error and "Error: " in error
         _, error = other.communicate(timeout=120)
         assert other.returncode == 2 and "\nError: Another worker" in error and "Traceback" not in error
     finally:
