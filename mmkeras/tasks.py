@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """What the package needs to know of a task.
+    """The entry of a task in the registry.
 
     Attributes:
         package: str. Import path, with `build`, `data` and `evaluate`.
@@ -107,7 +107,7 @@ def load(path: str | os.PathLike):
         raise FileNotFoundError(f"There is no model file {str(path)!r}.")
     if path.suffix != ".keras" or not zipfile.is_zipfile(path):
         raise ValueError(
-            f"{str(path)!r} is not a whole .keras file, as an answering class's save(...) writes it."
+            f"{str(path)!r} is not a complete .keras file, as an answering class's save(...) writes it."
         )
     for module, _ in set(ANSWERERS.values()):  # they register what a model file may hold
         importlib.import_module(module)

@@ -1,10 +1,10 @@
-"""The tasks in small on one of Keras's backends, in a process of its own.
+"""The small models on one of Keras's backends, in a process of its own.
 
-    python tests/backends.py train DATA_DIR FOLDER     ten steps a task → FOLDER/BACKEND/NAME.keras, NAME.npz
-    python tests/backends.py devices DATA_DIR FOLDER   the same on all devices that JAX has → NAME.N_devices.npz
-    python tests/backends.py answer FOLDER OF ...      answers by models that others saved → NAME.BACKEND.npz
+    python tests/backends.py train DATA_DIR FOLDER     ten steps per model → FOLDER/BACKEND/NAME.keras, NAME.npz
+    python tests/backends.py devices DATA_DIR FOLDER   the same on one and two devices → NAME.N_devices.npz
+    python tests/backends.py load FOLDER BACKEND ...   answers of models that others saved → NAME.BACKEND.npz
 
-KERAS_BACKEND says which. `test_backends.py` runs them and compares what they wrote.
+KERAS_BACKEND selects the backend. `test_backends.py` runs the commands and compares the results.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from tiny import BATCH_SIZE, MODELS, plain_descent
+from tiny import BATCH_SIZE, MODELS, plain_sgd
 
 import mmkeras
 
@@ -24,60 +24,64 @@ class Losses(keras.callbacks.Callback):
     """The running loss after each step."""
 
     def on_train_begin(self, logs=None):
-        self.found = []
+        self.losses = []
 
     def on_train_batch_end(self, batch, logs=None):
-        self.found.append(float(logs["loss"]))
+        self.losses.append(float(logs["loss"]))
+
+
+def make(name, data_dir, **build_options):
+    """Data and a new model."""
+    keras.utils.set_random_seed(0)
+    task, data_options, sizes = MODELS[name]
+    package = getattr(mmkeras, task)
+    data = package.data("toy", batch_size=BATCH_SIZE, data_dir=data_dir, **data_options)
+    return data, package.build("toy", vocabulary=data.vocabulary, **sizes, **build_options)
 
 
 def fit(name, data_dir, optimizer=None):
-    """A model after ten steps, with its own optimizer or the one given, and what `fit` told: arrays by name."""
-    keras.utils.set_random_seed(0)
-    task, of_data, sizes = MODELS[name]
-    package = getattr(mmkeras, task)
-    data = package.data("toy", batch_size=BATCH_SIZE, data_dir=data_dir, **of_data)
-    model = package.build("toy", vocabulary=data.vocabulary, decay_steps=None, **sizes)
+    """Trains for ten steps. Returns the model, and its losses and history by name."""
+    data, model = make(name, data_dir, decay_steps=None)
     if optimizer is not None:
         model.optimizer = optimizer
     losses = Losses()
     history = model.fit(
         data.train.repeat().take(STEPS), validation_data=data.validation, callbacks=[losses], verbose=0
     ).history
-    return model, {"losses": losses.found} | history
+    return model, {"losses": losses.losses} | history
 
 
 def answers(model):
-    """What a model makes of inputs that are always the same: its raw output, and decoded."""
-    random = np.random.default_rng(1)
-    tokens = random.integers(4, 20, (3, 6)).astype("int32")
+    """The raw output for fixed inputs, and the decoded answers, by name."""
+    rng = np.random.default_rng(1)
+    tokens = rng.integers(4, 20, (3, 6)).astype("int32")
     answerer = mmkeras.tasks.answerer(model)
     if model.name == "captioning":
-        images = random.integers(0, 256, (3, 64, 64, 3), np.uint8)
-        found = {"output": model.predict_on_batch({"image": images, "tokens": tokens})}
-        for name, how in {"greedy": {}, "beam": {"beams": 3}, "sampled": {"temperature": 1.0}}.items():
-            found[name], found[f"{name} score"] = answerer.generate(images, max_length=12, **how)
+        images = rng.integers(0, 256, (3, 64, 64, 3), np.uint8)
+        arrays = {"output": model.predict_on_batch({"image": images, "tokens": tokens})}
+        for name, options in {"greedy": {}, "beam": {"beams": 3}, "sampled": {"temperature": 1.0}}.items():
+            arrays[name], arrays[f"{name} score"] = answerer.generate(images, max_length=12, **options)
     elif model.name == "speech_to_text":
-        sounds = [random.normal(size=n).astype("float32") / 10 for n in (16_000, 9_000, 12_000)]
-        inputs = answerer._padded(sounds)
-        given = inputs | ({"tokens": tokens} if answerer.head == "attention" else {})
-        found = {"output": model.predict_on_batch(given)}
-        how = {"max_length": 12} if answerer.head == "attention" else {}
-        found["greedy"], found["greedy score"] = answerer._generator(inputs, **how)
-        if answerer.head == "attention":
-            found["beam"], found["beam score"] = answerer._generator(inputs, beams=3, **how)
-        # With CTC Keras's search is another on TensorFlow than on JAX, and prunes otherwise where, after ten
-        # steps, all paths are about equally probable.
+        has_attention = answerer.head == "attention"
+        clips = [rng.normal(size=n).astype("float32") / 10 for n in (16_000, 9_000, 12_000)]
+        inputs = answerer._padded(clips)
+        arrays = {"output": model.predict_on_batch(inputs | ({"tokens": tokens} if has_attention else {}))}
+        options = {"max_length": 12} if has_attention else {}
+        arrays["greedy"], arrays["greedy score"] = answerer._generator(inputs, **options)
+        # Keras's beam search for CTC differs between TensorFlow and JAX. It prunes differently if all paths
+        # have nearly the same probability, as after ten steps.
+        if has_attention:
+            arrays["beam"], arrays["beam score"] = answerer._generator(inputs, beams=3, **options)
     else:
         text = answerer.encoder.predict_on_batch(tokens)
-        noise = random.normal(size=(3, answerer.noise_size)).astype("float32")
-        found = {"text": text}
+        noise = rng.normal(size=(3, answerer.noise_size)).astype("float32")
         output = answerer.decoder.predict_on_batch([text, noise] if answerer.noise_size else text)
-        found["output"] = output[0] if answerer.noise_size else output
-        found["picture"] = answerer("a small red star", seed=3)
-    return found
+        arrays = {"text": text, "output": output[0] if answerer.noise_size else output}
+        arrays["image"] = answerer("a small red star", seed=3)
+    return arrays
 
 
-class Stop(keras.callbacks.Callback):
+class Interrupt(keras.callbacks.Callback):
     """Ctrl-C after the first step of the second epoch."""
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -88,56 +92,54 @@ class Stop(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def resume(data_dir, folder):
-    """Weights after two epochs of the recipe: undisturbed, and broken off in the second and gone on with."""
-    task, of_data, sizes = MODELS["text_to_image"]
+def same_arrays(arrays, others):
+    return all(np.array_equal(a, b) for a, b in zip(arrays, others, strict=True))
 
-    def trained(run, **how):
-        keras.utils.set_random_seed(0)
-        package = getattr(mmkeras, task)
-        data = package.data("toy", batch_size=BATCH_SIZE, data_dir=data_dir, **of_data)
-        model = package.build("toy", vocabulary=data.vocabulary, **sizes)
-        mmkeras.training.train(model, data, epochs=2, run=folder / run, verbose=0, **how)
+
+def resume(data_dir, folder):
+    """Whether a run that is interrupted and resumed ends with the weights of an uninterrupted one."""
+
+    def weights(run, **options):
+        data, model = make("text_to_image", data_dir)
+        mmkeras.training.train(model, data, epochs=2, run=folder / run, verbose=0, **options)
         return [*model.get_weights(), *map(keras.ops.convert_to_numpy, model.optimizer.variables)]
 
-    expected = trained("undisturbed")
+    expected = weights("uninterrupted")
     with contextlib.suppress(KeyboardInterrupt):
-        trained("broken", callbacks=[Stop()])
-        raise AssertionError("it was to be broken off")
-    found = trained("broken", resume=True)
-    return {"same": all(np.array_equal(one, other) for one, other in zip(expected, found, strict=True))}
+        weights("interrupted", callbacks=[Interrupt()])
+        raise AssertionError("expected an interrupt")
+    return same_arrays(expected, weights("interrupted", resume=True))
 
 
 def train(data_dir, folder):
     folder = Path(folder) / keras.backend.backend()
     folder.mkdir()
-    np.savez(folder / "resume.npz", **resume(data_dir, folder))
+    np.savez(folder / "resume.npz", same=resume(data_dir, folder))
     for name in MODELS:
-        model, told = fit(name, data_dir)
+        model, history = fit(name, data_dir)
         mmkeras.tasks.answerer(model).save(folder / f"{name}.keras")
         loaded = mmkeras.load(folder / f"{name}.keras").model
-        pairs = zip(model.get_weights(), loaded.get_weights(), strict=True)
-        same = all(np.array_equal(one, other) for one, other in pairs)
-        np.savez(folder / f"{name}.npz", same_weights=same, **told, **answers(model))
+        same = same_arrays(model.get_weights(), loaded.get_weights())
+        np.savez(folder / f"{name}.npz", same_weights=same, **history, **answers(model))
 
 
 def devices(data_dir, folder):
     folder = Path(folder) / keras.backend.backend()
-    for name in list(MODELS)[:-1]:  # the adversarial one drifts apart by rounding
+    for name in list(MODELS)[:-1]:  # rounding errors of the adversarial model grow too fast
         for count, distribution in ((1, None), (2, keras.distribution.DataParallel())):
             keras.distribution.set_distribution(distribution)
-            model, told = fit(name, data_dir, plain_descent())
-            spread = min(len(variable.value.devices()) for variable in model.weights)
-            np.savez(folder / f"{name}.{count}_devices.npz", spread=spread, **told)
+            model, history = fit(name, data_dir, plain_sgd())
+            used = min(len(variable.value.devices()) for variable in model.weights)
+            np.savez(folder / f"{name}.{count}_devices.npz", devices=used, **history)
 
 
-def answer(folder, *backends):
-    for backend in backends:
+def load(folder, *savers):
+    for saver in savers:
         for name in MODELS:
-            path = Path(folder) / backend / f"{name}.keras"
-            found = answers(mmkeras.load(path).model)
-            np.savez(path.with_suffix(f".{keras.backend.backend()}.npz"), **found)
+            path = Path(folder) / saver / f"{name}.keras"
+            arrays = answers(mmkeras.load(path).model)
+            np.savez(path.with_suffix(f".{keras.backend.backend()}.npz"), **arrays)
 
 
 if __name__ == "__main__":
-    {"train": train, "devices": devices, "answer": answer}[sys.argv[1]](*sys.argv[2:])
+    {"train": train, "devices": devices, "load": load}[sys.argv[1]](*sys.argv[2:])

@@ -1,11 +1,11 @@
-"""Shared by all tests: nothing leaves the temporary folder, and the toy world is written once."""
+"""Shared fixtures. Caches and datasets are in a temporary folder, and the toy world is written once."""
 
 import atexit
 import os
 import shutil
 import tempfile
 
-# Apart from the user's, shared by the tests of one run; set here, for TFDS reads its variable when imported.
+# Set before the imports, because TFDS reads its variable when it is imported.
 _FOLDER = tempfile.mkdtemp(prefix="mmkeras-tests-")
 atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
 os.environ["MMKERAS_CACHE"] = os.path.join(_FOLDER, "cache")
@@ -22,24 +22,24 @@ from PIL import Image
 import mmkeras
 from mmkeras.toy import builders
 
-# A third of the toy world's pictures: each test process makes them anew.
+# A third of the toy world's images: each test process writes them again.
 builders.EXAMPLES.update(train=1600, validation=64, test=96, test_unseen=64)
 
 
 @pytest.fixture(autouse=True)
-def _seeded():
+def _seed():
     keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _trains_are_traced_once():
-    """TensorFlow traces a step of training twice if the optimizer creates its variables in it, for seconds."""
-    make = keras.Model.make_train_function
+def _trace_training_steps_once():
+    """If the optimizer creates its variables in a training step, TensorFlow traces it twice, for seconds."""
+    original = keras.Model.make_train_function
 
     def make_train_function(model, force=False):
         if model.built and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
-        return make(model, force)
+        return original(model, force)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras.Model, "make_train_function", make_train_function)
@@ -53,43 +53,38 @@ def toy_data():
 
 @pytest.fixture(scope="session")
 def small_toy(tmp_path_factory):
-    """A folder with a small edition of the toy world's speech, for `data_dir`."""
+    """A folder with few clips of the toy world, for `data_dir`."""
     folder = tmp_path_factory.mktemp("small_toy")
-    counts = dict(builders.EXAMPLES)
-    builders.EXAMPLES.update(train=96, validation=16, test=16, test_unseen=16)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(builders, "EXAMPLES", {"train": 96, "validation": 16, "test": 16, "test_unseen": 16})
         for language in ("en", "zh"):
             builders.toy_speech(language, folder)
-    finally:
-        builders.EXAMPLES.update(counts)
     return folder
 
 
 @pytest.fixture(scope="session")
-def tiny_pictures(tmp_path_factory):
-    """Text to image's data: a small edition of the toy world, 16 pixels a side."""
+def tiny_images(tmp_path_factory):
+    """Text to image's data: few images of the toy world, at 16 pixels."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(builders, "EXAMPLES", {"train": 320, "validation": 32, "test": 48, "test_unseen": 32})
-        return mmkeras.text_to_image.data(
-            "toy", image_size=16, data_dir=tmp_path_factory.mktemp("tiny_pictures")
-        )
+        return mmkeras.text_to_image.data("toy", image_size=16, data_dir=tmp_path_factory.mktemp("tiny_images"))
 
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder of eight small pictures with two captions each, in a CSV."""
+    """A folder of eight small images and a CSV file with two captions for each."""
     rng = np.random.default_rng(0)
     lines = ["image,caption"]
     for i in range(8):
         Image.fromarray(rng.integers(0, 255, (40, 50, 3), np.uint8)).save(tmp_path / f"{i}.jpg")
-        lines += [f"{i}.jpg,picture number {i}", f"{i}.jpg,this is number {i}"]
+        lines += [f"{i}.jpg,image number {i}", f"{i}.jpg,this is number {i}"]
     (tmp_path / "captions.csv").write_text("\n".join(lines))
     return tmp_path
 
 
 @pytest.fixture
 def mock_speech():
-    """Makes a context with TFDS's own mocks of its speech datasets: true feature specs, 20 clips."""
+    """Returns a context in which TFDS's speech datasets have 20 random clips and their true feature specs."""
 
     def examples(name):
         rng = np.random.default_rng(0)
@@ -120,7 +115,7 @@ def mock_speech():
 
 @pytest.fixture
 def small_data(photos, small_toy):
-    """Small data for each task, made anew."""
+    """A function that makes new small data for a task."""
 
     def make(task):
         package = getattr(mmkeras, task)

@@ -1,12 +1,12 @@
-"""Damages images, clips, tables and models in thousands of ways; each must give an answer or one clear error.
+"""Damages images, clips, tables, and models; each must give an answer or one clear error.
 
-    python -m tests.fuzz                                    # all kinds, some minutes
-    python -m tests.fuzz --kind mp3 --seed 1234 --count 1   # one file again
+    python -m tests.fuzz                                    # all kinds; takes minutes
+    python -m tests.fuzz --kind mp3 --seed 1234 --count 1   # repeats one file
 
-Clear is a ValueError or OSError that names the file. Nothing may reach the terminal but mmkeras's own warnings:
-no note of a C library, no warning of another package. Each kind is read in a process of its own, with limited
-memory and time, so that a crash is counted like any other failure. For Linux.
-Ogg's serial numbers are random, so an Ogg file is not quite the same a second time.
+A clear error is a ValueError or OSError that names the file. Only mmkeras may warn: output of C libraries and
+warnings of other packages are failures. Each kind is read in a process with limited memory and time, so that a
+crash is counted like any other failure. For Linux.
+An Ogg file is not repeated exactly, because its serial number is random.
 """
 
 import argparse
@@ -27,11 +27,11 @@ from pathlib import Path
 
 import numpy as np
 
-# Pillow takes pictures of up to 179 million pixels. At 4 bytes each, before and after a conversion, and 8 in
-# NumPy where they have 16 bits, these take 3 GiB.
+# Pillow reads up to 179 million pixels. These take 3 GiB: 4 bytes each before and after a conversion, or 8 in
+# NumPy for 16 bits.
 MEMORY = 4 * 2**30
-SECONDS = 60  # for one file, of which most take milliseconds
-SHOWN = 3  # failures of each kind
+SECONDS = 60  # limit for one file; most take milliseconds
+SHOWN = 3  # printed failures per kind
 
 
 def images(format):
@@ -42,14 +42,14 @@ def images(format):
     deep = Image.fromarray(rng.integers(0, 65536, (24, 32), np.uint16))
     smooth = Image.linear_gradient("L").resize((64, 48))
     palette = color.convert("P", palette=Image.Palette.ADAPTIVE)
-    squeezed = ("tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits", None)
+    compressions = ("tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits", None)
     kinds = {
         "png": [(color, {}), (alpha, {}), (deep, {}), (palette, {"transparency": 3}), (smooth, {})],
         "jpeg": [(color, {}), (smooth, {"progressive": True}), (color.convert("CMYK"), {})],
         "gif": [(palette, {"transparency": 3}), (palette, {"save_all": True, "append_images": [smooth]})],
         "bmp": [(color, {}), (palette, {}), (smooth.convert("1"), {})],
         "webp": [(color, {}), (alpha, {"lossless": True})],
-        "tiff": [(color, {"compression": name}) for name in squeezed]
+        "tiff": [(color, {"compression": name}) for name in compressions]
         + [(deep, {"compression": "tiff_lzw"}), (smooth.convert("1"), {"compression": "group4"})]
         + [(smooth.convert("F"), {})],
     }
@@ -92,13 +92,13 @@ def read_clip(path):
 def tables(format):
     pairs = [(f"photo_{i}.jpg", f"a caption, number {i}: 中文 é") for i in range(12)]
     files = [{"id": i, "file_name": file} for i, (file, _) in enumerate(pairs)]
-    notes = [{"id": i, "image_id": i, "caption": text} for i, (_, text) in enumerate(pairs)]
+    annotations = [{"id": i, "image_id": i, "caption": text} for i, (_, text) in enumerate(pairs)]
     text = {
         "csv": "image,caption,split\n" + "\n".join(f'{file},"{text} ""so""",train' for file, text in pairs),
         "tsv": "image\tcaption\n" + "\n".join("\t".join(pair) for pair in pairs),
         "pipes.csv": "\n".join(f"{file}|{text}|{text}" for file, text in pairs),
         "token.txt": "\n".join(f"{file}#{i}\t{text}" for file, text in pairs for i in range(2)),
-        "json": json.dumps({"images": files, "annotations": notes}, ensure_ascii=False),
+        "json": json.dumps({"images": files, "annotations": annotations}, ensure_ascii=False),
     }[format]
     return [text.encode(), text.encode("utf-16")]
 
@@ -129,16 +129,16 @@ def read_model(path):
     mmkeras.load(path)
 
 
-# how files end → their makers and readers
+# file extension → functions that make and read files
 KINDS = dict.fromkeys(("png", "jpeg", "gif", "bmp", "webp", "tiff"), (images, read_image))
 KINDS |= dict.fromkeys(("wav", "flac", "ogg", "mp3", "aiff"), (clips, read_clip))
 KINDS |= dict.fromkeys(("csv", "tsv", "pipes.csv", "token.txt", "json"), (tables, read_table))
 KINDS |= {"keras": (models, read_model)}
 
 
-def damage(whole, rng):
-    """A file with one kind of damage or, half of them, more."""
-    data = bytearray(whole)
+def damage(content, rng):
+    """Returns the content of a file with one kind of damage or, in half of the cases, more."""
+    data = bytearray(content)
     for _ in range(rng.choice([1, 1, 2, 3])):
         at, length = int(rng.integers(len(data) + 1)), int(rng.integers(1, 100))
         match rng.integers(8):
@@ -156,7 +156,7 @@ def damage(whole, rng):
             case 6:  # the header
                 a, b = rng.integers(min(len(data), 64) + 1, size=2)
                 data[a : a + 4], data[b : b + 4] = data[b : b + 4], data[a : a + 4]
-            case 7:  # a value, which JSON has and others may have by chance
+            case 7:  # a value as in JSON
                 values = list(re.finditer(rb'"[^"]*"|\d+', data)) or [re.match(b"", data)]
                 start, stop = values[rng.integers(len(values))].span()
                 data[start:stop] = [b"null", b"[]", b"{}", b'""', b"-1", b"1e999"][rng.integers(6)]
@@ -164,27 +164,27 @@ def damage(whole, rng):
 
 
 def outcome(read, path):
-    """ "answered" or "refused", or what is wrong."""
+    """Returns "answered" or "refused", or a description of the failure."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             read(path)
-            said = "answered"
+            result = "answered"
         except (ValueError, OSError) as error:
-            said = "refused" if path.name in str(error) else f"no file name in: {error!r}"
+            result = "refused" if path.name in str(error) else f"no file name in: {error!r}"
         except Exception as error:
-            said = repr(error)
-    strange = [str(warning) for warning in caught if warning.filename != __file__]
-    return f"warning: {strange[0]}" if strange else said
+            result = repr(error)
+    foreign = [str(warning) for warning in caught if warning.filename != __file__]
+    return f"warning: {foreign[0]}" if foreign else result
 
 
 def work(kind, seeds, results):
-    """Sends an outcome for each seed, in a process of its own."""
+    """Sends seed, outcome, and peak memory of each seed. Runs in a process of its own."""
     make, read = KINDS[kind]
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as terminal:
-        path, wholes = Path(folder, f"damaged.{kind}"), list(make(kind))
-        for whole in wholes:
-            path.write_bytes(whole)
+        path, originals = Path(folder, f"damaged.{kind}"), list(make(kind))
+        for original in originals:
+            path.write_bytes(original)
             read(path)
         sys.stderr.flush()
         os.dup2(terminal.fileno(), 2)
@@ -192,19 +192,19 @@ def work(kind, seeds, results):
         resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY,) * 2)
         for seed in seeds:
             rng = np.random.default_rng(seed)
-            path.write_bytes(damage(wholes[rng.integers(len(wholes))], rng))
+            path.write_bytes(damage(originals[rng.integers(len(originals))], rng))
             signal.alarm(SECONDS)  # ends the process
-            said = outcome(read, path)
+            result = outcome(read, path)
             signal.alarm(0)
-            if noise := os.pread(2, 200, 0):
-                said = f"on the terminal: {noise!r}"
+            if output := os.pread(2, 200, 0):
+                result = f"on the terminal: {output!r}"
                 os.truncate(2, 0)
                 os.lseek(2, 0, os.SEEK_SET)
-            results.send((seed, said, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10))
+            results.send((seed, result, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10))
 
 
 def fuzz(kind, first, count):
-    """A line of the table, and the failures as (seed, what is wrong)."""
+    """Returns a line of the table, and the failures as (seed, description)."""
     counts, failures, megabytes, start, seed = Counter(), [], 0, time.time(), first
     while seed < first + count and len(failures) < 100:
         results, end = multiprocessing.Pipe(duplex=False)
@@ -215,13 +215,13 @@ def fuzz(kind, first, count):
         end.close()
         while True:
             try:
-                at, said, peak = results.recv()
+                current, result, peak = results.recv()
             except EOFError:
                 break
-            seed, megabytes = at + 1, max(megabytes, peak)
-            counts[said] += 1
-            if said not in ("answered", "refused"):
-                failures.append((at, said))
+            seed, megabytes = current + 1, max(megabytes, peak)
+            counts[result] += 1
+            if result not in ("answered", "refused"):
+                failures.append((current, result))
         process.join()
         if process.exitcode:
             failures.append((seed, f"the process ended with {process.exitcode}"))
@@ -232,25 +232,24 @@ def fuzz(kind, first, count):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=30_000, help="of files; models, which are slow, get 1 %%")
-    parser.add_argument("--seed", type=int, default=0, help="of each kind's first file")
-    parser.add_argument("--kind", choices=KINDS, help="this kind alone")
-    given = parser.parse_args()
-    slow = max(given.count // 100, 1)
-    counts = {kind: (given.count - slow) // (len(KINDS) - 1) for kind in KINDS} | {"keras": slow}
-    if given.kind:
-        counts = {given.kind: given.count}
+    parser.add_argument("--count", type=int, default=30_000, help="number of files; 1 %% are models (slow)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first file of each kind")
+    parser.add_argument("--kind", choices=KINDS, help="only this kind")
+    arguments = parser.parse_args()
+    slow = max(arguments.count // 100, 1)
+    counts = {kind: (arguments.count - slow) // (len(KINDS) - 1) for kind in KINDS} | {"keras": slow}
+    if arguments.kind:
+        counts = {arguments.kind: arguments.count}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        done = dict(
-            zip(counts, pool.map(lambda kind: fuzz(kind, given.seed, counts[kind]), counts), strict=True)
-        )
+        results = pool.map(lambda kind: fuzz(kind, arguments.seed, counts[kind]), counts)
+        results = dict(zip(counts, results, strict=True))
     print(f"{'':10}{'tried':>8}{'answered':>10}{'refused':>9}{'failures':>10}{'peak MiB':>10}{'seconds':>9}")
-    for kind, (line, _) in done.items():
+    for kind, (line, _) in results.items():
         print(f"{kind:10}{{:8}}{{:10}}{{:9}}{{:10}}{{:10.0f}}{{:9.0f}}".format(*line))
-    for kind, (_, failures) in done.items():
-        for seed, said in failures[:SHOWN]:
-            print(f"\npython -m tests.fuzz --kind {kind} --seed {seed} --count 1\n  {said}")
-    sys.exit(any(failures for _, failures in done.values()))
+    for kind, (_, failures) in results.items():
+        for seed, failure in failures[:SHOWN]:
+            print(f"\npython -m tests.fuzz --kind {kind} --seed {seed} --count 1\n  {failure}")
+    sys.exit(any(failures for _, failures in results.values()))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
-"""Every picture that a user can get, for a person to look at, and all of them on one sheet, index.png:
+"""Draws every figure that a user can get, and all of them on one sheet, index.png, for a person to look at:
 
     python -m tests.gallery DIR                  about ten minutes on two cores
     python -m tests.gallery DIR --no-notebooks
 
-The models are trained briefly on the toy world: long enough that their pictures mean something.
+The models are trained briefly on the toy world, long enough for meaningful figures.
 """
 
 import argparse
 import base64
-import re
 import shutil
 import subprocess
 import tempfile
@@ -25,6 +24,7 @@ from mmkeras.cli import demo
 from mmkeras.cli import main as cli
 from mmkeras.evaluation import plots
 from mmkeras.evaluation.alignment import Word
+from tests.test_notebooks import NOTEBOOKS, run_notebook
 
 # name → task, epochs, options of build
 MODELS = {
@@ -36,12 +36,12 @@ MODELS = {
 }
 PROMPTS = ["a small red circle at the top left", "there is a large green star at the bottom right"]
 CHINESE = "左上角有一个小的红色圆形"
-PAGE_WIDTH, PAGE_HEIGHT = 1300, 1500  # pixels of the demo's page on one screenshot
+PAGE_WIDTH, PAGE_HEIGHT = 1300, 1500  # pixels of one screenshot of the demo's page
 THUMBNAIL, COLUMNS = (640, 480), 4  # pixels of an image on the sheet, images per row
 
 
 def from_training(folder, work):
-    """Trains each model; returns its answerer and its data."""
+    """Trains each model. Returns answerer and data by name."""
     trained = {}
     for name, (task, epochs, options) in MODELS.items():
         package = getattr(mmkeras, task)
@@ -56,22 +56,21 @@ def from_training(folder, work):
 def from_functions(folder, trained):
     captioner, data = trained["captioning"]
     readme_figure(captioner, data, folder / "readme.png")
-    picture = next(iter(data.test))["image"][0].numpy()
-    seen = captioner.explain(picture)
-    seen.plot(folder / "attention.png")
+    explanation = captioner.explain(next(iter(data.test))["image"][0].numpy())
+    explanation.plot(folder / "attention.png")
     words = list(CHINESE)
-    maps = np.resize(seen.attention, (len(words), *seen.attention.shape[1:]))
-    replace(seen, caption=CHINESE, words=words, attention=maps).plot(folder / "attention_chinese.png")
+    maps = np.resize(explanation.attention, (len(words), *explanation.attention.shape[1:]))
+    replace(explanation, caption=CHINESE, words=words, attention=maps).plot(folder / "attention_chinese.png")
     clips = next(iter(trained["attention"][1].test))
     clip = clips["audio"][0, : clips["length"][0]].numpy()
     for head in ("attention", "ctc"):
-        heard = trained[head][0].explain(clip, sample_rate_hz=16_000)
-        heard.plot(folder / f"alignment_{head}.png")
+        explanation = trained[head][0].explain(clip, sample_rate_hz=16_000)
+        explanation.plot(folder / f"alignment_{head}.png")
     starts = np.linspace(0, len(clip) / 16_000, len(words) + 1)
-    spoken = [Word(*word) for word in zip(words, starts[:-1], starts[1:], strict=True)]
-    weights = np.resize(heard.weights, (len(words), heard.weights.shape[1]))
-    heard = replace(heard, text=CHINESE, words=spoken, tokens=words, weights=weights)
-    heard.plot(folder / "alignment_chinese.png")
+    intervals = [Word(*word) for word in zip(words, starts[:-1], starts[1:], strict=True)]
+    weights = np.resize(explanation.weights, (len(words), explanation.weights.shape[1]))
+    chinese = replace(explanation, text=CHINESE, words=intervals, tokens=words, weights=weights)
+    chinese.plot(folder / "alignment_chinese.png")
     for name in ("plain", "adversarial"):
         generator, _ = trained[name]
         generator.grid(PROMPTS, samples=5, path=folder / f"grid_{name}.png")
@@ -80,20 +79,20 @@ def from_functions(folder, trained):
         gif = Image.open(folder / "walk.gif")
         gif.seek(gif.n_frames // 2)
         gif.convert("RGB").save(folder / f"walk_{name}_frame_of_gif.png")
-        changed = generator.explain(PROMPTS[0])
-        changed.plot(folder / f"influence_{name}.png")
-    words = CHINESE[: len(changed.words)]
-    replace(changed, prompt=words, words=list(words)).plot(folder / "influence_chinese.png")
+        explanation = generator.explain(PROMPTS[0])
+        explanation.plot(folder / f"influence_{name}.png")
+    words = CHINESE[: len(explanation.words)]
+    replace(explanation, prompt=words, words=list(words)).plot(folder / "influence_chinese.png")
     plots.grid([CHINESE], [generator(PROMPTS[0], samples=5)], folder / "grid_chinese.png")
 
 
 def readme_figure(captioner, data, path, images=4):
     """Draws the first test images with their captions and attention maps: `.github/demo.png`."""
     batch = next(iter(data.test))["image"].numpy()[:images]
-    explained = [captioner.explain(image) for image in batch]
-    columns = max(len(one.words) for one in explained)
+    explanations = [captioner.explain(image) for image in batch]
+    columns = max(len(one.words) for one in explanations)
     figure = Figure(figsize=(1.5 + columns, 1.5 * images), layout="constrained")
-    for row, image, one in zip(figure.subfigures(images, 1), batch, explained, strict=True):
+    for row, image, one in zip(figure.subfigures(images, 1), batch, explanations, strict=True):
         left, right = row.subfigures(1, 2, width_ratios=(1.5, columns))
         left.subplots().imshow(image)
         right.suptitle(one.caption, x=0.01, ha="left")
@@ -109,19 +108,19 @@ def readme_figure(captioner, data, path, images=4):
 def from_predict(folder, trained, work):
     """What `mmkeras predict --explain` writes."""
     clips = next(iter(trained["attention"][1].test))
-    Image.fromarray(next(iter(trained["captioning"][1].test))["image"][1].numpy()).save(work / "picture.png")
+    Image.fromarray(next(iter(trained["captioning"][1].test))["image"][1].numpy()).save(work / "image.png")
     soundfile.write(work / "clip.wav", clips["audio"][1, : clips["length"][1]].numpy(), 16_000)
-    inputs = {"captioning": work / "picture.png", "attention": work / "clip.wav", "plain": PROMPTS[1]}
-    for name, given in inputs.items():
+    inputs = {"captioning": work / "image.png", "attention": work / "clip.wav", "plain": PROMPTS[1]}
+    for name, value in inputs.items():
         trained[name][0].save(work / f"{name}.keras")
-        cli.predict(work / f"{name}.keras", [str(given)], output=folder, explain=folder / name)
+        cli.predict(work / f"{name}.keras", [str(value)], output=folder, explain=folder / name)
 
 
 def from_demo(folder, trained, work):
-    """The page of `mmkeras demo`, in screenshots."""
+    """Screenshots of the page of `mmkeras demo`."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if not browser:
-        return print("The demo's page is left out: there is no Chromium.")
+        return print("No screenshots of the demo's page: Chromium is not installed.")
     sections, generators = [], {name: trained[name][0] for name in ("plain", "adversarial")}
     for name in ("captioning", "attention", "plain"):
         answerer, data = trained[name]
@@ -133,40 +132,34 @@ def from_demo(folder, trained, work):
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
     options += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     options += [f"--user-data-dir={work / 'browser'}", f"--window-size={PAGE_WIDTH},{8 * PAGE_HEIGHT}"]
-    whole = work / "page.png"
-    subprocess.run([browser, *options, f"--screenshot={whole}", page.as_uri()], check=True, capture_output=True)
-    whole = Image.open(whole).convert("RGB")
-    used = int(np.flatnonzero(np.ptp(np.asarray(whole), axis=(1, 2)))[-1]) + 20
-    for number, top in enumerate(range(0, used, PAGE_HEIGHT), start=1):
-        whole.crop((0, top, whole.width, min(top + PAGE_HEIGHT, used))).save(folder / f"page_{number}.png")
+    path = work / "page.png"
+    subprocess.run([browser, *options, f"--screenshot={path}", page.as_uri()], check=True, capture_output=True)
+    screenshot = Image.open(path).convert("RGB")
+    height = int(np.flatnonzero(np.ptp(np.asarray(screenshot), axis=(1, 2)))[-1]) + 20
+    for number, top in enumerate(range(0, height, PAGE_HEIGHT), start=1):
+        box = (0, top, screenshot.width, min(top + PAGE_HEIGHT, height))
+        screenshot.crop(box).save(folder / f"page_{number}.png")
 
 
 def from_notebooks(folder, work):
-    import nbclient
-    import nbformat
-
-    for path in sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb")):
-        notebook = nbformat.read(path, 4)
-        for cell in notebook.cells:
-            cell.source = re.sub(r"^EPOCHS = \d+", "EPOCHS = 1", cell.source, flags=re.M)
-        nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": work}}).execute()
-        for number, cell in enumerate(notebook.cells):
+    for path in NOTEBOOKS:
+        for number, cell in enumerate(run_notebook(path, work)):
             for i, output in enumerate(cell.get("outputs", ())):
                 if png := output.get("data", {}).get("image/png"):
                     (folder / f"{path.stem[:4]}_cell{number:02}_{i}.png").write_bytes(base64.b64decode(png))
 
 
 def sheet(folder):
-    """All images in one, rows per folder, each image under its file name."""
+    """Draws all figures on one sheet. Each folder starts a new row, each figure has its file name above it."""
     groups = [sorted(group.rglob("*.png")) for group in sorted(folder.iterdir()) if group.is_dir()]
     rows = [group[i : i + COLUMNS] for group in groups for i in range(0, len(group), COLUMNS)]
     margin, text_height, font = 20, 30, ImageFont.load_default(18)
     strips = []
     for row in rows:
-        small = [ImageOps.contain(Image.open(path).convert("RGB"), THUMBNAIL) for path in row]
-        height = max(image.height for image in small) + text_height + margin
+        thumbnails = [ImageOps.contain(Image.open(path).convert("RGB"), THUMBNAIL) for path in row]
+        height = max(image.height for image in thumbnails) + text_height + margin
         strip = Image.new("RGB", (COLUMNS * (THUMBNAIL[0] + margin), height), "lightgray")
-        for column, (path, image) in enumerate(zip(row, small, strict=True)):
+        for column, (path, image) in enumerate(zip(row, thumbnails, strict=True)):
             x = column * (THUMBNAIL[0] + margin) + margin // 2
             ImageDraw.Draw(strip).text((x, 4), str(path.relative_to(folder)), "black", font)
             strip.paste(image, (x, text_height))

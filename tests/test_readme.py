@@ -18,7 +18,7 @@ SMALL = {"units": 8, "embedding_dim": 4}
 
 
 def python_code(text):
-    """The lines of all Python blocks; the others become empty, so that line numbers of errors stay true."""
+    """The text with all lines outside Python blocks empty, so that errors have the right line numbers."""
     lines, inside = [], False
     for line in text.splitlines():
         fence = line.startswith("```")
@@ -29,7 +29,7 @@ def python_code(text):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The working directory of the README's reader, with the files that its code names."""
+    """The working directory, with the files that the code of the README names."""
     rng = np.random.default_rng(0)
     (tmp_path / "my" / "photos").mkdir(parents=True)
     names = [f"{number}.jpg" for number in range(8)]
@@ -43,27 +43,27 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.filterwarnings("ignore:Collapse")  # nothing is learned from so few examples
-def test_python_code_of_the_readme_runs(folder, monkeypatch):
+@pytest.mark.filterwarnings("ignore:Collapse")  # so few examples give one answer for all inputs
+def test_the_python_code_of_the_readme_runs(folder, monkeypatch):
     monkeypatch.setattr(builders, "EXAMPLES", {"train": 32, "validation": 8, "test": 8, "test_unseen": 8})
     changes = {
-        captioning: {"document": {"encoder": "vgg_small"}},  # VGG16's weights have to be downloaded
+        captioning: {"document": {"encoder": "vgg_small"}},  # VGG16's weights would be downloaded
         speech_to_text: {"toy": {"encoder_layers": 1}},
         text_to_image: {"toy": {"channels": 8}},
     }
-    for task, special in changes.items():
+    for task, overrides in changes.items():
         for preset, config in task.model.PRESETS.items():
             names = {field.name for field in dataclasses.fields(config)}
-            small = {name: value for name, value in SMALL.items() if name in names} | special.get(preset, {})
+            small = {name: value for name, value in SMALL.items() if name in names} | overrides.get(preset, {})
             monkeypatch.setitem(task.model.PRESETS, preset, dataclasses.replace(config, **small))
     code = re.sub(r"epochs=\d+", "epochs=1", python_code(README))
     code = code.replace('.data("toy"', f'.data("toy", data_dir={str(folder / "toy")!r}')
-    names = {}
-    exec(compile(code, "README.md", "exec"), names)
-    assert names["image"].shape == (64, 64, 3)
-    assert names["classifier"](names["image"]).keys() == {"color", "place", "shape", "size"}
-    assert isinstance(names["captioner"], captioning.Captioner)
-    assert isinstance(names["model"], keras.Model)
+    variables = {}
+    exec(compile(code, "README.md", "exec"), variables)
+    assert variables["image"].shape == (64, 64, 3)
+    assert variables["classifier"](variables["image"]).keys() == {"color", "place", "shape", "size"}
+    assert isinstance(variables["captioner"], captioning.Captioner)
+    assert isinstance(variables["model"], keras.Model)
     written = {"captioner.keras", "attention.png", "words.png", "captioner.run"}
     assert written <= {path.name for path in folder.iterdir()}
 

@@ -1,4 +1,4 @@
-"""The graph of speech to text: shapes, masks, losses, and one file as the whole product."""
+"""Speech to text's graph: what `build` returns."""
 
 import keras
 import numpy as np
@@ -23,38 +23,36 @@ def batch(head, lengths=(20_000, 9_000, 30_000), tokens=5):
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_padding_changes_no_logit(head):
+def test_logits_do_not_depend_on_padding(head):
     model = build("toy", vocabulary=20, head=head, **TINY)
     inputs = batch(head)
     expected = model.predict_on_batch(inputs)
     padded = inputs | {"audio": np.pad(inputs["audio"], ((0, 0), (0, 5 * 16_000)), constant_values=0.2)}
-    found = model.predict_on_batch(padded)
-    np.testing.assert_allclose(found[:, : expected.shape[1]], expected, atol=1e-4)
+    logits = model.predict_on_batch(padded)
+    np.testing.assert_allclose(logits[:, : expected.shape[1]], expected, atol=1e-4)
     if head == "ctc":
-        assert (found[:, expected.shape[1] :].argmax(axis=-1) == 0).all()
+        assert (logits[:, expected.shape[1] :].argmax(axis=-1) == 0).all()
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_neighbours_in_a_batch_change_no_logit(head):
+def test_logits_do_not_depend_on_other_clips_of_the_batch(head):
     model = build("toy", vocabulary=20, head=head, **TINY)
     inputs = batch(head)
-    together = model.predict_on_batch(inputs)
+    logits = model.predict_on_batch(inputs)
     for i, length in enumerate(inputs["length"]):
-        one = {name: value[i : i + 1] for name, value in inputs.items()} | {
-            "audio": inputs["audio"][i : i + 1, :length]
-        }
-        alone = model.predict_on_batch(one)[0]
-        np.testing.assert_allclose(together[i, : len(alone)], alone, atol=1e-4)
+        one = {name: value[i : i + 1] for name, value in inputs.items()}
+        (expected,) = model.predict_on_batch(one | {"audio": one["audio"][:, :length]})
+        np.testing.assert_allclose(logits[i, : len(expected)], expected, atol=1e-4)
 
 
-def test_a_step_is_forty_milliseconds():
+def test_a_time_step_is_40_ms():
     logits = build("toy", vocabulary=20, head="ctc", **TINY).predict_on_batch(batch("ctc", (16_000,)))
     assert (logits[0].max(axis=-1) < 1e8).all()
-    assert (logits[0, :, 1] > -1e8).sum() == 25  # steps that are real in one second
+    assert (logits[0, :, 1] > -1e8).sum() == 25  # valid steps in one second
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_the_same_data_serve_both_heads_and_a_file_is_all(head, small_toy, tmp_path):
+def test_both_heads_train_on_the_same_data_and_load_from_a_file(head, small_toy, tmp_path):
     data = mmkeras.speech_to_text.data("toy", batch_size=8, data_dir=small_toy)
     model = build("toy", vocabulary=data.vocabulary, head=head, hop_ms=8, **TINY)
     model.fit(data.train.take(1), verbose=0)
@@ -65,7 +63,7 @@ def test_the_same_data_serve_both_heads_and_a_file_is_all(head, small_toy, tmp_p
     np.testing.assert_array_equal(loaded.predict_on_batch(inputs), model.predict_on_batch(inputs))
 
 
-def test_a_label_longer_than_its_clip_leaves_no_nan():
+def test_a_label_longer_than_its_clip_gives_no_nan():
     model = build("toy", vocabulary=20, head="ctc", **TINY)
     targets = np.tile(np.arange(4, 20), 4)[None].repeat(3, axis=0)  # 64 tokens, clips of at most 47 steps
     for _ in range(2):
@@ -74,13 +72,13 @@ def test_a_label_longer_than_its_clip_leaves_no_nan():
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_the_document_preset_builds_without_an_argument(head):
+def test_the_document_preset_needs_no_arguments(head):
     model = build("document", head=head)
     assert model.output_shape == (None, None, 10_000)
     assert model.get_layer("encoder").get_layer("log_mel").bands == 80
 
 
-def test_half_precision_keeps_the_spectrogram_and_the_logits_whole():
+def test_spectrogram_and_logits_are_float32_in_half_precision():
     keras.mixed_precision.set_global_policy("mixed_float16")
     try:
         model = build("toy", vocabulary=20, head="ctc", **TINY)
@@ -104,6 +102,6 @@ def test_half_precision_keeps_the_spectrogram_and_the_logits_whole():
         ({"units": 2.5}, "units=2.5"),
     ],
 )
-def test_bad_arguments_are_named(arguments, message):
+def test_invalid_arguments_are_named(arguments, message):
     with pytest.raises((ValueError, TypeError), match=message):
         build(**arguments)

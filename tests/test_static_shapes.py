@@ -1,4 +1,4 @@
-"""Static shapes, as a TPU needs them."""
+"""`static_shapes=True`, which TPUs need."""
 
 import pytest
 import tensorflow as tf
@@ -7,13 +7,11 @@ import mmkeras
 from mmkeras.data import task_data
 from mmkeras.toy import builders
 
-TASKS = ("captioning", "speech_to_text", "text_to_image")
-
 
 @pytest.fixture(scope="module")
 def toy(small_toy, tmp_path_factory):
-    """A function that makes a task's data from a small toy world."""
-    folder = tmp_path_factory.mktemp("small_pictures")
+    """A function that makes a task's data from few examples of the toy world."""
+    folder = tmp_path_factory.mktemp("images")
 
     def make(task, **options):
         package = getattr(mmkeras, task)
@@ -26,8 +24,8 @@ def toy(small_toy, tmp_path_factory):
     return make
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_every_dimension_is_known(task, toy):
+@pytest.mark.parametrize("task", mmkeras.tasks.TASKS)
+def test_every_dimension_is_static(task, toy):
     options = {"max_seconds": 5} if task == "speech_to_text" else {}
     data = toy(task, static_shapes=True, **options)
     for dataset in (data.train, data.validation, data.train_from(1)):
@@ -38,10 +36,10 @@ def test_every_dimension_is_known(task, toy):
     inputs, _ = next(iter(data.train))
     assert int(data.train.cardinality()) == len(list(data.train))
     model = getattr(mmkeras, task).build("toy", vocabulary=data.vocabulary)
-    model(inputs)  # what is padded so fits the graph
+    model(inputs)
 
 
-def test_speech_of_one_length_holds_the_slowest_clip_and_the_longest_transcript(toy):
+def test_speech_is_padded_for_the_slowest_clip_and_the_longest_transcript(toy):
     data = toy("speech_to_text", static_shapes=True, max_seconds=5)
     inputs, targets = next(iter(data.train))
     assert inputs["audio"].shape == (8, int(5 * 16_000 / 0.9) + 1)
@@ -50,7 +48,7 @@ def test_speech_of_one_length_holds_the_slowest_clip_and_the_longest_transcript(
     assert int(tf.reduce_max(inputs["length"])) < inputs["audio"].shape[1]
 
 
-def test_validation_smaller_than_a_batch_is_one_batch(toy, photos):
+def test_validation_smaller_than_a_batch_is_one_batch(photos):
     data = mmkeras.captioning.data(
         photos, image_size=64, batch_size=4, validation_share=0.4, test_share=0, static_shapes=True
     )
@@ -61,9 +59,10 @@ def test_validation_smaller_than_a_batch_is_one_batch(toy, photos):
 
 @pytest.mark.parametrize("memory", [512, 0], ids=["in memory", "read again"])
 @pytest.mark.filterwarnings("ignore:.*is left out")
-def test_validation_clips_that_can_be_used_are_one_batch_where_they_fill_none(toy, monkeypatch, memory):
+def test_few_usable_validation_clips_are_one_batch(toy, monkeypatch, memory):
     monkeypatch.setattr(task_data, "IN_MEMORY_MB", memory)
     lengths = sorted(int(n) for inputs, _ in toy("speech_to_text").validation for n in inputs["length"])
-    most = lengths[2]
-    ((inputs, _),) = toy("speech_to_text", static_shapes=True, max_seconds=(most + 0.5) / 16_000).validation
-    assert sorted(inputs["length"].numpy()) == [n for n in lengths if n <= most]
+    longest = lengths[2]
+    max_seconds = (longest + 0.5) / 16_000
+    ((inputs, _),) = toy("speech_to_text", static_shapes=True, max_seconds=max_seconds).validation
+    assert sorted(inputs["length"].numpy()) == [n for n in lengths if n <= longest]

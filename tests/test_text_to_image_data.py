@@ -11,7 +11,7 @@ from mmkeras.data import task_data
 from mmkeras.data.vocabulary import END, START, Vocabulary
 from mmkeras.text_to_image import data as image_data
 from mmkeras.text_to_image import labeled
-from mmkeras.toy import scene
+from mmkeras.toy import builders, scene
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +39,9 @@ def test_labels_captions_and_images_describe_the_same_scene(toy):
     np.testing.assert_array_equal(batch["image"], captioning["image"][:16])
 
 
-def test_scenes_of_two_objects_have_labels_of_both(tmp_path):
-    from mmkeras.toy import builders
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(builders, "EXAMPLES", dict.fromkeys(builders.EXAMPLES, 40))
-        data = image_data("toy", image_size=32, objects=2, data_dir=tmp_path)
+def test_scenes_of_two_objects_have_labels_of_both(tmp_path, monkeypatch):
+    monkeypatch.setattr(builders, "EXAMPLES", dict.fromkeys(builders.EXAMPLES, 40))
+    data = image_data("toy", image_size=32, objects=2, data_dir=tmp_path)
     batch = next(iter(data.test))
     assert set(batch["labels"]) == set(data.attributes) > {"color", "color 2", "relation"}
     parsed = scene.parse(batch["captions"].numpy()[0, 0].decode())
@@ -58,7 +55,7 @@ def test_scenes_of_two_objects_have_labels_of_both(tmp_path):
     ("source", "beginning"),
     [("oxford_flowers102", "a photo of a"), ("mnist", "a handwritten"), ("cifar10", "a picture of a")],
 )
-def test_labels_become_captions(source, beginning):
+def test_captions_are_made_from_labels(source, beginning):
     with tfds.testing.mock_data(num_examples=20):
         data = image_data(source, batch_size=4, image_size=32)
         inputs, target = next(iter(data.train))
@@ -131,7 +128,7 @@ def test_cached_images_keep_their_labels(tmp_path, monkeypatch):
         np.testing.assert_array_equal(expected, received)
 
 
-def test_a_warning_counts_images_that_are_enlarged(photos):
+def test_enlarged_images_are_counted_in_a_warning(photos):
     with pytest.warns(UserWarning, match="8 of 8 .* 64") as caught:
         data = image_data(photos, batch_size=4)
     assert caught[0].filename == __file__

@@ -25,16 +25,16 @@ PROMPTS = ["a small red circle at the top left", "a large blue star in the cente
 
 
 @pytest.fixture(scope="module")
-def generator(tiny_pictures):
+def generator(tiny_images):
     keras.utils.set_random_seed(0)
-    model = build("toy", vocabulary=tiny_pictures.vocabulary, **TINY)
-    model.fit(tiny_pictures.train, epochs=10, verbose=0)
+    model = build("toy", vocabulary=tiny_images.vocabulary, **TINY)
+    model.fit(tiny_images.train, epochs=10, verbose=0)
     return ImageGenerator(model)
 
 
 @pytest.fixture(scope="module")
-def classifier(tiny_pictures):
-    return train_classifier(tiny_pictures, epochs=8, verbose=0)
+def classifier(tiny_images):
+    return train_classifier(tiny_images, epochs=8, verbose=0)
 
 
 def test_one_prompt_gives_an_image_and_a_list_gives_a_list(generator):
@@ -144,10 +144,10 @@ def test_a_saved_generator_gives_the_same_pixels_in_another_process(generator, t
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "image.png")), generator(PROMPTS[0]))
 
 
-def test_the_classifier_learns_and_loads_from_its_file(classifier, tiny_pictures, tmp_path):
-    scores = evaluate_classifier(classifier, tiny_pictures.test)
+def test_the_classifier_learns_and_loads_from_its_file(classifier, tiny_images, tmp_path):
+    scores = evaluate_classifier(classifier, tiny_images.test)
     assert scores["place"] > 0.5 and scores["color"] > 0.5  # 320 images of 16 pixels
-    images = next(iter(tiny_pictures.test))["image"].numpy()
+    images = next(iter(tiny_images.test))["image"].numpy()
     assert classifier.predict(images)[1].shape == (16, 64)
     classifier.save(tmp_path / "classifier.keras")
     loaded = mmkeras.load(tmp_path / "classifier.keras")
@@ -159,44 +159,44 @@ def test_the_classifier_learns_and_loads_from_its_file(classifier, tiny_pictures
     with pytest.raises(ValueError, match=r"images=\[\]"):
         classifier([])
     with pytest.raises(ValueError, match="epochs=0"):
-        train_classifier(tiny_pictures, epochs=0)
+        train_classifier(tiny_images, epochs=0)
 
 
-def test_evaluate_compares_generated_with_real_images(generator, classifier, tiny_pictures):
-    scores = evaluate(generator, tiny_pictures.test, classifier)
+def test_evaluate_compares_generated_with_real_images(generator, classifier, tiny_images):
+    scores = evaluate(generator, tiny_images.test, classifier)
     measures = {"all", "classifier_on_real", "frechet_distance", "sharpness", "variety"}
     assert set(scores) == {"size", "color", "shape", "place"} | measures
     assert scores["all"] <= min(scores[name] for name in classifier.attributes)
     assert scores["sharpness"] < 0.8  # a few epochs of a pixel loss: blurred
-    assert set(evaluate(generator, tiny_pictures.test)) == {"sharpness", "variety"}
+    assert set(evaluate(generator, tiny_images.test)) == {"sharpness", "variety"}
     predicted = classifier(generator(PROMPTS))  # text → image → class
     assert all(one[name] in classifier.attributes[name] for one in predicted for name in one)
 
 
-def test_evaluate_raises_for_invalid_arguments(generator, classifier, tiny_pictures):
+def test_evaluate_raises_for_invalid_arguments(generator, classifier, tiny_images):
     with pytest.raises(ValueError, match="dataset=None"):
         evaluate(generator, None)
     with pytest.raises(ValueError, match="seed=-1"):
-        evaluate(generator, tiny_pictures.test, seed=-1)
+        evaluate(generator, tiny_images.test, seed=-1)
     other = AttributeClassifier(build_classifier(classifier.attributes, 32))
     with pytest.raises(ValueError, match="classifier.image_size=32"):
-        evaluate(generator, tiny_pictures.test, other)
-    without_labels = tiny_pictures.test.map(lambda batch: {k: batch[k] for k in ("image", "captions")})
+        evaluate(generator, tiny_images.test, other)
+    without_labels = tiny_images.test.map(lambda batch: {k: batch[k] for k in ("image", "captions")})
     with pytest.raises(ValueError, match="color, place, shape, size"):
         evaluate(generator, without_labels, classifier)
     with pytest.raises(ValueError, match="Received: dataset"):
-        evaluate(generator, tiny_pictures.test.take(0))
+        evaluate(generator, tiny_images.test.take(0))
 
 
-def test_evaluate_of_one_image_leaves_out_comparisons(generator, tiny_pictures):
-    classifier = AttributeClassifier(build_classifier(tiny_pictures.attributes, 16))
-    scores = evaluate(generator, tiny_pictures.test.unbatch().take(1).batch(1), classifier)
-    assert set(scores) == {*tiny_pictures.attributes, "all", "classifier_on_real", "sharpness"}
+def test_evaluate_of_one_image_leaves_out_comparisons(generator, tiny_images):
+    classifier = AttributeClassifier(build_classifier(tiny_images.attributes, 16))
+    scores = evaluate(generator, tiny_images.test.unbatch().take(1).batch(1), classifier)
+    assert set(scores) == {*tiny_images.attributes, "all", "classifier_on_real", "sharpness"}
     assert np.isfinite(list(scores.values())).all()
 
 
-def test_evaluate_scores_captions_of_unknown_words(generator, tiny_pictures):
-    batch = next(iter(tiny_pictures.test))
+def test_evaluate_scores_captions_of_unknown_words(generator, tiny_images):
+    batch = next(iter(tiny_images.test))
     count = batch["captions"].shape[1]
     captions = [["zebra"] * count, ["!!!"] * count, *batch["captions"].numpy()[2:].tolist()]
     dataset = tf.data.Dataset.from_tensors(batch | {"captions": tf.constant(captions)})
@@ -205,12 +205,12 @@ def test_evaluate_scores_captions_of_unknown_words(generator, tiny_pictures):
     assert caught[0].filename == __file__
 
 
-def test_evaluate_warns_of_a_collapse(tiny_pictures):
-    model = build("toy", vocabulary=tiny_pictures.vocabulary, **TINY)
+def test_evaluate_warns_of_a_collapse(tiny_images):
+    model = build("toy", vocabulary=tiny_images.vocabulary, **TINY)
     encoder = model.get_layer("encoder")
     encoder.set_weights([0 * w for w in encoder.get_weights()])  # the same embedding for every prompt
     with pytest.warns(UserWarning, match="variety=0.0000"):
-        evaluate(ImageGenerator(model), tiny_pictures.test)
+        evaluate(ImageGenerator(model), tiny_images.test)
 
 
 def test_other_models_raise():
@@ -220,8 +220,8 @@ def test_other_models_raise():
         AttributeClassifier(build("toy", vocabulary=20, **TINY))
 
 
-def test_noise_depends_on_the_seed_only(tiny_pictures):
-    model = build("toy", vocabulary=tiny_pictures.vocabulary, adversarial=True, **TINY)
+def test_noise_depends_on_the_seed_only(tiny_images):
+    model = build("toy", vocabulary=tiny_images.vocabulary, adversarial=True, **TINY)
     generator = ImageGenerator(model)
     four, two = generator(PROMPTS, samples=4, seed=3), generator(PROMPTS[0], samples=2, seed=3)
     assert four[0].shape == (4, 16, 16, 3)
@@ -229,4 +229,4 @@ def test_noise_depends_on_the_seed_only(tiny_pictures):
     assert len({image.tobytes() for image in four[0]}) == 4
     assert (generator(PROMPTS[0], seed=3) != generator(PROMPTS[0], seed=4)).any()
     generator.grid(PROMPTS, samples=3)
-    assert "seed_variety" in evaluate(generator, tiny_pictures.test)
+    assert "seed_variety" in evaluate(generator, tiny_images.test)

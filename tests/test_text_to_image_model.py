@@ -16,12 +16,12 @@ TINY = {"image_size": 16, "units": 8, "embedding_dim": 8, "channels": 16}
 TOKENS = np.array([[2, 5, 6, 3]])
 
 
-def assert_all_change(before, variables):
+def assert_all_changed(before, variables):
     for old, new in zip(before, variables, strict=True):
         assert np.abs(new.numpy() - old).max() > 0, new.path
 
 
-def test_document_preset_is_a_compiled_functional_model():
+def test_the_document_preset_is_a_compiled_functional_model():
     model = build("document")
     assert type(model).__name__ == "Functional" and model.compiled
     assert model.output_shape == (None, 64, 64, 3)
@@ -47,12 +47,12 @@ def test_training_changes_every_weight():
     before = [w.numpy() for w in model.trainable_variables]
     tokens = np.random.default_rng(0).integers(2, 20, (8, 6))
     model.fit({"tokens": tokens}, np.random.default_rng(1).random((8, 16, 16, 3)), epochs=2, verbose=0)
-    assert_all_change(before, model.trainable_variables)
+    assert_all_changed(before, model.trainable_variables)
 
 
-def test_loss_decreases_on_the_toy_world(tiny_pictures):
-    model = build("toy", vocabulary=tiny_pictures.vocabulary, **TINY | {"units": 32, "channels": 32})
-    history = model.fit(tiny_pictures.train, epochs=6, verbose=0).history
+def test_loss_decreases_on_the_toy_world(tiny_images):
+    model = build("toy", vocabulary=tiny_images.vocabulary, **TINY | {"units": 32, "channels": 32})
+    history = model.fit(tiny_images.train, epochs=6, verbose=0).history
     assert history["loss"][-1] < history["loss"][0] - 0.01
 
 
@@ -62,8 +62,8 @@ def test_invalid_arguments_raise():
             build("toy", image_size=size)
     with pytest.raises(ValueError, match="preset='huge'"):
         build("huge")
-    with pytest.raises(TypeError, match="colour"):
-        build("toy", colour="red")
+    with pytest.raises(TypeError, match="speling"):
+        build("toy", speling="red")
 
 
 # --- the adversarial model ---
@@ -76,13 +76,13 @@ def build_gan(data, **options):
 
 
 @pytest.fixture(scope="module")
-def trained_gan(tiny_pictures):
+def trained_gan(tiny_images):
     """Initial weights, model and history of one training run."""
     keras.utils.set_random_seed(0)
-    model = build_gan(tiny_pictures)
+    model = build_gan(tiny_images)
     before = [w.numpy() for w in model.trainable_variables]
-    validation = tiny_pictures.validation.take(2)
-    history = model.fit(tiny_pictures.train.take(20), validation_data=validation, epochs=3, verbose=0).history
+    validation = tiny_images.validation.take(2)
+    history = model.fit(tiny_images.train.take(20), validation_data=validation, epochs=3, verbose=0).history
     return before, model, history
 
 
@@ -93,12 +93,12 @@ def test_fit_trains_all_networks(trained_gan):
     assert all(np.isfinite(values).all() for values in history.values())
     for name in ("pixels", "discriminator_loss", "matcher_loss"):
         assert history[name][-1] < history[name][0]
-    assert_all_change(before, model.trainable_variables)
+    assert_all_changed(before, model.trainable_variables)
 
 
-def test_generator_loss_has_no_gradient_in_discriminator_and_matcher(tiny_pictures):
-    model = build_gan(tiny_pictures)
-    inputs, real = next(iter(tiny_pictures.train))
+def test_generator_loss_has_no_gradient_in_discriminator_and_matcher(tiny_images):
+    model = build_gan(tiny_images)
+    inputs, real = next(iter(tiny_images.train))
 
     def gradients(**weights):
         with pytest.MonkeyPatch.context() as patch, tf.GradientTape(persistent=True) as tape:
@@ -116,10 +116,10 @@ def test_generator_loss_has_no_gradient_in_discriminator_and_matcher(tiny_pictur
     assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(decoder, new_decoder, strict=True) if a is not None)
 
 
-def test_a_wrong_text_is_a_negative_but_an_equal_text_is_not(tiny_pictures):
-    model = build_gan(tiny_pictures)
+def test_only_a_different_text_is_a_negative_for_the_matching_image(tiny_images):
+    model = build_gan(tiny_images)
     model.discriminator.set_weights([0 * w for w in model.discriminator.get_weights()])  # all scores are 0
-    inputs, real = next(iter(tiny_pictures.train))
+    inputs, real = next(iter(tiny_images.train))
 
     def discriminator_loss(tokens):
         tracker = model.trackers["discriminator_loss"]
@@ -132,17 +132,17 @@ def test_a_wrong_text_is_a_negative_but_an_equal_text_is_not(tiny_pictures):
     assert discriminator_loss(np.stack([one] * 16)) == 1.5
 
 
-def test_fit_warns_of_a_mode_collapse(tiny_pictures):
-    model = build_gan(tiny_pictures, learning_rate=0.0)
+def test_fit_warns_of_mode_collapse(tiny_images):
+    model = build_gan(tiny_images, learning_rate=0.0)
     model.compile(model.optimizer, run_eagerly=True)
     image = model.decoder.get_layer("image")
     image.set_weights([0 * w for w in image.get_weights()])  # gray for every prompt
     with pytest.warns(UserWarning, match="epoch 1 .*variety=0.00") as caught:
-        model.fit(tiny_pictures.train.take(2), verbose=0, callbacks=keras.callbacks.TerminateOnNaN())
+        model.fit(tiny_images.train.take(2), verbose=0, callbacks=keras.callbacks.TerminateOnNaN())
     assert [w.filename for w in caught if "variety=" in str(w.message)] == [__file__]
 
 
-def test_the_adversarial_model_loads_from_its_file_in_another_process(trained_gan, tmp_path):
+def test_the_adversarial_model_gives_the_same_images_in_another_process(trained_gan, tmp_path):
     generator = ImageGenerator(trained_gan[1])
     generator.save(tmp_path / "model.keras")
     code = (

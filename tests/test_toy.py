@@ -1,4 +1,4 @@
-"""The toy world: scenes, what is said of them, what they look like, and the dataset."""
+"""The toy world: scenes, their captions and images, and the dataset."""
 
 import hashlib
 import itertools
@@ -7,8 +7,11 @@ import multiprocessing
 import numpy as np
 import pytest
 
-from mmkeras.toy import render, scene
+from mmkeras.toy import builders, render, scene
 from mmkeras.toy.scene import Scene, Thing
+
+ALL_THINGS = itertools.product(scene.SIZES, scene.COLORS, scene.SHAPES, scene.PLACES)
+SINGLE_OBJECT_SCENES = [Scene((Thing(*attributes),)) for attributes in ALL_THINGS]
 
 
 def draw(split, index, objects=1, size=64):
@@ -16,41 +19,32 @@ def draw(split, index, objects=1, size=64):
     return render.render(scene.sample(split, index, objects), size, rng=rng)
 
 
-def picture_digest(indices):
+def image_digest(indices):
     return hashlib.sha256(b"".join(draw("train", i).tobytes() for i in indices)).hexdigest()
 
 
 @pytest.mark.parametrize("language", scene.LANGUAGES)
-def test_every_phrasing_of_every_scene_parses_back(language):
-    one = [
-        Scene((Thing(*parts),))
-        for parts in itertools.product(scene.SIZES, scene.COLORS, scene.SHAPES, scene.PLACES)
-    ]
-    two = [scene.sample("train", i, objects=2) for i in range(200)]
-    for seen in one + two:
-        said = scene.captions(seen, language)
-        assert len(set(said)) == (5 if seen.relation is None else 6)
-        for text in said:
-            assert scene.parse(text) == scene.parse(text, language) == seen
+def test_captions_parse_to_their_scene(language):
+    for expected in SINGLE_OBJECT_SCENES + [scene.sample("train", i, objects=2) for i in range(200)]:
+        captions = scene.captions(expected, language)
+        assert len(set(captions)) == (5 if expected.relation is None else 6)
+        for caption in captions:
+            assert scene.parse(caption) == scene.parse(caption, language) == expected
 
 
-def test_different_scenes_are_never_said_alike():
-    scenes = [
-        Scene((Thing(*parts),))
-        for parts in itertools.product(scene.SIZES, scene.COLORS, scene.SHAPES, scene.PLACES)
-    ]
-    for language in scene.LANGUAGES:
-        said = [text for seen in scenes for text in scene.captions(seen, language)]
-        assert len(set(said)) == len(said)
+@pytest.mark.parametrize("language", scene.LANGUAGES)
+def test_different_scenes_have_different_captions(language):
+    captions = [caption for one in SINGLE_OBJECT_SCENES for caption in scene.captions(one, language)]
+    assert len(set(captions)) == len(captions)
 
 
-def test_a_place_leaves_room_to_lie_in():
-    """What a pixel loss averages over; without it there would be nothing for the adversarial model to do."""
+def test_position_varies_within_a_place():
+    """A pixel loss blurs over this variation. Without it the adversarial model would have no advantage."""
     assert render.JITTER >= 0.04
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "is_valid"),
     [
         ("A small  red circle at the top left.", True),
         ("左上角有一个小的红色圆形。", True),
@@ -62,18 +56,18 @@ def test_a_place_leaves_room_to_lie_in():
         ("", False),
     ],
 )
-def test_parse_reads_the_grammar_and_nothing_else(text, told):
-    expected = Scene((Thing("small", "red", "circle", "top left"),)) if told else None
+def test_parse_accepts_only_the_grammar(text, is_valid):
+    expected = Scene((Thing("small", "red", "circle", "top left"),)) if is_valid else None
     assert scene.parse(text) == expected
 
 
-def test_a_relation_means_the_same_from_either_side():
+def test_inverse_relations_parse_to_the_same_scene():
     left = scene.parse("a small red circle to the left of a large blue square")
     right = scene.parse("there is a large blue square to the right of a small red circle")
     assert left == right == scene.parse("在一个小的红色圆形的右边有一个大的蓝色方形")
 
 
-def test_unseen_pairs_are_only_in_test_unseen_and_cover_every_word():
+def test_only_test_unseen_has_the_unseen_pairs_of_color_and_shape():
     for split in scene.SPLITS:
         things = [t for i in range(400) for t in scene.sample(split, i, objects=2).things]
         unseen = {(t.color, t.shape) in scene.UNSEEN for t in things}
@@ -82,85 +76,74 @@ def test_unseen_pairs_are_only_in_test_unseen_and_cover_every_word():
     assert {shape for _, shape in scene.UNSEEN} == set(scene.SHAPES)
 
 
-def test_the_same_version_gives_the_same_scenes():
-    said = [
-        scene.captions(scene.sample(split, i, n))[0]
-        for split in scene.SPLITS
-        for i in (0, 1, 4000)
-        for n in (1, 2)
-    ]
-    digest = hashlib.sha256("\n".join(said).encode()).hexdigest()
-    assert said[0] == "a large orange square at the right"
+def test_a_version_always_gives_the_same_scenes():
+    keys = itertools.product(scene.SPLITS, (0, 1, 4000), (1, 2))
+    captions = [scene.captions(scene.sample(*key))[0] for key in keys]
+    digest = hashlib.sha256("\n".join(captions).encode()).hexdigest()
+    assert captions[0] == "a large orange square at the right"
     assert digest.startswith("4a3433708043d3cf"), "the scenes changed: raise the builders' VERSION"
 
 
-def test_the_same_pictures_whatever_the_number_of_processes():
+def test_images_do_not_depend_on_the_process():
     halves = [range(0, 20), range(20, 40)]
-    here = [picture_digest(half) for half in halves]
+    expected = [image_digest(half) for half in halves]
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        there = pool.map(picture_digest, halves)
-    assert here == there
-    assert here[0] != here[1]
+        assert pool.map(image_digest, halves) == expected
+    assert expected[0] != expected[1]
 
 
 @pytest.mark.parametrize("size", [16, 64, 97, 224])
-def test_a_picture_shows_the_right_colour_at_the_right_place(size):
+def test_an_image_has_the_color_at_the_place(size):
     for i in range(10):
         thing = scene.sample("test", i).things[0]
-        picture = draw("test", i, size=size)
-        assert picture.shape == (size, size, 3) and picture.dtype == np.uint8
-        distance = np.abs(picture.astype(float) - render.RGB[thing.color]).sum(axis=-1)
+        image = draw("test", i, size=size)
+        assert image.shape == (size, size, 3) and image.dtype == np.uint8
+        distance = np.abs(image.astype(float) - render.RGB[thing.color]).sum(axis=-1)
         y, x = np.argwhere(distance < 75).mean(axis=0) / size
         row, column = divmod(scene.PLACES.index(thing.place), 3)
         assert abs(x - render.CENTERS[column]) < 0.12 and abs(y - render.CENTERS[row]) < 0.12
 
 
-def test_two_things_stand_in_the_said_relation_and_do_not_touch():
+def test_two_things_have_their_relation_and_do_not_touch():
     for i in range(50):
-        seen = scene.sample("train", i, objects=2)
-        (x1, y1), (x2, y2) = render._centers(seen, scene.generator("train", i, "picture", 2))
-        gap = x2 - x1 if seen.relation == "left of" else y2 - y1
+        two = scene.sample("train", i, objects=2)
+        (x1, y1), (x2, y2) = render._centers(two, scene.generator("train", i, "picture", 2))
+        gap = x2 - x1 if two.relation == "left of" else y2 - y1
         assert gap > 2 * render.RADIUS["large"][1]
 
 
-def test_edges_are_smooth_and_pictures_of_one_scene_differ():
-    seen = scene.sample("train", 0)
-    a, b = (render.render(seen, 64, rng=np.random.default_rng(seed)) for seed in (1, 2))
+def test_edges_are_smooth_and_images_of_one_scene_differ():
+    a, b = (render.render(scene.sample("train", 0), 64, rng=np.random.default_rng(seed)) for seed in (1, 2))
     assert np.abs(a.astype(int) - b).mean() > 3
-    blends = len(np.unique(a.reshape(-1, 3) // 16, axis=0))
-    assert blends > 8  # a picture without anti-aliasing has a background's and a shape's few tones
+    colors = np.unique(a.reshape(-1, 3) // 16, axis=0)
+    assert len(colors) > 8  # without anti-aliasing: the few colors of the background and the shape
 
 
 @pytest.mark.parametrize(
-    ("call", "named"),
+    ("call", "message"),
     [
-        (lambda: scene.sample("testing", 0), "split"),
-        (lambda: scene.sample("test", 0, objects=3), "objects"),
-        (lambda: scene.captions(scene.sample("test", 0), "fr"), "language"),
-        (
-            lambda: Thing("small", "pink", "circle") and Scene((Thing("small", "pink", "circle", "top"),)),
-            "color",
-        ),
-        (lambda: Scene((Thing("small", "red", "circle", "middle"),)), "place"),
-        (lambda: Scene(()), "things="),
-        (lambda: draw("test", 0, size=8), "size"),
+        (lambda: scene.sample("testing", 0), "split='testing'"),
+        (lambda: scene.sample("test", 0, objects=3), "objects=3"),
+        (lambda: scene.captions(scene.sample("test", 0), "fr"), "language='fr'"),
+        (lambda: Scene((Thing("small", "pink", "circle", "top"),)), "color='pink'"),
+        (lambda: Scene((Thing("small", "red", "circle", "middle"),)), "place='middle'"),
+        (lambda: Scene(()), r"things=\(\)"),
+        (lambda: draw("test", 0, size=8), "size=8"),
     ],
 )
-def test_bad_arguments_are_named(call, named):
-    with pytest.raises(ValueError, match=named):
+def test_invalid_arguments_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
         call()
 
 
-def test_the_dataset_holds_the_scenes_in_every_split():
-    from mmkeras.toy import builders
-
+def test_the_dataset_has_the_scenes_of_each_split():
     builder = builders.toy_images()
     for split, count in builders.EXAMPLES.items():
         assert builder.info.splits[split].num_examples == count
     for example in builder.as_dataset(split="test").take(5):
         index = int(example["index"])
+        expected = scene.sample("test", index)
         np.testing.assert_array_equal(example["image"], draw("test", index))
-        said = [text.decode() for text in example["captions"]["zh"].numpy()]
-        assert said == list(scene.captions(scene.sample("test", index), "zh"))
-        thing = scene.sample("test", index).things[0]
-        assert scene.COLORS[example["things"]["color"][0]] == thing.color
+        captions = [caption.decode() for caption in example["captions"]["zh"].numpy()]
+        assert captions == list(scene.captions(expected, "zh"))
+        assert scene.COLORS[example["things"]["color"][0]] == expected.things[0].color

@@ -48,7 +48,7 @@ def train(name, data_dir, strategy, epochs, die_after):
     with strategy.scope():
         model = package.build("toy", vocabulary=data.vocabulary, **sizes)
         if name != "adam":
-            model.optimizer = tiny.plain_descent()
+            model.optimizer = tiny.plain_sgd()
     steps = Steps(die_after)
     history = model.fit(
         data.train.concatenate(data.validation),  # the last batch is smaller

@@ -1,1 +1,1 @@
-"""Small helpers of the package's own; nothing here is public."""
+"""Small private helpers."""

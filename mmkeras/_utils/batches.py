@@ -3,11 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-import keras
-import numpy as np
-
 from mmkeras._utils import progress, terminal
-from mmkeras.distribute import collectives
 
 BATCH_SIZE = 32
 
@@ -31,7 +27,7 @@ def answer(
         predict: (values of a batch, position of the batch in the list) → list of answers.
         name: str. Plural name of the inputs in messages.
         batch_size: int. Inputs in memory at a time. Defaults to 32.
-        is_list: bool. Whether `inputs` are several inputs. Defaults to None: if they are a list or tuple.
+        is_list: bool. Whether `inputs` is a list of inputs. Defaults to None: True for a list or tuple.
 
     Raises:
         ValueError, OSError: if a single input cannot be read.
@@ -60,13 +56,3 @@ def answer(
             raise ValueError(message)
         terminal.warn(f"{message}{' ...' if len(errors) > 3 else ''}. Their answers are None.")
     return [answers.get(i) for i in range(len(inputs))] if is_list else answers[0]
-
-
-def predict(model: keras.Model, inputs: Any) -> Any:
-    """Predicts in batches of 32: arrays (N, ...), or a nest of them → arrays (N, ...), or a nest of them."""
-    starts = range(0, len(keras.tree.flatten(inputs)[0]), BATCH_SIZE)
-    parts = [
-        collectives.predict_alone(model, keras.tree.map_structure(lambda x: x[i : i + BATCH_SIZE], inputs))  # noqa: B023
-        for i in progress.bar(starts, "batches")
-    ]
-    return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)

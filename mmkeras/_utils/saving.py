@@ -16,7 +16,7 @@ def save(model: "keras.Model", path: str | os.PathLike, notes: dict[str, str] | 
     Args:
         model: keras.Model. Its optimizer, if it has one, is saved too.
         path: str or path. Ends in `.keras`.
-        notes: dict, optional. Texts by name that the file holds beside the model, for `read_note`.
+        notes: dict, optional. {name: text} to store in the file with the model, for `read_note`.
 
     Raises:
         ValueError: if the path does not end in `.keras`.
@@ -56,7 +56,7 @@ def check_writable(folder: Path) -> None:
 
 
 def read_note(path: str | os.PathLike, name: str) -> str:
-    """A text that `save` wrote into the file beside the model.
+    """A text that `save` stored in the file with the model.
 
     Raises:
         ValueError: if the file is damaged or holds no such text.
@@ -64,16 +64,16 @@ def read_note(path: str | os.PathLike, name: str) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.read(name).decode()
-    except Exception as error:  # zipfile, zlib and struct each raise their own
+    except Exception as error:  # zipfile, zlib and struct raise different types
         raise ValueError(f"{os.fspath(path)!r} holds no {name!r}: {error}") from None
 
 
 def check(model: "keras.Model", name: str, kind: str, builder: str) -> None:
-    """Raises ValueError if an answering class gets another model than its own.
+    """Raises ValueError if a model is not one that an answering class can use.
 
     Args:
         model: The candidate.
-        name: str. Name of the class's own models, as in `mmkeras.tasks`.
+        name: str. Name of the models that the class can use, as in `mmkeras.tasks`.
         kind: str. What such a model is called in the message.
         builder: str. The function that builds it.
     """

@@ -51,7 +51,8 @@ def data(
             to what 99 % of the training captions need.
         seed: int. Seed for the order and for the choice among an image's captions. Defaults to 0.
         static_shapes: bool. Whether every dimension of `train` and `validation` is known, as a TPU needs it.
-            Batches are then all full, and an epoch leaves out the images that fill none. Defaults to False.
+            All batches are then full; each epoch leaves out the images that do not fill a batch. Defaults to
+            False.
         **options: Of the source. Toy world: `objects` (1 or 2), `data_dir`. COCO: `data_dir`. Folder: `table`,
             `encoding`, `file_column`, `text_column`, `validation_share`, `test_share`, see
             `mmkeras.data.folder.read`.
@@ -117,16 +118,17 @@ def data(
 def with_features(data: TaskData, model: keras.Model) -> TaskData:
     """The same data, with the features of the model's frozen encoder in place of the images.
 
-    The features are computed once and kept on disk. The model takes them in place of images; `test` keeps its
-    images. If the encoder is fine-tuned, nothing can be kept and the data is returned unchanged.
+    The features of `train` and `validation` are computed once and cached on disk; `test` still has images. If
+    the encoder is fine-tuned, its features change, so the data is returned unchanged.
 
     Args:
         data: From `data`.
         model: From `mmkeras.captioning.build`.
 
     Raises:
-        ValueError: if the data is real and the encoder fell back to random weights, or has another image size.
-        OSError: if the disk has no room.
+        ValueError: if the model has another image size, or if the encoder fell back to random weights and the
+            source is not the toy world.
+        OSError: if the disk is full.
     """
     grid = model.get_layer("encoder").get_layer("grid")
     if grid.trainable:
@@ -150,12 +152,12 @@ def with_features(data: TaskData, model: keras.Model) -> TaskData:
 
 
 def refuse_fallback(data: TaskData, model: keras.Model) -> None:
-    """Raises ValueError for training on real images with an encoder that fell back to random weights."""
+    """Raises ValueError if the encoder fell back to random weights and the source is not the toy world."""
     if model.get_layer("encoder").get_layer("grid").fell_back and data.source != "toy":
         raise ValueError(
             f"Expected trained weights of the encoder for the real images of {data.source!r}. Received: random "
             f"ones, since ImageNet's are not available; training would take hours and learn little. Download "
-            f"them once with a network, name a file with weights='vgg16....h5', or choose weights=None."
+            f"them once while online, name a file with weights='vgg16....h5', or choose weights=None."
         )
 
 
@@ -165,7 +167,7 @@ def _features(split, title, grid, weights):
         "image": tf.TensorSpec(grid.network.output_shape[1:], tf.float16),
         "captions": tf.TensorSpec((None,), tf.string),
     }
-    limit = np.finfo("float16").max
+    limit = np.finfo("float16").max  # float16 needs half the disk space; larger features are clipped
 
     def features():
         batches = split.examples().ragged_batch(16).prefetch(2)

@@ -90,13 +90,13 @@ class Captioner:
         words = self.vocabulary.decode_words(tokens[0])
         attention = self._generator.weights({"image": batch}, tokens)  # (1, T, h*w)
         _, height, width, _ = self.encoder.get_layer("grid").network.output_shape
-        maps = attention[0, : len(words)].reshape(-1, height, width)
+        maps = attention[0, : len(words)].reshape(-1, height, width)  # (words, h, w)
         return Explanation(original, self.vocabulary.join(words), words, maps)
 
     @property
     def data_options(self) -> dict[str, Any]:
         """Options of `data` that fit this model."""
-        # With max_length given, `data` does not count the words of the training captions.
+        # With max_length given, `data` need not read all training captions. 50 is also the default of decoding.
         return {"vocabulary": self.vocabulary, "image_size": self.image_size, "max_length": 50}
 
     def save(self, path: str | os.PathLike) -> None:
@@ -130,14 +130,14 @@ def evaluate(captioner: Captioner, dataset: "tf.data.Dataset", **options: Any) -
     vocabulary = captioner.vocabulary
     references, captions = [], []
     for batch in progress.bar(dataset, "captions"):
-        texts = [[text.decode() for text in texts if text] for texts in batch["captions"].numpy()]
+        batch_references = [[text.decode() for text in texts if text] for texts in batch["captions"].numpy()]
         if not references:
-            vocabulary.check_known(text for texts_of_one in texts for text in texts_of_one)
-        references += texts
+            vocabulary.check_known(text for texts in batch_references for text in texts)
+        references += batch_references
         tokens, _ = captioner.generate(batch["image"].numpy(), **options)
         captions += [vocabulary.decode(ids) for ids in tokens]
 
-    def spaced(text):  # the metrics take tokens that spaces separate
+    def spaced(text):  # the metrics expect tokens separated by spaces
         return " ".join(vocabulary.split(text))
 
     scores = metrics.caption_scores(

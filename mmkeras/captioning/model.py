@@ -4,7 +4,7 @@
     tokens ─ decoder: embedding → LSTM → attention ────┴→ logits
 
 Both halves are Functional models: `model.get_layer("encoder")` and `model.get_layer("decoder")`. The decoder is
-trained on whole captions and decodes one word at a time.
+trained by teacher forcing on complete captions, and decodes one token at a time.
 """
 
 import os
@@ -27,13 +27,14 @@ class CaptioningConfig:
 
     Attributes:
         encoder: str. `"vgg16"` or `"vgg_small"`.
-        image_size: int. Side of the images in pixels, at least 64; VGG16 makes a 7 x 7 grid of 224.
+        image_size: int. Side of the images in pixels, at least 64; from 224 pixels VGG16 makes a 7 x 7 grid.
         fine_tune: bool. Whether the encoder is trained.
         units: int. Units of the LSTM and channels of the memory.
         embedding_dim: int. Size of the token embedding.
         dropout: float. Dropout rate in the decoder.
-        word_dropout: float. Rate at which whole words are hidden from the LSTM.
-        label_smoothing: float. Of the cross-entropy. If it is high, sample with a low `top_p`.
+        word_dropout: float. Rate at which the complete embedding of an input token is set to 0.
+        label_smoothing: float. Label smoothing of the cross-entropy. It makes every wrong word more probable,
+            so sample with a low `top_p`.
         learning_rate: float. Initial learning rate of Adam.
         decay_steps: int, optional. Steps of the cosine decay to a fiftieth. None: constant.
     """
@@ -53,7 +54,7 @@ class CaptioningConfig:
         if self.encoder not in encoders.ENCODERS:
             known = ", ".join(map(repr, encoders.ENCODERS))
             raise ValueError(f"Expected encoder to be one of {known}. Received: encoder={self.encoder!r}")
-        # VGG16 halves the side five times
+        # VGG16 halves the side five times: 64 pixels become a grid of 2 x 2
         checks.ints(64, image_size=self.image_size)
         checks.ints(1, units=self.units, embedding_dim=self.embedding_dim)
         checks.numbers(0, dropout=self.dropout, word_dropout=self.word_dropout)
@@ -63,7 +64,7 @@ class CaptioningConfig:
 
 PRESETS = {
     "document": CaptioningConfig(),
-    # The same in small: an 8 x 8 grid of 64 pixels. The encoder has no trained weights, so it is trained too.
+    # A smaller graph: an 8 x 8 grid from 64 pixels. The encoder has no pretrained weights, so it is trained.
     "toy": CaptioningConfig(
         encoder="vgg_small",
         image_size=64,
@@ -72,8 +73,9 @@ PRESETS = {
         embedding_dim=64,
         dropout=0.3,
         word_dropout=0.3,
-        # Without it "purple" comes to mean "no circle" if training has no purple circles, since the loss keeps
-        # falling as a wrong word becomes less probable. Smoothing keeps all wrong words equally probable.
+        # Training has no purple circles. Without smoothing the loss keeps falling as "circle" becomes less
+        # probable after "purple", until the decoder never generates that pair. With smoothing the loss is
+        # lowest if all wrong words are equally probable.
         label_smoothing=0.2,
         learning_rate=2e-3,
         decay_steps=750,  # six passes over the toy world's 4,000 images
@@ -93,10 +95,10 @@ def build(
 
     After "Show, Attend and Tell" (Xu et al. 2015, arXiv:1502.03044) and section 5.1 of the document. Xu et al.
     attend before each LSTM step. Here the attention follows the LSTM (`mmkeras.nn.attention_decoder`), so that
-    a whole caption is trained with one LSTM call.
+    training needs one LSTM call per caption.
 
-    Inputs:  image  (B, image_size, image_size, 3) RGB 0..255; with a frozen encoder also the grid (B, h, w, C)
-                    that it made of the picture before (`with_features`)
+    Inputs:  image  (B, image_size, image_size, 3) RGB 0..255; for a frozen encoder alternatively its grid
+                    features (B, h, w, C), computed in advance (`with_features`)
              tokens (B, T) int32, starting with <start>
     Output:  logits (B, T, V) float32
 
@@ -148,12 +150,13 @@ def image_encoder(config: CaptioningConfig, weights: str | os.PathLike | None = 
     """Image (B, S, S, 3) → memory (B, h*w, units) and the LSTM's first state (hidden, cell: (B, units)).
 
     Args:
-        config: `CaptioningConfig`. A network that is not fine-tuned also takes its cached features.
+        config: `CaptioningConfig`. If the network is not fine-tuned, its cached features are accepted in place
+            of images.
         weights: Weights of the network, see `build`. Defaults to None.
     """
     size, units = config.image_size, config.units
     network, fell_back = encoders.ENCODERS[config.encoder](size, weights)
-    # A frozen network leaves the shape open, so that its cached features can take the place of images.
+    # For a frozen network the input shape is open, so that its cached features can replace the images.
     image = keras.Input((size, size, 3) if config.fine_tune else (None, None, None), name="image")
     grid = layers.GridFeatures(network, size, fell_back, name="grid", trainable=config.fine_tune)(image)
     memory = keras.layers.Reshape((-1, grid.shape[-1]))(grid)  # (B, h, w, C) → (B, h*w, C)

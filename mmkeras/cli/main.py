@@ -79,7 +79,7 @@ def train(
         str | None, typer.Option(help="toy or document; by default toy for the toy world, else document.")
     ] = None,
     language: Language = "en",
-    epochs: Annotated[int | None, typer.Option(min=1, help="By default what the toy world takes.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="By default the epochs for the toy world.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="By default the task's.")] = None,
     image_size: Annotated[
         int | None, typer.Option(help="captioning, text_to_image: in pixels; by default the preset's.")

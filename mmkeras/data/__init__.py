@@ -1,4 +1,4 @@
-"""Data from anywhere to batches: vocabulary, tables, sources, cache."""
+"""From sources of data to batches: vocabulary, tables, sources, pipelines, cache."""
 
 from mmkeras._utils import lazy
 

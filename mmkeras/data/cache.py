@@ -1,4 +1,4 @@
-"""Examples that take long to compute, kept on disk: `cached`."""
+"""A disk cache of examples that take long to compute: `cached`."""
 
 import dataclasses
 import hashlib
@@ -38,8 +38,8 @@ def cached(split: Split, name: str, facts: dict, compute: Callable[[], tf.data.D
     Args:
         split: The split that the examples are computed from.
         name: str. Name of the folder on disk.
-        facts: dict. What else the examples depend on, for JSON. If these or `split.made_from` differ from those
-            on disk, the examples are computed again.
+        facts: dict. JSON-able values on which the examples also depend. If these or `split.made_from` differ
+            from those on disk, the examples are computed again.
         compute: () → dataset of examples.
         title: str. Printed before they are computed.
 
@@ -52,7 +52,7 @@ def cached(split: Split, name: str, facts: dict, compute: Callable[[], tf.data.D
     place = folder() / name
     made_from = json.loads(json.dumps(split.made_from | facts))
     if not _is_current(place, made_from):
-        print(f"{title} (once, kept in {place})")
+        print(f"{title} (once, cached in {place})")
         _write(place, made_from, compute)
     count = json.loads((place / "meta.json").read_text())["count"]
     return dataclasses.replace(split, count=count, examples=lambda: _read(place, compute().element_spec, count))

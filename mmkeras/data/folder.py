@@ -1,4 +1,4 @@
-"""A folder of one's own: images or clips with tables of captions or transcripts."""
+"""A user's folder: images or clips with tables of captions or transcripts."""
 
 import os
 import random
@@ -216,7 +216,7 @@ def divide(rows: Sequence[tables.Row], validation_share: float, test_share: floa
 
 
 def _by_hash(name, shares):
-    """The split that the hash of a name draws, so that a file stays where it is when others come or go."""
+    """A split chosen by the hash of a name, so that a file keeps its split if others are added or removed."""
     fraction, limit = int(cache.digest(name), 16) / 16**16, 0.0  # 16 hexadecimal digits as a number in 0..1
     for split, share in shares.items():
         limit += share
@@ -226,8 +226,9 @@ def _by_hash(name, shares):
 
 
 def _by_speaker(rows, shares):
-    """The split of each row. Each speaker is in one split, since a model recognizes the voices of its training
-    better. Those with the fewest clips are held out: the shares are met closely, by many voices."""
+    """The split of each row. Each speaker is in one split, since a model recognizes voices from its training
+    better. The speakers with the fewest clips are held out, so that many voices are tested and the shares are
+    met closely."""
     speakers = [row.speaker or row.file for row in rows]
     clips = Counter(speakers)
     order = sorted(clips, key=lambda speaker: (clips[speaker], cache.digest(speaker)))

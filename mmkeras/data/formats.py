@@ -38,7 +38,7 @@ SPLITS = {
 
 
 class Entry(NamedTuple):
-    """One row of a table, as it stands there. `where` names its line."""
+    """One row of a table, unchanged. `where` names its line."""
 
     where: str
     file: str
@@ -80,7 +80,7 @@ def read(
 
 
 def _is_entry(line):
-    """Whether a line is an object of its own. NeMo's manifests have one per line, and end in .json."""
+    """Whether a line is a complete JSON object. NeMo's manifests have one per line, and end in .json."""
     try:
         return bool(set(FILE_COLUMNS) & set(json.loads(line)))
     except (ValueError, TypeError, RecursionError):
@@ -138,7 +138,7 @@ def _text(value):
 
 
 def _lines(text):
-    """The lines that are not empty, and where they stand."""
+    """The lines that are not empty, each with its number."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield f"line {number}", line

@@ -10,7 +10,7 @@ PHRASINGS = {
     ),
     "cifar10": ("a photo of {a}", "a picture of {a}", "this is {a}", "{a} in a photo", "a small photo of {a}"),
 }  # fmt: skip
-# Names of labels that are numbers, or whose names TFDS knows only after the download.
+# Names for labels that are numbers, or whose names TFDS has only after the download.
 _LABELS = {
     "mnist": ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
     "cifar10": (

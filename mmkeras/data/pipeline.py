@@ -43,7 +43,7 @@ def epochs(
     """
 
     def batches(number):
-        # This graph's own seed; otherwise tf.random.set_seed would change every epoch.
+        # A fixed seed for this graph; otherwise tf.random.set_seed would change every epoch.
         tf.compat.v1.set_random_seed(1)
         return one_epoch(number)
 
@@ -91,8 +91,8 @@ def image_caption_batches(
         max_length: int. Tokens per caption; longer captions are cut.
         batch_size: int. Images per batch; the last batch may be smaller.
         seed: int. Seed for the order and for the choice of captions.
-        static_shapes: bool. Whether all batches are full. An epoch then leaves out the images that fill none,
-            others each time. Defaults to False.
+        static_shapes: bool. Whether all batches are full. Each epoch then leaves out the images that do
+            not fill a batch, different ones each time. Defaults to False.
 
     Returns:
         A function of `start`, see `epochs`; it is ignored for splits other than `"train"`.
@@ -123,11 +123,11 @@ def image_caption_batches(
         return {"image": example["image"], "tokens": captions[number % tf.shape(captions, tf.int64)[0]]}
 
     def one_epoch(number):
-        def one_round(turn):
-            """Every image once; a further round fills up an epoch in which images turned out to be damaged."""
-            number_of_round = number + turn
-            dataset = shuffled(examples, split, number_of_round) if training else examples
-            draws = tf.data.Dataset.random(seed=number_of_round)
+        def one_round(index):
+            """Every image once. Further rounds replace images that turned out to be damaged."""
+            round_seed = number + index
+            dataset = shuffled(examples, split, round_seed) if training else examples
+            draws = tf.data.Dataset.random(seed=round_seed)
             dataset = tf.data.Dataset.zip(dataset, draws).map(pair)
             return dataset if static_shapes else dataset.batch(batch_size)
 

@@ -31,8 +31,8 @@ PATTERNS = {
         "*manifest*.json", "*manifest*.jsonl",
     ),
 }  # fmt: skip
-# If no file has such a name: a table for each split, such as Common Voice's train.tsv, then tables beside the
-# files of sub-folders.
+# If no file has such a name: a table for each split, such as Common Voice's train.tsv, then tables in
+# sub-folders.
 SPLIT_PATTERNS = tuple(f"{name}.{suffix}" for name in SPLITS for suffix in ("tsv", "csv", "jsonl", "json"))
 FOLDER_PATTERNS = {
     "captions": ("metadata.csv", "*/metadata.jsonl", "*/metadata.csv"),  # imagefolder
@@ -253,7 +253,7 @@ def _index(folder, suffixes):
 
 
 def _key(path):
-    """One form (NFC) of names that file systems and tables write differently: é as one or two characters."""
+    """The NFC form of a name. File systems and tables differ, such as é as one or two characters."""
     return unicodedata.normalize("NFC", Path(path).as_posix())
 
 

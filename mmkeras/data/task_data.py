@@ -10,7 +10,7 @@ import tensorflow as tf
 from mmkeras._utils import terminal
 from mmkeras.data.vocabulary import Vocabulary
 
-# A split of at most this size is kept decoded in memory. A larger one is read again each epoch.
+# A split of at most this size is cached decoded in memory. A larger one is read again each epoch.
 IN_MEMORY_MB = 512
 
 
@@ -23,7 +23,7 @@ class Split:
             {attribute: ()}}, or {"audio" (n,) int16, "transcript" () string, "name" () string}.
         texts: () → iterator of the texts of each example, read without its image or audio.
         count: int. Number of examples.
-        made_from: dict. Facts that change when the split changes, for JSON.
+        made_from: dict. JSON-able values that change when the split changes.
         megabytes: float. Size of the decoded images or audio.
         seconds: list of float, optional. Duration of each clip according to its header. None: unknown.
         attributes: {attribute: class names} of the labels. Defaults to no labels.
@@ -42,10 +42,10 @@ class Split:
         return self.megabytes <= IN_MEMORY_MB
 
     def cached_examples(self, transform: Callable[[dict], dict] | None = None) -> tf.data.Dataset:
-        """The examples, kept in memory after the first epoch if they fit.
+        """The examples, cached in memory during the first epoch if they fit.
 
         Args:
-            transform: example → example, applied before they are kept. Defaults to none.
+            transform: example → example, applied before they are cached. Defaults to none.
         """
         examples = self.examples()
         if transform is not None:

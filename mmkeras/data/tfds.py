@@ -40,7 +40,7 @@ def read_splits(
     keep: Callable[[dict], tf.Tensor] | None = None,
     attributes: Mapping[str, tuple[str, ...]] | None = None,
 ) -> dict[str, Split]:
-    """The splits of a dataset. Features that are not asked for are not decoded.
+    """The splits of a dataset. Only the requested features are decoded.
 
     Args:
         builder: TFDS builder of the dataset.
@@ -57,7 +57,7 @@ def read_splits(
 
     def read(name, fields):
         decoders = tfds.decode.PartialDecoding(fields)
-        with terminal.quiet_log("absl", ".dtype` is deprecated"):  # TFDS warns of its own use of it
+        with terminal.quiet_log("absl", ".dtype` is deprecated"):  # TFDS itself uses this deprecated attribute
             dataset = builder.as_dataset(split=name, decoders=decoders, shuffle_files=False)
         return dataset if keep is None else dataset.filter(keep)
 
@@ -127,7 +127,7 @@ def toy_images(
     names = ("size", "color", "shape") + (("place",) if objects == 1 else ())
     classes = {name: tuple(features["things"][name].names) for name in names}
     if objects == 1:
-        classes["place"] = classes["place"][:-1]  # the last class says that a relation tells the place
+        classes["place"] = classes["place"][:-1]  # the last class, "by relation", is for scenes of two things
     suffixes = [""] if objects == 1 else ["", " 2"]
     attributes = {name + suffix: classes[name] for suffix in suffixes for name in classes}
     if objects == 2:
@@ -234,7 +234,7 @@ def toy_clips(
             to_texts=lambda record: record["caption"][None],
             megabytes=lambda count: count * TOY_SECONDS * rate * BYTES_PER_SAMPLE / 2**20,
         )[name]
-        # The captions are made anew, since reading them from the files would read all the audio.
+        # The captions are generated again, since reading them from the files would read all the audio.
         texts = functools.partial(_toy_texts, name, split.count, language)
         return dataclasses.replace(split, texts=texts)
 

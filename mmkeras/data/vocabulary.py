@@ -21,8 +21,8 @@ UNITS = ("word", "character")
 _CHINESE = "[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 _APOSTROPHES = "\u2019\u2018\u02bc\uff07"
 # Replacements before a text is split, in the syntax that the package `regex` and TensorFlow's RE2 share. All
-# but letters, numbers, marks, and apostrophes becomes a space. Spaces beside Chinese characters mean nothing;
-# RE2 has no lookaround, so removing them takes two replacements.
+# but letters, numbers, marks, and apostrophes becomes a space. Spaces next to Chinese characters are
+# dropped; RE2 has no lookaround, so this needs two replacements.
 _TO_WORDS = ((f"[{_APOSTROPHES}]", "'"), (r"[^\p{L}\p{N}\p{M}']+", " "))
 _TO_CHARACTERS = (*_TO_WORDS, ("^ | $", ""), (f" ({_CHINESE})", r"\1"), (f"({_CHINESE}) ", r"\1"))
 _REPLACEMENTS = {
@@ -40,7 +40,7 @@ class Vocabulary:
     Args:
         words: iterable of str. The words after the four special tokens, in the order of their ids.
         unit: str. `"word"`: texts are split at spaces. `"character"`: each character is a token, the space
-            between words included; spaces beside Chinese characters are dropped. Defaults to `"word"`.
+            between words included; spaces next to Chinese characters are dropped. Defaults to `"word"`.
 
     Raises:
         ValueError: if a word is repeated or a special token, or an argument is invalid.
@@ -170,7 +170,7 @@ class Vocabulary:
         return self.join(self.decode_words(ids))
 
     def encode_tensor(self, texts):
-        """`encode` inside tf.data. TensorFlow has no NFKC: the texts are in that form, see `normalize`.
+        """`encode` inside tf.data. TensorFlow has no NFKC, so the texts must be in that form, see `normalize`.
 
         Args:
             texts: (n,) string tensor.

@@ -21,7 +21,7 @@ FORBIDDEN = (UNKNOWN, START, END)  # `decode` never returns these
 class OnlyBlank(keras.layers.Layer):
     """Forces the blank on padded time steps: logits (B, S, V), mask (B, S) bool → (B, S, V).
 
-    The logits then carry their valid lengths with them, which the loss and decoding need.
+    The loss and the decoding read the valid lengths from these logits, see `lengths`.
     """
 
     def __init__(self, **kwargs):
@@ -85,20 +85,20 @@ def decode(logits: Any, beams: int = 1) -> tuple[Any, Any]:
 
     Args:
         logits: (B, S, V), as `OnlyBlank` returns them.
-        beams: int. Prefixes that a prefix beam search keeps; 1 takes the best path. Defaults to 1.
+        beams: int. Prefixes that a prefix beam search keeps; 1: best-path decoding. Defaults to 1.
 
     Returns:
         tokens (B, L) int32, padded with 0; log-probability (B,) of the best path, or of the labels if `beams`
         is above 1.
     """
-    steps = lengths(logits)
+    steps = lengths(logits)  # (B,)
     logits = ops.cast(logits, "float32")
     for token in FORBIDDEN:
         logits = ops.where(ops.arange(logits.shape[-1]) == token, NEVER, logits)
-    logits = ops.log_softmax(logits, axis=-1)
+    logits = ops.log_softmax(logits, axis=-1)  # (B, S, V)
     strategy = {"strategy": "greedy"} if beams == 1 else {"strategy": "beam_search", "beam_width": beams}
     tokens, scores = ops.ctc_decode(logits, steps, mask_index=BLANK, **strategy)
-    tokens = ops.cast(tokens[0], "int32")
+    tokens = ops.cast(tokens[0], "int32")  # (B, L), -1 after the last token
     # With "greedy" Keras returns the negated sum of the best path's log-probabilities.
     score = -scores[:, 0] if beams == 1 else scores[:, 0]
     return ops.where(tokens < 0, PAD, tokens), score

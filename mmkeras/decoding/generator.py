@@ -39,7 +39,8 @@ class Generator:
         self._graphs: dict[tuple, _Graph] = {}
 
     def __call__(self, inputs: dict[str, np.ndarray], **options: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Generates token ids: greedily, by beam search, or by sampling. Each way is compiled once.
+        """Generates token ids: greedily, by beam search, or by sampling. Each combination of options is
+        compiled once.
 
         Args:
             inputs: {name: array} of the encoder.

@@ -4,10 +4,10 @@ The model is a function
 
     next(tokens, state) -> logits, state        # (B,) int32, nest → (B, V), nest
 
-where `state` is any nest of tensors whose first axis is the batch (as an LSTM's hidden and cell state). It is
-returned with the same structure, shapes and dtypes. The loop is one `while_loop` over the state, so that it can
-be part of a compiled graph; it ends when every sequence has ended. What never changes, as an encoder's memory,
-stays outside of the state; for a beam, `repeat` it.
+where `state` is any nest of tensors whose first axis is the batch (such as an LSTM's hidden and cell state). It
+is returned with the same structure, shapes and dtypes. The loop is one `while_loop` over the state, so that it
+can be part of a compiled graph; it ends when every sequence has ended. Tensors that never change, such as an
+encoder's memory, stay outside of the state; for beam search, `repeat` them.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from keras import ops, tree
 from mmkeras._utils import checks
 
 NEVER = -1e9  # logit of a forbidden token; finite, so that sums of it are finite
-PAD = 0  # fills a sequence up after its end
+PAD = 0  # follows the end of a sequence
 
 Next = Callable[[Any, Any], tuple[Any, Any]]
 
@@ -152,12 +152,12 @@ def beam(
 ) -> tuple[Any, Any]:
     """Beam search: keeps the `beams` most probable prefixes of each sequence.
 
-    A prefix that has ended keeps its place with its log-probability. At the end the prefix with the highest
+    A prefix that has ended stays in the beam with its log-probability. At the end the prefix with the highest
     log-probability / length**length_penalty wins (a simple form of Wu et al. 2016, arXiv:1609.08144, section
     7). The search of a sequence ends when no open prefix can win any more.
 
     Args:
-        next: The model, called with B * beams tokens, those of a sequence side by side.
+        next: The model, called with B * beams tokens, the beams of a sequence next to each other.
         state: As for `greedy`, with B rows, which are repeated here.
         beams: int. K; 1 is greedy search.
         length_penalty: float. At least 0; above 0 favors longer sequences. Defaults to 0.

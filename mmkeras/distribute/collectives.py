@@ -8,9 +8,10 @@ unchanged.
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-from mmkeras._utils import terminal
+from mmkeras._utils import progress, terminal
 
 
 def count() -> int:
@@ -74,7 +75,7 @@ def predict_alone(model: keras.Model, inputs: Any) -> Any:
 
     Args:
         model: keras.Model. Built outside of any strategy's scope; its layers may be built inside.
-        inputs: What the model takes.
+        inputs: Inputs of the model.
 
     Raises:
         ValueError: if the model is built, or this is called, inside a strategy's scope.
@@ -88,9 +89,19 @@ def predict_alone(model: keras.Model, inputs: Any) -> Any:
                 f"build() belongs inside. Received: "
                 f"strategy={type(model.distribute_strategy).__name__.lstrip('_')}"
             )
-    # TensorFlow counts the traces of all Keras models together, and takes several models for one that retraces.
+    # TensorFlow counts the traces of all Keras models together, as if one model were retraced.
     with terminal.quiet_log("tensorflow", "triggered tf.function retracing"):
         return model.predict_on_batch(inputs)
+
+
+def predict_batches(model: keras.Model, inputs: Any, batch_size: int = 32) -> Any:
+    """`predict_alone` in batches: arrays (N, ...), or a nest of them → arrays (N, ...), or a nest of them."""
+    starts = range(0, len(keras.tree.flatten(inputs)[0]), batch_size)
+    parts = [
+        predict_alone(model, keras.tree.map_structure(lambda x: x[i : i + batch_size], inputs))  # noqa: B023
+        for i in progress.bar(starts, "batches")
+    ]
+    return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
 
 
 def _context():

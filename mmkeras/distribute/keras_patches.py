@@ -1,7 +1,7 @@
 """Fixes for Keras under tf.distribute (keras issue 20585).
 
 They replace private functions of `keras/src/backend/tensorflow` as of Keras 3.12 to 3.15, and stay correct if a
-later Keras 3 fixes the same defect. If those functions are gone, nothing is replaced.
+later Keras 3 fixes the same defect. If those functions no longer exist, nothing is replaced.
 
 - `_maybe_symbolic_build` takes a batch from the dataset to learn its shapes. With several workers that fails;
   with one, the dataset's first epoch order is used up before training. The dataset's specification has the

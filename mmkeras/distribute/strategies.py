@@ -30,7 +30,7 @@ from mmkeras.distribute import keras_patches
 
 KINDS = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 
-# TensorFlow's errors when another worker is gone
+# TensorFlow's errors when another worker is lost
 LOST_WORKER_ERRORS = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -40,7 +40,7 @@ LOST_WORKER_ERRORS = (
 
 
 class WorkerLostError(ConnectionError):
-    """Another worker of the cluster is gone, so this one cannot continue."""
+    """Another worker of the cluster is lost, so this one cannot continue."""
 
 
 def strategy(
@@ -62,7 +62,7 @@ def strategy(
 
     Raises:
         ValueError: if `kind` is unknown or its devices are missing, `index` is not a position in `workers`, or
-            several devices are asked for on another backend than TensorFlow.
+            several devices are requested on a backend other than TensorFlow.
     """
     if kind not in KINDS:
         known = ", ".join(map(repr, KINDS))
@@ -86,7 +86,7 @@ def strategy(
     elif kind == "auto":
         kind, why = _available()
     else:
-        why = f"kind={kind!r} asks for it"
+        why = f"kind={kind!r} was requested"
     if kind == "one_device":
         chosen, devices = tf.distribute.get_strategy(), "one GPU" if _gpus() else "the CPU"
     elif kind == "mirrored":

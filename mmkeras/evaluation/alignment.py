@@ -22,8 +22,9 @@ def monotonic(weights: np.ndarray) -> list[tuple[int, int]]:
         weights: (T, S) float, at least 0: attention or probability of token t at step s.
 
     Returns:
-        T pairs (start, stop): token t covers the steps start, ..., stop - 1. The segments touch; the first
-        starts and each ends where its token has weight.
+        T pairs (start, stop): token t covers the steps start, ..., stop - 1. The segments
+        are adjacent. Each ends at the last step at which its token has a high weight; the first starts at the
+        first such step.
     """
     tokens, steps = weights.shape
     if not tokens:
@@ -31,7 +32,7 @@ def monotonic(weights: np.ndarray) -> list[tuple[int, int]]:
     if tokens > steps:  # no segmentation exists: each token gets the step of its highest weight
         peaks = np.maximum.accumulate(weights.argmax(axis=1))
         return [(int(peak), int(peak) + 1) for peak in peaks]
-    gains = np.log(weights + 1e-6)
+    gains = np.log(weights + 1e-6)  # (T, S)
     best = np.full((tokens, steps), -np.inf)
     stayed = np.zeros((tokens, steps), bool)
     best[0] = np.cumsum(gains[0])
@@ -46,12 +47,12 @@ def monotonic(weights: np.ndarray) -> list[tuple[int, int]]:
             step -= 1
         starts[token] = step
         step -= 1
-    # CTC's probabilities are short peaks, and a peak comes late in its word. So a segment ends where the weight
-    # of its token ends, and the steps after it belong to the next token.
+    # CTC's probabilities are short peaks, and a peak comes late in its word. So a segment ends with the
+    # peak of its token, and the steps after it belong to the next token.
     spans = []
     for row, start, stop in zip(weights, starts, [*starts[1:], steps], strict=True):
-        weighty = start + np.flatnonzero(row[start:stop] >= 0.1 * row[start:stop].max())
-        spans.append((spans[-1][1] if spans else int(weighty[0]), int(weighty[-1]) + 1))
+        peak = start + np.flatnonzero(row[start:stop] >= 0.1 * row[start:stop].max())
+        spans.append((spans[-1][1] if spans else int(peak[0]), int(peak[-1]) + 1))
     return spans
 
 

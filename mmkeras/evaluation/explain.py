@@ -16,7 +16,7 @@ class Explanation:
     image:     (H, W, 3) uint8, as given
     caption:   the words joined
     words:     T words (or characters)
-    attention: (T, h, w) float, each map sums to 1 and covers the whole image
+    attention: (T, h, w) float, each map sums to 1 and covers the image
     """
 
     image: np.ndarray
@@ -25,8 +25,8 @@ class Explanation:
     attention: np.ndarray
 
     def plot(self, path: str | os.PathLike | None = None):
-        """Plots the image once per word, bright where the word attended to. Returns a
-        matplotlib Figure."""
+        """Plots the image once per word, bright where the attention of the word is high. Returns a matplotlib
+        Figure."""
         from mmkeras.evaluation import plots
 
         return plots.attention(self.image, self.caption, self.words, self.attention, path)

@@ -20,7 +20,7 @@ from mmkeras._utils import checks, terminal
 from mmkeras.data.vocabulary import is_chinese
 
 References = Sequence[Sequence[str]]
-COLLAPSED = 0.01  # smallest variety, relative to the expected one, that is no collapse
+COLLAPSED = 0.01  # a variety or seed_variety below this is a collapse
 
 
 def caption_scores(references: References, candidates: Sequence[str]) -> dict[str, float]:
@@ -245,7 +245,7 @@ def _bleus(references, candidates, max_order):
 
     _check(references, candidates)
     most = max(map(len, references))
-    # sacrebleu takes the first references of all images, then the second ones; None if there are no more
+    # sacrebleu expects the first references of all images, then the second ones; None if there is none
     streams = [[t[i] if i < len(t) else None for t in references] for i in range(most)]
     scorer = BLEU(tokenize="none", smooth_method="none", max_ngram_order=max_order, force=True)
     result = scorer.corpus_score(list(candidates), streams)

@@ -37,7 +37,7 @@ def spotlight(image: np.ndarray, attention: np.ndarray, peak: float | None = Non
     Args:
         image: (H, W, 3) uint8.
         attention: (h, w) float, at least 0. Resized smoothly to the image.
-        peak: float. Attention that is shown at full brightness; give the same to all maps that are compared.
+        peak: float. Attention that is shown at full brightness; use the same value for maps to be compared.
             Defaults to the maximum of this map.
 
     Returns:
@@ -58,9 +58,9 @@ def attention(
     path: str | os.PathLike | None = None,
     columns: int = 6,
 ) -> Figure:
-    """Plots an image, then the image once per word, bright where the word attended to.
+    """Plots an image, then the image once per word, bright where the attention of the word is high.
 
-    All maps share one scale: a diffuse map looks dark beside a sharp one.
+    All maps share one scale: a diffuse map looks darker than a sharp one.
 
     Args:
         image: (H, W, 3) uint8.

@@ -21,8 +21,8 @@ import numpy as np
 
 from mmkeras._utils import terminal
 
-# Longer than lectures and most audio books. Some damaged headers give days, or a rate so low that the clip
-# would take gigabytes at a usual one.
+# Longer than lectures and most audio books. Some damaged headers state days, or a rate so low that the clip,
+# resampled to a usual one, would need gigabytes.
 MAX_HOURS = 4
 
 # MP3 decoders and resamplers overshoot full scale by a few dB, and float recordings may peak above it, hardly
@@ -73,7 +73,7 @@ def check(path: str | os.PathLike) -> Info:
             f"{error.error_string}"
         ) from None
     frames = info.frames
-    if _too_long(frames, info.samplerate):  # a damaged header or a very long clip: decoding tells which
+    if _too_long(frames, info.samplerate):  # a damaged header or a very long clip: only decoding shows which
         frames = len(_mono(lambda: _open(path), info.samplerate, path))
     if frames <= 0:
         raise ValueError(f"Expected {path} to have samples. Received: seconds=0")

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmkeras._utils import checks, terminal
 
-# Last bytes of an undamaged file. Some programs append data of their own.
+# Last bytes of an undamaged file. Some programs append other data.
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 _WARNINGS = threading.Lock()
 _LOGGER, _NO_OUTPUT = logging.getLogger("PIL"), logging.NullHandler()
@@ -133,7 +133,7 @@ def _open(file):
         ) from None
     except PermissionError:
         raise
-    except Exception as error:  # each of Pillow's formats has exceptions of its own
+    except Exception as error:  # Pillow's formats raise different types
         raise ValueError(f"Expected image to be undamaged. Received: {name}: {error}") from None
 
 

@@ -12,7 +12,7 @@ import numpy as np
 # and nothing is trimmed.
 _ABOVE_NOISE, _BELOW_PEAK, _LEAST_CONTRAST = 2, 1e-4, 50
 
-# A clip is split if it is so many times longer than any in training.
+# A clip is split if it is more than this many times as long as the longest clip in training.
 LEEWAY = 1.2
 
 # Segments whose peak is below -80 dB of full scale are silent.
@@ -28,7 +28,7 @@ def segments(samples: np.ndarray, sample_rate_hz: int, longest_seconds: float) -
         longest_seconds: float. Duration of the longest clip in training; 0 if unknown, then nothing is split.
 
     Returns:
-        One segment; several if the clip is much longer than `longest_seconds`; none if it is silent.
+        One segment; more if the clip is much longer than `longest_seconds`; none if it is silent.
     """
     start, stop = trim(samples, sample_rate_hz)
     result = [(start, stop)]
@@ -49,7 +49,7 @@ def split(samples: np.ndarray, sample_rate_hz: int, max_seconds: float) -> list[
         max_seconds: float. Longest segment.
 
     Returns:
-        Segments that touch and cover the clip.
+        Adjacent segments that cover the clip.
     """
     hop = max(sample_rate_hz // 100, 1)  # 10 ms
     # Power over 200 ms: a pause between words is quieter than the closure of a "t".
@@ -76,7 +76,7 @@ def trim(samples: np.ndarray, sample_rate_hz: int) -> tuple[int, int]:
         sample_rate_hz: int.
 
     Returns:
-        (start, stop); the whole clip if silence cannot be told from the rest.
+        (start, stop); the complete clip if silence cannot be distinguished from speech.
     """
     hop = max(sample_rate_hz // 100, 1)  # 10 ms
     power = _power(samples, hop)

@@ -21,8 +21,8 @@ def attention_decoder(
 
     The LSTM output is the query. Additive attention (Bahdanau et al. 2015, arXiv:1409.0473) over the memory
     returns a context vector, and [output; context] is projected to logits, as in Luong et al. 2015
-    (arXiv:1508.04025). The attention does not feed back into the LSTM, so that a whole sentence is trained with
-    one LSTM call.
+    (arXiv:1508.04025). The attention does not feed back into the LSTM, so that training needs one LSTM call per
+    sequence.
 
     Inputs:  tokens (B, T) int32 · memory (B, N, memory_dim) · if `masked`: mask (B, N) bool, the valid
              positions of the memory · hidden, cell (B, units), the LSTM's state
@@ -34,8 +34,9 @@ def attention_decoder(
         embedding_dim: int. Size of the token embedding.
         units: int. Units of the LSTM.
         dropout: float. Dropout rate of the embedding and of the combined vector.
-        word_dropout: float. Rate at which whole words are hidden from the LSTM (Bowman et al. 2016,
-            arXiv:1511.06349), so that it relies on the memory and not on the words before. Defaults to 0.
+        word_dropout: float. Rate at which the complete embedding of a token is set to 0 (Bowman et al. 2016,
+            arXiv:1511.06349), so that the decoder relies on the memory and not on previous tokens. Defaults to
+            0.
         masked: bool. Whether the memory has padding. Defaults to False.
         name: str. Name of the model. Defaults to `"decoder"`.
     """

@@ -40,16 +40,16 @@ def output_image(x, name: str):
 
 
 def image_features(x):
-    """Image (B, S, S, 3) → features (B, 608): global ones, and ones of each of 8 x 8 grid cells."""
+    """Image (B, S, S, 3) → features (B, 608): global ones, and those of each of 8 x 8 grid cells."""
     for filters in (16, 32, 64, 64, 96):
         x = _normalized(keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(x))
         if x.shape[1] > 8:
             x = keras.layers.MaxPooling2D()(x)  # (B, S/2, S/2, filters), at last (B, 8, 8, 96)
-    anywhere = keras.layers.GlobalMaxPooling2D()(x)  # (B, 96), which features the image has, wherever they are
-    cells = keras.layers.Flatten()(keras.layers.Conv2D(8, 1, activation="relu")(x))  # (B, 512), and where
-    return keras.layers.Concatenate()([anywhere, cells])  # (B, 608)
+    pooled = keras.layers.GlobalMaxPooling2D()(x)  # (B, 96): what the image shows, at any position
+    cells = keras.layers.Flatten()(keras.layers.Conv2D(8, 1, activation="relu")(x))  # (B, 512): and where
+    return keras.layers.Concatenate()([pooled, cells])  # (B, 608)
 
 
 def _normalized(x):
-    # momentum 0.9: its averages must have settled after the hundred steps of a small folder
+    # momentum 0.9: the averages must settle within the hundred steps of training on a small folder
     return keras.layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))

@@ -27,15 +27,15 @@ def _load_vgg16_weights(application, weights):
     if weights in ("auto", "imagenet"):
         try:
             imagenet = keras.applications.VGG16(include_top=False, weights="imagenet")
-        except Exception as error:  # Keras raises a bare Exception where a download fails
+        except Exception as error:  # Keras raises a plain Exception if a download fails
             if weights == "imagenet":
                 raise OSError(
-                    f"ImageNet's weights for VGG16 are neither cached nor available. Connect to a network "
-                    f"once, or name a file with weights='vgg16....h5'. Keras says: {error}"
+                    f"ImageNet's weights for VGG16 are neither cached nor available. Download them "
+                    f"once while online, or name a file with weights='vgg16....h5'. Keras says: {error}"
                 ) from error
             terminal.warn(
                 "ImageNet's weights for VGG16 are neither cached nor available, so the encoder starts from "
-                "random weights: good for a look, not for training on photographs. Connect to a network once, "
+                "random weights, which do not suffice for photographs. Download them once while online, "
                 "name a file with weights='vgg16....h5', or use weights=None to train without them."
             )
             return True
@@ -68,10 +68,10 @@ def vgg_small(image_size: int, weights: str | os.PathLike | None) -> tuple[keras
         )
     image = keras.Input((image_size, image_size, 3))
     x = keras.layers.Rescaling(1 / 127.5, offset=-1)(image)
-    # momentum 0.9: the averages must have settled after the hundred steps of a small folder
+    # momentum 0.9: the averages must settle within the hundred steps of training on a small folder
     for block, channels in enumerate(((16,), (32, 32), (64, 64), (128, 128))):
         if block:
-            x = keras.layers.MaxPooling2D()(x)  # half the side
+            x = keras.layers.MaxPooling2D()(x)  # (B, S/2, S/2, C), at last (B, S/8, S/8, C)
         for filters in channels:
             x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
             x = layers.BatchNormalization(momentum=0.9)(x)

@@ -73,8 +73,8 @@ class ClassLogits(keras.layers.Dense):
 class GridFeatures(keras.layers.Layer):
     """Images (B, S, S, 3) → grid features (B, h, w, C) of a convolutional network.
 
-    An input with another number of channels than 3 is a grid of features already and is returned unchanged. So
-    the features of a frozen network can be computed once and cached.
+    An input that does not have 3 channels is already a grid of features and is returned unchanged, so that the
+    features of a frozen network can be computed once and cached.
 
     Args:
         network: keras.Model. (B, S, S, 3) RGB 0..255 → (B, h, w, C).

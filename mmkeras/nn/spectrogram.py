@@ -9,8 +9,8 @@ from keras import ops
 
 from mmkeras.distribute import collectives
 
-# Added to the power of each band, for a clip whose samples have variance 1: about 40 dB below it, the noise
-# level of a good recording. So a clip without any noise does not differ from a recorded one.
+# Added to the power of each band, after the clip is scaled to variance 1. It acts as noise at about -40 dB, the
+# noise level of a good recording, so that synthetic clips without noise resemble recorded ones.
 _FLOOR = 0.1
 
 
@@ -24,12 +24,12 @@ class LogMel(keras.layers.Layer):
     Inputs:  audio (B, n) float in -1..1 · length (B,) int, the valid samples of each clip
     Outputs: log-mel (B, F, M) float32, 0 on padding · mask (B, F) bool, the valid frames; F = 1 + n // hop
 
-    The longest clip of the training is kept as `longest_seconds`.
+    `longest_seconds` is the duration of the longest clip in training, saved with the weights.
 
     Args:
         sample_rate_hz: int. Sample rate of the audio. Defaults to 16,000.
         frame_ms: int. Length of a frame in ms. Defaults to 25.
-        hop_ms: int. Distance of two frames in ms. Defaults to 10.
+        hop_ms: int. Time from one frame to the next in ms. Defaults to 10.
         bands: int. Number M of bands of the mel scale (HTK's), from 20 Hz to half the sample rate. Defaults to
             80.
     """
@@ -55,20 +55,20 @@ class LogMel(keras.layers.Layer):
         if training:
             longest = ops.cast(ops.max(length, initial=0), "float32") / self.sample_rate_hz
             self.longest.assign(ops.maximum(self.longest, collectives.largest(longest)))
-        audio = ops.where(ops.arange(ops.shape(audio)[1])[None] < length, audio, 0.0)
+        audio = ops.where(ops.arange(ops.shape(audio)[1])[None] < length, audio, 0.0)  # (B, n)
         power = ops.sum(ops.square(audio), axis=1, keepdims=True) / ops.cast(ops.maximum(length, 1), "float32")
-        audio = audio / ops.sqrt(power + 1e-10)
-        audio = ops.pad(audio, [[0, 0], [0, self.fft]])
+        audio = audio / ops.sqrt(power + 1e-10)  # power: (B, 1)
+        audio = ops.pad(audio, [[0, 0], [0, self.fft]])  # (B, n + fft)
         real, imaginary = ops.stft(audio, self.frame, self.hop, self.fft, center=False)
         power = ops.square(real) + ops.square(imaginary)  # (B, F, fft/2 + 1)
         x = ops.log(ops.matmul(power, ops.convert_to_tensor(self.mel)) + _FLOOR)  # (B, F, M)
 
         mask = ops.arange(ops.shape(x)[1])[None] * self.hop < length  # (B, F)
-        weight = ops.cast(mask, x.dtype)[..., None]
-        frames = ops.maximum(ops.sum(weight, axis=1, keepdims=True), 1.0)
-        mean = ops.sum(x * weight, axis=1, keepdims=True) / frames
+        weight = ops.cast(mask, x.dtype)[..., None]  # (B, F, 1)
+        frames = ops.maximum(ops.sum(weight, axis=1, keepdims=True), 1.0)  # (B, 1, 1)
+        mean = ops.sum(x * weight, axis=1, keepdims=True) / frames  # (B, 1, M)
         x = (x - mean) * weight
-        variance = ops.sum(ops.square(x), axis=1, keepdims=True) / frames
+        variance = ops.sum(ops.square(x), axis=1, keepdims=True) / frames  # (B, 1, M)
         return x / ops.sqrt(variance + 1e-3), mask
 
     def compute_output_spec(self, audio, length, training=None):
@@ -88,14 +88,14 @@ def mel_matrix(bins: int, bands: int, sample_rate_hz: float) -> np.ndarray:
     """(bins, bands) float32: triangular filters of equal width in mel."""
 
     def mel(hz):
-        return 2595 * np.log10(1 + np.asarray(hz) / 700)  # O'Shaughnessy 1987, as HTK has it
+        return 2595 * np.log10(1 + np.asarray(hz) / 700)  # O'Shaughnessy 1987, as in HTK
 
     edges = np.linspace(mel(20), mel(sample_rate_hz / 2), bands + 2)
     at = mel(np.linspace(0, sample_rate_hz / 2, bins))[:, None]
     rising = (at - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - at) / (edges[2:] - edges[1:-1])
     triangles = np.maximum(np.minimum(rising, falling), 0)
-    # a low band can be narrower than the distance of two bins: it takes the nearest bin
+    # a low band can be narrower than the distance between two bins: use the nearest bin
     for band in np.flatnonzero(triangles.sum(axis=0) == 0):
         triangles[np.argmin(np.abs(at[:, 0] - edges[band + 1])), band] = 1
     return triangles.astype(np.float32)
@@ -134,10 +134,10 @@ class SpecAugment(keras.layers.Layer):
         """(B, size): 0 on one random interval of each row, 1 elsewhere."""
         draws = keras.random.uniform((2, batch, 1), dtype="float32", seed=self.seed_generator)
         size_f = ops.cast(size, "float32")
-        width = draws[0] * share * size_f
-        start = draws[1] * (size_f - width)
-        at = ops.cast(ops.arange(size), "float32")[None]
-        return ops.cast(ops.logical_or(at < start, at >= start + width), dtype)
+        width = draws[0] * share * size_f  # (B, 1)
+        start = draws[1] * (size_f - width)  # (B, 1)
+        index = ops.cast(ops.arange(size), "float32")[None]  # (1, size)
+        return ops.cast(ops.logical_or(index < start, index >= start + width), dtype)
 
     def compute_output_spec(self, x, training=None):
         return keras.KerasTensor(x.shape, dtype=x.dtype)

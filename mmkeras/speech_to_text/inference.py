@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 CLIPS_IN_MEMORY = 256  # enough that segments of similar length share a batch
-# Default max_length of an attention decoder: a token per 40 ms, faster than anyone speaks (one per time step if
-# these are shorter, as in training). At least 64, since a clip can be very short once it is trimmed.
+# Default max_length of an attention decoder: one token per 40 ms, faster than anyone speaks, or one per time
+# step if that is more. At least 64 tokens, since a clip can be very short after trimming.
 TOKEN_SECONDS, LEAST_TOKENS = 0.04, 64
 
 
@@ -91,26 +91,26 @@ class Transcriber:
 
         Args:
             clips: Arrays (n,) float32 in -1..1.
-            **options: See `mmkeras.decoding.generator.Generator`. `max_length` defaults to more than can be
-                said in the duration of a clip. CTC takes `beams` only.
+            **options: See `mmkeras.decoding.generator.Generator`. `max_length` defaults to more
+                tokens than can be spoken in the duration of a clip. CTC takes `beams` only.
         """
         segments = [self._segments(clip) for clip in clips]
         self._warn_of_splits(segments)
         parts = [clip[a:b] for clip, spans in zip(clips, segments, strict=True) for a, b in spans]
-        by_length = sorted(range(len(parts)), key=lambda i: len(parts[i]))  # so that little is padding
+        by_length = sorted(range(len(parts)), key=lambda i: len(parts[i]))  # for little padding
         texts = [""] * len(parts)
         for start in progress.bar(range(0, len(parts), batches.BATCH_SIZE), "transcripts"):
-            numbers = by_length[start : start + batches.BATCH_SIZE]
-            tokens = self._generate(self._padded([parts[i] for i in numbers]), **options)
-            for i, ids in zip(numbers, tokens, strict=True):
+            indices = by_length[start : start + batches.BATCH_SIZE]
+            tokens = self._generate(self._padded([parts[i] for i in indices]), **options)  # (B, T)
+            for i, ids in zip(indices, tokens, strict=True):
                 texts[i] = self.vocabulary.decode(ids)
         return long_form.merge(texts, [len(spans) for spans in segments], " " if self._has_spaces else "")
 
     def explain(self, clip: Any, *, sample_rate_hz: int | None = None, **options: Any) -> Alignment:
         """The transcript of one clip, with the time of each word and the weights of each token over time.
 
-        The weights are the attention, with CTC the probability of the token. A word starts where the previous
-        one ends, and ends where its weight ends.
+        The weights are the attention of the decoder, or with CTC the probability of the token. A word starts
+        at the end of the previous word, and ends at the last time step with a high weight of its last token.
 
         Args:
             clip: Path, array or pair (sample_rate_hz, array).
@@ -184,10 +184,10 @@ class Transcriber:
             return self._generator(inputs, **options)[0]
         steps = inputs["length"] / self.sample_rate_hz / min(self.step_seconds, TOKEN_SECONDS)  # (B,)
         # powers of two, so that few lengths are compiled
-        most = 2 ** np.ceil(np.log2(np.maximum(steps, LEAST_TOKENS))).astype(int)  # (B,)
-        tokens, _ = self._generator(inputs, **options | {"max_length": int(most.max())})
-        # A transcript without end must not depend on the other clips of the batch.
-        return np.where(np.arange(most.max()) < most[:, None], tokens, PAD)
+        limits = 2 ** np.ceil(np.log2(np.maximum(steps, LEAST_TOKENS))).astype(int)  # (B,)
+        tokens, _ = self._generator(inputs, **options | {"max_length": int(limits.max())})
+        # A transcript that never reaches <end> must not depend on the other clips of the batch.
+        return np.where(np.arange(limits.max()) < limits[:, None], tokens, PAD)
 
 
 def evaluate(transcriber: Transcriber, dataset: "tf.data.Dataset", **options: Any) -> dict[str, float]:

@@ -26,21 +26,22 @@ HEADS = ("attention", "ctc")
 
 @dataclass(frozen=True)
 class SpeechConfig:
-    """Sizes of the graph and settings of its training. The defaults are the document's LSTMs of 256, as many as
-    read speech takes (Chan et al. 2016).
+    """Sizes of the graph and settings of its training. The defaults are for read speech: LSTMs of 256 units as
+    in the document, in a stack as in Chan et al. 2016.
 
     Attributes:
         sample_rate_hz: int. Sample rate of the clips.
-        frame_ms, hop_ms: int. Length of a frame of the log-mel spectrogram and distance of two, in ms.
+        frame_ms, hop_ms: int. Length of a frame of the log-mel spectrogram, time from one frame to the next.
         bands: int. Mel bands.
-        subsampling: int. Frames per time step of the encoder, which is hop_ms * subsampling long.
+        subsampling: int. Frames per time step of the encoder. A time step lasts hop_ms * subsampling.
         encoder_layers: int. Number of bidirectional LSTMs.
         units: int. Units of each LSTM and channels of the memory.
         embedding_dim: int. Size of the token embedding (attention decoder).
         spec_augment: bool. Whether training masks parts of the spectrogram (SpecAugment).
         dropout: float. Dropout rate.
-        word_dropout: float. Rate at which whole tokens are hidden from the attention decoder's LSTM.
-        label_smoothing: float. Of the attention decoder's cross-entropy.
+        word_dropout: float. Rate at which the complete embedding of an input token is set to 0 (attention
+            decoder).
+        label_smoothing: float. Label smoothing of the cross-entropy (attention decoder).
         learning_rate: float. Initial learning rate of Adam.
         decay_steps: int, optional. Steps of the cosine decay to a fiftieth. None: constant.
     """
@@ -103,8 +104,8 @@ def build(
         preset: `"toy"` (for the toy world, trains in minutes on two cores), `"document"` (LSTMs of 256, 80
             bands, for recordings), or a `SpeechConfig`. Defaults to `"toy"`.
         vocabulary: `Vocabulary` of words or characters, list of them, or number of tokens. Defaults to 10,000.
-        head: str. `"attention"`: an LSTM decoder, as in the document. `"ctc"`: one token or none per time step.
-            Defaults to `"attention"`.
+        head: str. `"attention"`: an LSTM decoder, as in the document. `"ctc"`: a token or the blank per time
+            step. Defaults to `"attention"`.
         compile: bool. Whether to compile with Adam and the head's loss. Defaults to True.
         **overrides: Sizes in place of the preset's, see `SpeechConfig`.
 
@@ -159,9 +160,9 @@ def speech_encoder(config: SpeechConfig, *, with_state: bool) -> keras.Model:
     x, mask = log_mel(audio, length)  # (B, F, M), (B, F)
     if config.spec_augment:
         x = SpecAugment(name="spec_augment")(x)
-    # Frames are joined without overlap, the last ones with silence. So the valid time steps do not depend on
-    # how far a clip is padded, as they would with "same" padding.
-    x = keras.layers.ZeroPadding1D((0, config.subsampling - 1))(x)
+    # A time step joins `subsampling` frames without overlap; zeros complete the last one. With "same" padding
+    # the number of zeros before the first frame would depend on how far the clip is padded.
+    x = keras.layers.ZeroPadding1D((0, config.subsampling - 1))(x)  # (B, F + subsampling - 1, M)
     subsampling = keras.layers.Conv1D(
         config.units, config.subsampling, strides=config.subsampling, name="subsampling"
     )
@@ -176,13 +177,13 @@ def speech_encoder(config: SpeechConfig, *, with_state: bool) -> keras.Model:
     outputs = [memory, mask]
     if with_state:
         pooled = keras.layers.GlobalAveragePooling1D()(memory, mask=mask)  # (B, U)
-        outputs.append(keras.layers.Dense(config.units, activation="tanh", name="hidden")(pooled))
-        outputs.append(keras.layers.Dense(config.units, activation="tanh", name="cell")(pooled))
+        outputs.append(keras.layers.Dense(config.units, activation="tanh", name="hidden")(pooled))  # (B, U)
+        outputs.append(keras.layers.Dense(config.units, activation="tanh", name="cell")(pooled))  # (B, U)
     return keras.Model([audio, length], outputs, name="encoder")
 
 
 def ctc_head(vocabulary: Vocabulary, *, memory_dim: int) -> keras.Model:
-    """Memory (B, S, memory_dim), mask (B, S) → logits (B, S, V); the blank is certain on padding.
+    """Memory (B, S, memory_dim), mask (B, S) → logits (B, S, V), which are the blank on padding.
 
     Args:
         vocabulary: `Vocabulary` of V tokens.

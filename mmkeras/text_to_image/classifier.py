@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from mmkeras._utils import batches, checks, progress, saving
 from mmkeras.data.task_data import TaskData
+from mmkeras.distribute import collectives
 from mmkeras.media import images
 from mmkeras.nn import layers, optimizers
 from mmkeras.nn.convolutions import image_features
@@ -71,9 +72,9 @@ class AttributeClassifier:
             batch: (B, image_size, image_size, 3) RGB 0..255.
 
         Returns:
-            {attribute: (B,) int class ids}, and the features (B, 64) that they are predicted from.
+            {attribute: (B,) int class ids}, and the features (B, 64) from which they are predicted.
         """
-        logits, features = batches.predict(self._network, batch)
+        logits, features = collectives.predict_batches(self._network, batch)
         return {name: logits[name].argmax(axis=-1) for name in self.attributes}, features
 
     def labels(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -152,7 +153,7 @@ def build_classifier(
     features = keras.layers.Dense(64, activation="relu", name="features")(x)  # (B, 64)
     logits = {name: layers.ClassLogits(classes, name=name)(features) for name, classes in attributes.items()}
     model = keras.Model(image, logits, name=NAME)
-    # Label smoothing as in captioning: pairs of color and shape that training never shows must be read as well.
+    # Label smoothing as in captioning, so that unseen pairs of color and shape are also recognized.
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.2)
     model.compile(
         optimizers.adam(2e-3, steps),
@@ -178,8 +179,8 @@ def train_classifier(data: TaskData, *, epochs: int = 5, verbose: int | str = "a
     size = data.image_size
 
     def prepare(batch, draw):
-        """Blurs half of the batches, down to a quarter of the resolution. Otherwise the classifier takes large
-        shapes for small ones in generated images, which are less sharp."""
+        """Blurs half of the batches, down to a quarter of the resolution. Otherwise the classifier
+        mistakes large shapes for small ones in generated images, which are less sharp."""
         image, labels = batch
         side = tf.random.stateless_uniform((), [draw, 0], size // 4, 2 * size, tf.int32)
         side = tf.minimum(side, size)

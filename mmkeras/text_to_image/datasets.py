@@ -35,8 +35,8 @@ def data(
 ) -> TaskData:
     """Captions and images, ready for `model.fit`.
 
-    Images are cropped to the square in the middle and resized once; what does not fit into memory is kept on
-    disk.
+    Images are cropped to the square in the middle and resized once. A split that does not fit into memory is
+    cached on disk.
 
     Args:
         source: str or path. `"toy"`; `"coco_captions"` (37.6 GiB are downloaded on first use);
@@ -54,7 +54,7 @@ def data(
           (B, size, size, 3) float32 in 0..1. Every epoch holds every image exactly once, with one of its
           captions.
         - `test`, `test_unseen`: {"image", "captions"}; image (B, size, size, 3) uint8, captions (B, n) string,
-          padded with ""; and with labels {"labels": {attribute: (B,) int64}}.
+          padded with ""; if the source has labels, also {"labels": {attribute: (B,) int64}}.
 
         `attributes` are the labels, each with the names of its classes.
 

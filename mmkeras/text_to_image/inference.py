@@ -20,6 +20,7 @@ from PIL import Image
 
 from mmkeras._utils import batches, checks, progress, saving, terminal
 from mmkeras.data.vocabulary import PAD, SPECIAL
+from mmkeras.distribute import collectives
 from mmkeras.evaluation import metrics
 from mmkeras.evaluation.explain import Influence
 from mmkeras.text_to_image.classifier import AttributeClassifier
@@ -44,7 +45,7 @@ class ImageGenerator:
         self.model = model
         self.encoder = model.get_layer("encoder")
         self.decoder = model.get_layer("decoder")
-        # Models outside of the distribution strategy under which the layers may have been built
+        # New models: `predict` must run outside of the strategy in whose scope `model` may have been built.
         self._encode = keras.Model(self.encoder.input, self.encoder.output)
         self._decode = keras.Model(self.decoder.input, self.decoder.output)
         self.vocabulary = self.encoder.get_layer("embedding").vocabulary
@@ -83,7 +84,7 @@ class ImageGenerator:
         noise = self._noise(samples or 1, seed)  # (samples, Z)
 
         def predict(texts, start):
-            text = batches.predict(self._encode, self._tokens(texts))  # (N, U)
+            text = collectives.predict_batches(self._encode, self._tokens(texts))  # (N, U)
             images = self.generate(np.repeat(text, len(noise), axis=0), np.tile(noise, (len(text), 1)))
             return list(images if samples is None else images.reshape(len(text), samples, *images.shape[1:]))
 
@@ -100,7 +101,7 @@ class ImageGenerator:
             (N, S, S, 3) uint8.
         """
         noise = np.broadcast_to(noise, (len(text), self.noise_size)).astype("float32")
-        outputs = batches.predict(self._decode, [text, noise] if self.noise_size else text)
+        outputs = collectives.predict_batches(self._decode, [text, noise] if self.noise_size else text)
         image = outputs[0] if self.noise_size else outputs  # (N, S, S, 3) in 0..1
         return np.rint(255 * image).astype(np.uint8)
 
@@ -146,9 +147,10 @@ class ImageGenerator:
         checks.ints(2, steps=steps)
         if path is not None and Path(path).suffix not in (".png", ".gif"):
             raise ValueError(f"Expected path to end in .png or .gif. Received: path={str(path)!r}")
-        first, last = batches.predict(self._encode, self._tokens([self._check(start), self._check(end)]))
+        tokens = self._tokens([self._check(start), self._check(end)])  # (2, T)
+        first, last = collectives.predict_batches(self._encode, tokens)  # (U,) each
         share = np.linspace(0, 1, steps, dtype="float32")[:, None]  # (steps, 1)
-        images = self.generate((1 - share) * first + share * last, self._noise(1, seed))
+        images = self.generate((1 - share) * first + share * last, self._noise(1, seed))  # (steps, S, S, 3)
         if path is not None and Path(path).suffix == ".gif":
             frames = [Image.fromarray(image) for image in images]
             frames[0].save(path, save_all=True, append_images=frames[1:], duration=200, loop=0)
@@ -166,8 +168,8 @@ class ImageGenerator:
         tokens = self._tokens([self._check(prompt)])[0]  # (T,)
         words = self.vocabulary.split(prompt)
         without = np.stack([np.append(np.delete(tokens, 1 + i), PAD) for i in range(len(words))])  # (W, T)
-        text = batches.predict(self._encode, np.concatenate([tokens[None], without]))  # (1 + W, U)
-        image, *others = self.generate(text, self._noise(1, seed))
+        text = collectives.predict_batches(self._encode, np.concatenate([tokens[None], without]))  # (1 + W, U)
+        image, *others = self.generate(text, self._noise(1, seed))  # 1 + W of (S, S, 3)
         changed = np.abs(np.stack(others).astype(float) - image).mean(axis=-1) / 255  # (W, S, S)
         return Influence(image, prompt, words, np.stack(others), changed)
 
@@ -233,8 +235,8 @@ def evaluate(
     Returns:
         - `sharpness`, `variety`, and for an adversarial model `seed_variety`, see
           `mmkeras.evaluation.metrics.image_scores`.
-        - With a classifier, for each attribute the share of generated images that have it as the caption says;
-          `all`, the share with all of them; `classifier_on_real`, the same as `all` for the real images.
+        - With a classifier, for each attribute the share of generated images that it classifies as labeled;
+          `all`, the share with all attributes correct; `classifier_on_real`, `all` of the real images.
         - With a classifier and more than one image, `frechet_distance` between its features of generated and
           of real images (Heusel et al. 2017, arXiv:1706.08500).
 
@@ -255,8 +257,9 @@ def evaluate(
         if not real:
             generator.vocabulary.check_known(text for texts in captions for text in texts)
         first = number * len(captions)
+        # another of its captions for each image, so that every phrasing occurs
         prompts = [texts[(first + i) % len(texts)] for i, texts in enumerate(captions)]
-        text = batches.predict(generator._encode, generator._tokens(prompts))  # (B, U)
+        text = collectives.predict_batches(generator._encode, generator._tokens(prompts))  # (B, U)
         random = np.random.default_rng([seed, number])
         shape = (len(text), generator.noise_size)
         generated.append(generator.generate(text, random.standard_normal(shape)))

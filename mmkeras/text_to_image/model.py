@@ -1,6 +1,6 @@
 """Text to image (chapter 5.3): the graph.
 
-    tokens ─ encoder: embedding → LSTM → text ─ decoder: dense grid → Conv2DTranspose ... → image
+    tokens ─ encoder: embedding → LSTM → text embedding ─ decoder: dense grid → Conv2DTranspose ... → image
 
 Encoder and decoder are Functional models: `model.get_layer("encoder")`, `model.get_layer("decoder")`. With
 `adversarial=True` the decoder also takes noise and has a second stage, and both are trained as a GAN: see
@@ -122,7 +122,7 @@ def build(
         )
         if compile:
             # GAN training oscillates: a lower learning rate and less momentum damp it (beta_1 as in DCGAN), and
-            # the moving average of the weights generates better images than the weights.
+            # averaged weights generate better images than those of the last step.
             rate = optimizers.cosine_decay(0.75 * config.learning_rate, config.decay_steps)
             model.compile(optimizers.AveragedAdam(rate, beta_1=0.5, beta_2=0.99, momentum=0.99))
         return model
@@ -136,7 +136,7 @@ def build(
 
 
 def plain_decoder(units: int, image_size: int, channels: int) -> keras.Model:
-    """Text (B, units) → image (B, image_size, image_size, 3) in 0..1.
+    """Text embedding (B, units) → image (B, image_size, image_size, 3) in 0..1.
 
     Args:
         units: int. Size of the text embedding.
@@ -148,7 +148,7 @@ def plain_decoder(units: int, image_size: int, channels: int) -> keras.Model:
 
 
 def text_encoder(vocabulary: Vocabulary, embedding_dim: int, units: int) -> keras.Model:
-    """Token ids (B, T) int32 → text (B, units): the LSTM's output at the last token that is not padding.
+    """Token ids (B, T) int32 → text embedding (B, units): the LSTM's output at the last non-padding token.
 
     Args:
         vocabulary: `Vocabulary`. Saved in the model's config.

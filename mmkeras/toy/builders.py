@@ -35,7 +35,7 @@ class ToyImages(tfds.core.GeneratorBasedBuilder):
     """Colored shapes at named places, with every phrasing of their captions in two languages."""
 
     VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = [ToyConfig(64), ToyConfig(64, objects=2)]  # noqa: RUF012 (TFDS wants a list)
+    BUILDER_CONFIGS = [ToyConfig(64), ToyConfig(64, objects=2)]  # noqa: RUF012 (TFDS expects a list)
 
     def _info(self) -> tfds.core.DatasetInfo:
         size = self.builder_config.image_size
@@ -94,7 +94,7 @@ class ToySpeech(tfds.core.GeneratorBasedBuilder):
     """The scenes of the toy images, one caption of each spoken by one of many voices, without noise."""
 
     VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = [  # noqa: RUF012 (TFDS wants a list)
+    BUILDER_CONFIGS = [  # noqa: RUF012 (TFDS expects a list)
         tfds.core.BuilderConfig(name=language) for language in scene.LANGUAGES
     ]
 
@@ -123,11 +123,11 @@ class ToySpeech(tfds.core.GeneratorBasedBuilder):
         language = self.builder_config.name
         captions = [speak.caption(split, index, language) for index in range(EXAMPLES[split])]
         voices = [speak.voice(split, index, language) for index in range(EXAMPLES[split])]
-        sounds = speak.speak_all(zip(captions, voices, range(EXAMPLES[split]), strict=True))
-        sounds = progress.bar(sounds, f"toy speech, {split}", EXAMPLES[split])
-        for index, sound in enumerate(sounds):
+        clips = speak.speak_all(zip(captions, voices, range(EXAMPLES[split]), strict=True))
+        clips = progress.bar(clips, f"toy speech, {split}", EXAMPLES[split])
+        for index, samples in enumerate(clips):
             facts = {"caption": captions[index], "voice": voices[index].name, "index": index}
-            yield index, {"audio": sound} | facts
+            yield index, {"audio": samples} | facts
 
 
 def toy_images(image_size: int = 64, objects: int = 1, data_dir: str | os.PathLike | None = None) -> ToyImages:
@@ -142,7 +142,7 @@ def toy_images(image_size: int = 64, objects: int = 1, data_dir: str | os.PathLi
         ValueError: if `objects` is invalid.
     """
     config = ToyConfig(image_size, objects)
-    if config.name in ToyImages.builder_configs:  # TFDS wants those by their name
+    if config.name in ToyImages.builder_configs:  # TFDS expects these by name
         config = config.name
     with terminal.quiet_log("absl", "Using custom data configuration"):  # TFDS warns of an unlisted size
         builder = ToyImages(config=config, data_dir=data_dir)

@@ -1,7 +1,7 @@
 """Images of the toy world: `render` draws a Scene at any size.
 
-Shapes are drawn at four times the size and averaged down, so that their edges are smooth. What a caption does
-not say varies from image to image: the exact position and size, the tint, the background and a light noise.
+Shapes are drawn at four times the size and averaged down, so that their edges are smooth. Properties that no
+caption states vary from image to image: the exact position and size, the tint, the background and light noise.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def render(scene: Scene, size: int = 64, *, rng: np.random.Generator) -> np.ndar
         scene: `Scene`.
         size: int. Side of the image in pixels, at least 16. Except for the noise, the same random numbers give
             the same image at every size. Defaults to 64.
-        rng: Source of what varies, such as `scene.generator(split, index, "picture")`.
+        rng: Random generator of the varying properties, such as `scene.generator(split, index, "picture")`.
 
     Returns:
         (size, size, 3) uint8, RGB.

@@ -3,8 +3,8 @@
     voice("test", 0)                               # Voice(name='en-us+f3', rate=171, pitch=42)
     speak(caption("test", 0), voice("test", 0))    # (n,) int16, 16 kHz
 
-eSpeak NG is a formant synthesizer: a speaker is a set of formants and an accent. The speakers of `test` differ
-from those of `train` as other people would.
+eSpeak NG is a formant synthesizer: a speaker is a set of formants and an accent. The speakers of `test`
+are not among those of `train`.
 """
 
 import _ctypes
@@ -55,7 +55,7 @@ class Voice:
     Attributes:
         name: str. eSpeak NG's name, an accent and a speaker: `"en-us+f3"`, in Mandarin `"cmn+f3"`.
         rate: int. Words per minute. Defaults to 170.
-        pitch: int. In 0..99; 50 is the speaker's own. Defaults to 50.
+        pitch: int. In 0..99; 50 is the speaker's usual pitch. Defaults to 50.
     """
 
     name: str
@@ -92,14 +92,14 @@ def speak(text: str, voice: Voice, seed: int = 0) -> np.ndarray:
 
     Raises:
         OSError: if eSpeak NG is not installed.
-        ValueError: if eSpeak NG does not know the voice, or the text gives no sound.
+        ValueError: if eSpeak NG does not know the voice, or the text has nothing to speak.
     """
-    sound, rate = _synthesise(text, voice, seed)
-    loud = np.flatnonzero(np.abs(sound.astype(np.int32)) > 50)
+    samples, rate = _synthesize(text, voice, seed)
+    loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > 50)
     if not len(loud):
         raise ValueError(f"Expected text that eSpeak NG can speak. Received: text={text!r}, voice={voice}")
-    sound = sound[loud[0] : loud[-1] + 1]
-    return soxr.resample(sound, rate, SAMPLE_RATE_HZ)
+    samples = samples[loud[0] : loud[-1] + 1]
+    return soxr.resample(samples, rate, SAMPLE_RATE_HZ)
 
 
 def speak_all(utterances: Iterable[tuple[str, Voice, int]]) -> Iterator[np.ndarray]:
@@ -117,7 +117,7 @@ _finding = threading.Lock()
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
-def _synthesise(text, voice, seed):
+def _synthesize(text, voice, seed):
     pieces = []
 
     @_Callback
@@ -151,7 +151,7 @@ def _fresh_library():
         try:
             rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data, 0)
             if rate <= 0:
-                raise OSError(f"eSpeak NG at {path} does not start: its data are not where it looks for them.")
+                raise OSError(f"eSpeak NG at {path} does not start: its data folder is missing.")
             yield library, rate
             library.espeak_Terminate()
         finally:

@@ -34,7 +34,7 @@ from mmkeras.evaluation import plots
 
 # Drawing the curves takes as long as a short epoch of the toy world. Seconds between two drawings.
 DRAW_SECONDS = 60
-_STATE = "mmkeras_state.json"  # member of last.keras beside Keras's own
+_STATE = "mmkeras_state.json"  # added to the files in last.keras
 
 
 @dataclass
@@ -60,7 +60,7 @@ class RunState:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def add(self, logs: dict[str, float], patience: int | None) -> bool:
-        """Adds the logs of an epoch. Returns whether it is the best so far."""
+        """Adds the logs of an epoch, and returns whether it is the best so far."""
         for name, value in logs.items():
             self.history.setdefault(name, []).append(float(value))
         self.epoch += 1

@@ -26,7 +26,7 @@ from mmkeras.data.task_data import TaskData
 from mmkeras.training.checkpoint import RunState, TrainingRun
 
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
-# The default warm-up: a twentieth of the run, at most so many steps.
+# The default warm-up: this share of the run, and at most this many steps.
 WARMUP_SHARE, WARMUP_STEPS = 0.05, 1000
 
 
@@ -78,7 +78,7 @@ def train(
         run: path. Folder of the run, see `mmkeras.training.checkpoint`. Defaults to None: nothing is saved.
         resume: bool. Whether to resume the run in that folder after its last complete epoch. An empty folder
             starts a new run. Defaults to False.
-        patience: int. Stops after so many epochs without a lower validation loss (training loss without
+        patience: int. Stops after this many epochs without a lower validation loss (training loss without
             validation data) and restores the best epoch. Defaults to None: all epochs, and the weights of the
             last.
         warmup_steps: int. Steps in which the learning rate rises from 0. With a number, a schedule of the
@@ -131,9 +131,9 @@ def train(
         state = training_run.begin(model, resume) if training_run else RunState()
     try:
         if state.epoch < epochs and not state.is_over:
-            # TensorFlow counts the traces of all Keras models together and takes them for one that retraces.
+            # TensorFlow counts the traces of all Keras models together, as if one model were retraced.
             with terminal.quiet_log("tensorflow", "triggered tf.function retracing"), warnings.catch_warnings():
-                # Keras says it at the end of validation data whose number of batches is unknown.
+                # Keras warns at the end of validation data with an unknown number of batches.
                 warnings.filterwarnings("ignore", message="Your input ran out of data")
                 model.fit(
                     data.train_from(state.epoch),
@@ -330,7 +330,7 @@ def train_task(
         options["image_size"] = with_overrides(package.model.PRESETS, preset, sizes).image_size
     with distribute.chief_first(strategy):
         data = package.data(source, language=language, **options)
-    keras.utils.set_random_seed(0)  # after the data, which draw random numbers when they are first prepared
+    keras.utils.set_random_seed(0)  # after the data, whose first preparation draws random numbers
     with strategy.scope():
         model = package.build(preset, vocabulary=data.vocabulary, **overrides)
     if hasattr(package, "with_features"):

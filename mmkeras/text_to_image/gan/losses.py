@@ -45,8 +45,8 @@ def hinge_fake(realness, match):
 def contrastive_loss(image_embedding, text_embedding, tokens):
     """Cross-entropy of each image's own text among all texts of the batch, by cosine similarity.
 
-    XMC-GAN (Zhang et al. 2021, arXiv:2101.04702). One negative text per image would rarely differ in the shape
-    alone. Texts that equal the image's own are not negatives.
+    XMC-GAN (Zhang et al. 2021, arXiv:2101.04702). All texts of the batch are negatives, since a single one
+    would rarely differ from the image's own in the shape alone. Texts equal to the image's own are excluded.
 
     Args:
         image_embedding: (B, F).
@@ -60,9 +60,8 @@ def contrastive_loss(image_embedding, text_embedding, tokens):
     positive = INVERSE_TEMPERATURE * ops.sum(image_embedding * text_embedding, axis=-1, keepdims=True)  # (B, 1)
     texts = collectives.gathered(text_embedding)  # (N, F), the batches of all replicas
     is_same = same_text(tokens[:, None], collectives.gathered(tokens)[None])  # (B, N)
-    negatives = (
-        INVERSE_TEMPERATURE * ops.matmul(image_embedding, ops.transpose(texts)) - 1e9 * is_same
-    )  # (B, N)
+    similarity = INVERSE_TEMPERATURE * ops.matmul(image_embedding, ops.transpose(texts))  # (B, N)
+    negatives = similarity - 1e9 * is_same  # (B, N)
     logits = ops.concatenate([positive, negatives], axis=1)  # (B, 1 + N)
     return collectives.mean(ops.logsumexp(logits, axis=1) - positive[:, 0])
 
@@ -73,7 +72,7 @@ def bag_of_words(tokens, vocabulary_size: int):
 
 
 def bag_of_words_loss(logits, bag):
-    """Binary cross-entropy of the words that an image calls for, summed over the vocabulary.
+    """Binary cross-entropy of predicting the words of the caption from the image, summed over the vocabulary.
 
     After the auxiliary classifier of AC-GAN (Odena et al. 2017, arXiv:1610.09585). Special tokens do not count.
 

@@ -13,13 +13,14 @@
     image_text_matcher   matcher_loss            generator_loss
     encoder              all three               –
 
-A pixel loss alone averages over all images that a text allows. Here the noise holds what the text leaves
-open. Half of each batch is generated from noise that the posterior network infers from the real image, and is
-compared with it pixel by pixel (CVAE-GAN: Bao et al. 2017, arXiv:1703.10155; BicycleGAN: Zhu et al. 2017,
-arXiv:1711.11586). The other half is generated from random noise. The discriminator learns to tell real images
-with their texts from generated images and from real images with wrong texts (matching-aware: Reed et al.
-2016, arXiv:1605.05396). The image-text matcher learns from real images only; the decoder learns to generate
-images in which the matcher recognizes the text.
+With a pixel loss alone the model learns the average of all images that a text allows. Here the noise encodes
+what the text does not determine. Half of each batch is generated from noise that the posterior network infers
+from the real image, and is compared with it pixel by pixel (CVAE-GAN: Bao et al. 2017, arXiv:1703.10155;
+BicycleGAN: Zhu et al. 2017, arXiv:1711.11586). The other half is generated from random noise.
+
+The discriminator learns to distinguish real images with their texts from generated images, and from real images
+with wrong texts (matching-aware: Reed et al. 2016, arXiv:1605.05396). The image-text matcher learns from real
+images only; the decoder learns to generate images in which the matcher recognizes the text.
 """
 
 import keras
@@ -30,9 +31,9 @@ from mmkeras.distribute import collectives
 from mmkeras.text_to_image.gan import losses
 from mmkeras.text_to_image.gan.networks import frozen_call
 
-# Weights of the generator's losses beside the adversarial one, whose weight is 1. The pixel losses are means
-# over pixels, few of which belong to the shape, so they weigh more. The KL divergences are sums over
-# dimensions; with a larger weight the noise would hold no information about the image (posterior collapse).
+# Weights of the generator's losses, relative to the adversarial loss. The pixel losses are means over pixels,
+# few of which belong to the shape, so they weigh more. The KL divergences are sums over dimensions; with a
+# larger weight the noise would hold no information about the image (posterior collapse).
 STAGE_1_WEIGHT = 20.0
 IMAGE_WEIGHT = 10.0
 CONDITION_KL_WEIGHT = 5e-4
@@ -42,16 +43,16 @@ NEGATIVE_WEIGHT = 0.5
 # Standard deviation of the noise added to the matcher's images. Without it the decoder satisfies the matcher
 # with invisible patterns (adversarial examples). The toy images themselves have noise of about 0.025.
 MATCHER_NOISE = 0.08
-COLLAPSED_VARIETY = 0.1  # below this share of the real images' standard deviation there is a mode collapse
+COLLAPSED_VARIETY = 0.1  # mode collapse: a standard deviation below this share of that of real images
 
 
 @keras.saving.register_keras_serializable("mmkeras")
 class Adversarial(keras.Model):
     """Conditional GAN with a variational part, trained by plain `fit` on every backend.
 
-    The networks share one loss, so one gradient step trains them all. `stop_gradient` and `frozen_call` make
-    constants of what a network must not change: the generated image in the discriminator's loss, the
-    discriminator's weights in the generator's loss.
+    The networks share one loss, so one gradient step trains them all. `stop_gradient` and `frozen_call` treat
+    as constant what a loss must not train: the generated image in the discriminator's loss, the discriminator's
+    weights in the generator's loss.
 
     `fit` records `generator_loss`, `discriminator_loss` and `matcher_loss`; `pixels`, the cross-entropy of
     images generated from inferred noise; and `variety`, the standard deviation of a batch of generated images
@@ -172,7 +173,7 @@ class Adversarial(keras.Model):
         }
         for name, value in values.items():
             self.trackers[name].update_state(value)
-        # each replica's share, since Keras adds them up
+        # divided by the number of replicas, since Keras adds up their losses
         return (generator_loss + discriminator_loss + matcher_loss) / collectives.count()
 
     def _normal(self, shape):

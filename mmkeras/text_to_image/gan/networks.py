@@ -25,7 +25,7 @@ def two_stage_generator(
         image_size: int. Side S in pixels, a power of two from 16 to 256.
         channels: int. Channels of the first grid, (4, 4, channels). Each layer halves them.
         condition_dim: int. Size of the augmented text.
-        noise_dim: int. Size of the noise beside the text.
+        noise_dim: int. Size of the noise that is concatenated with the augmented text.
 
     Returns:
         A model named `"decoder"`, as the decoder of the model without adversarial training.
@@ -36,7 +36,7 @@ def two_stage_generator(
     # --- conditioning augmentation (StackGAN, section 3.2): a sample from a normal distribution around the
     # text, so that training covers the space between the texts ---
     mean = keras.layers.Dense(condition_dim, name="mean")(text)  # (B, D)
-    # The variance starts small: noise as strong as the text would hide it before it is learned.
+    # The variance starts small, since noise as strong as the text would hide it at the start of training.
     small = keras.initializers.Constant(-4.0)
     dense = keras.layers.Dense(condition_dim, bias_initializer=small, name="log_variance")
     log_variance = dense(text)  # (B, D)
@@ -81,30 +81,29 @@ def discriminator(image_size: int, units: int, features: int = 128) -> keras.Mod
 
     Args:
         image_size: int. Side S in pixels.
-        units: int. Size of the text embedding that comes in.
-        features: int. Size of the embeddings. Defaults to 128.
+        units: int. Size of the input text embedding.
+        features: int. Size F of the embeddings. Defaults to 128.
     """
     image = keras.Input((image_size, image_size, 3), name="image")
     text = keras.Input((units,), name="text")
     x = _downsampled(keras.layers.Rescaling(2.0, offset=-1)(image), 96)  # (B, 8, 8, C)
-    # which features are in the image, wherever they are
-    anywhere = keras.layers.GlobalMaxPooling2D()(
-        _leaky(keras.layers.Conv2D(96, 3, padding="same")(x))
-    )  # (B, 96)
-    # and at which grid cell
+    # global features: what the image shows, at any position
+    pooled = _leaky(keras.layers.Conv2D(96, 3, padding="same")(x))  # (B, 8, 8, 96)
+    pooled = keras.layers.GlobalMaxPooling2D()(pooled)  # (B, 96)
+    # local features: what each grid cell shows
     x = _leaky(keras.layers.Conv2D(96, 4, strides=2, padding="same")(x))  # (B, 4, 4, 96)
     cells = keras.layers.Flatten()(_leaky(keras.layers.Conv2D(48, 3, padding="same")(x)))  # (B, 768)
-    x = keras.layers.Concatenate()([cells, anywhere])  # (B, 864)
+    x = keras.layers.Concatenate()([cells, pooled])  # (B, 864)
     outputs = [
-        keras.layers.Dense(1, name="realness")(x),
-        keras.layers.Dense(features, name="image_embedding")(x),
-        keras.layers.Dense(features, name="text_embedding")(text),
+        keras.layers.Dense(1, name="realness")(x),  # (B, 1)
+        keras.layers.Dense(features, name="image_embedding")(x),  # (B, F)
+        keras.layers.Dense(features, name="text_embedding")(text),  # (B, F)
     ]
     return keras.Model([image, text], outputs, name="discriminator")
 
 
 def image_text_matcher(vocabulary_size: int, image_size: int, units: int, features: int = 128) -> keras.Model:
-    """Image and text → embeddings of both, and the words that the image calls for.
+    """Image and text → embeddings of both, and logits of the words in the image's caption.
 
     The role of AttnGAN's pretrained image and text encoders (Xu et al. 2018, arXiv:1711.10485), here trained
     beside the generator, on real images only.
@@ -115,17 +114,17 @@ def image_text_matcher(vocabulary_size: int, image_size: int, units: int, featur
     Args:
         vocabulary_size: int. Number of token ids V.
         image_size: int. Side S in pixels.
-        units: int. Size of the text embedding that comes in.
-        features: int. Size of the embeddings. Defaults to 128.
+        units: int. Size of the input text embedding.
+        features: int. Size F of the embeddings. Defaults to 128.
     """
     image = keras.Input((image_size, image_size, 3), name="image")
     text = keras.Input((units,), name="text")
     x = image_features(keras.layers.Rescaling(2.0, offset=-1)(image))  # (B, 608)
     x = keras.layers.Dense(features, activation="relu")(x)  # (B, F)
     outputs = [
-        keras.layers.Dense(features, name="image_embedding")(x),
-        keras.layers.Dense(features, name="text_embedding")(text),
-        keras.layers.Dense(vocabulary_size, name="words")(x),
+        keras.layers.Dense(features, name="image_embedding")(x),  # (B, F)
+        keras.layers.Dense(features, name="text_embedding")(text),  # (B, F)
+        keras.layers.Dense(vocabulary_size, name="words")(x),  # (B, V)
     ]
     return keras.Model([image, text], outputs, name="image_text_matcher")
 
@@ -145,12 +144,11 @@ def posterior_network(image_size: int, noise_dim: int) -> keras.Model:
     x = _downsampled(keras.layers.Rescaling(2.0, offset=-1)(image), 64)  # (B, 8, 8, C)
     x = _leaky(keras.layers.Conv2D(32, 3, padding="same")(x))  # (B, 8, 8, 32)
     x = _leaky(keras.layers.Dense(64)(keras.layers.Flatten()(x)))  # (B, 64)
-    small = keras.initializers.Constant(
-        -2.0
-    )  # the noise starts informative, so that the decoder learns to use it
+    # The variance starts small, so that the noise is informative and the decoder learns to use it.
+    small = keras.initializers.Constant(-2.0)
     outputs = [
-        keras.layers.Dense(noise_dim, name="mean")(x),
-        keras.layers.Dense(noise_dim, bias_initializer=small, name="log_variance")(x),
+        keras.layers.Dense(noise_dim, name="mean")(x),  # (B, Z)
+        keras.layers.Dense(noise_dim, bias_initializer=small, name="log_variance")(x),  # (B, Z)
     ]
     return keras.Model(image, outputs, name="posterior_network")
 
@@ -160,11 +158,11 @@ def frozen_call(network: keras.Model, inputs, training: bool):
 
     Args:
         network: The network.
-        inputs: What it takes.
+        inputs: Inputs of the network.
         training: bool. Whether it is called in training mode.
 
     Returns:
-        Its outputs. The state of its layers does not change.
+        Outputs of the network. The state of its layers does not change.
     """
     weights = [ops.stop_gradient(variable.value) for variable in network.trainable_variables]
     state = [variable.value for variable in network.non_trainable_variables]
