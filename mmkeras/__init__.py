@@ -30,9 +30,9 @@ import os
 
 __version__ = "0.1.0"
 
-# TensorFlow reads it when it loads. Without it a note is printed at the end of each pass over a dataset; errors
-# are still printed, and so are the notes that TensorFlow prints before it reads it.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# TensorFlow reads it when it loads. Without it TensorFlow prints notes about missing GPUs and at the end of each
+# pass over a dataset. Its errors come as Python exceptions all the same.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _SUBMODULES = (
     "captioning", "speech_to_text", "text_to_image", "toy",
