@@ -87,7 +87,7 @@ def test_coco_batches_have_the_documented_shapes():
 def test_a_folder_is_read(photos):
     data = captioning_data(photos, batch_size=4, **FOLDER)
     assert data.validation is None and data.test is None
-    assert {"picture", "number", "this", "is", "0", "7"} <= set(data.vocabulary.words)
+    assert {"image", "number", "this", "is", "0", "7"} <= set(data.vocabulary.words)
     assert sorted(text[-1] for text in texts(data.train, data.vocabulary)) == list("01234567")
 
 
@@ -116,7 +116,7 @@ def test_images_of_every_mode_share_a_batch(photos):
 
 def test_options_of_the_vocabulary(photos):
     words = captioning_data(photos, min_count=3, **FOLDER).vocabulary.words
-    assert set(words[4:]) == {"number", "picture", "this", "is"}
+    assert set(words[4:]) == {"number", "image", "this", "is"}
     assert len(captioning_data(photos, max_size=6, **FOLDER).vocabulary) == 6
     vocabulary = Vocabulary(["number"])
     data = captioning_data(photos, vocabulary=vocabulary, max_length=5, **FOLDER)
