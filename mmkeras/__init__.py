@@ -30,8 +30,8 @@ import os
 
 __version__ = "0.1.0"
 
-# TensorFlow reads it when it loads. Without it TensorFlow prints notes about missing GPUs and at the end of each
-# pass over a dataset. Its errors come as Python exceptions all the same.
+# TensorFlow reads it when it loads. Without it TensorFlow prints notes about missing GPUs and at the end of
+# each pass over a dataset. Its errors come as Python exceptions all the same.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _SUBMODULES = (

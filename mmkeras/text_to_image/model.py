@@ -156,7 +156,7 @@ def text_encoder(vocabulary: Vocabulary, embedding_dim: int, units: int) -> kera
         units: int. Size of the LSTM.
     """
     tokens = keras.Input((None,), dtype="int32", name="tokens")
-    # Keras's own embeddings start within 0.05 of 0, so close together that blue and purple can remain one color.
+    # Keras's embeddings start within 0.05 of 0, so close together that blue and purple can remain one color.
     spread = keras.initializers.RandomNormal(stddev=0.5)
     embedding = layers.TokenEmbedding(
         vocabulary, embedding_dim, embeddings_initializer=spread, name="embedding"
