@@ -102,6 +102,8 @@ class ClipBatches:
             if training:
                 return pipeline.epochs(one_epoch, finish, steps, self.seed, start)
             dataset = one_epoch(self.seed).map(finish, num_parallel_calls=tf.data.AUTOTUNE)
+            if split.fits_in_memory:  # so `_count` is exact; without the number Keras warns at the end
+                dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
             return dataset.prefetch(tf.data.AUTOTUNE)
 
         return batches
