@@ -381,7 +381,7 @@ def test_an_error_of_the_chief_ends_the_others(photos, tmp_path):
         _, error = chief.communicate(timeout=300)
         assert chief.returncode == 2 and "captions.csv" in error and "Error: " in error
         _, error = other.communicate(timeout=120)
-        assert other.returncode == 2 and "\nError: Another worker" in error and "Traceback" not in error
+        assert other.returncode == 2 and "Error: Another worker" in error and "Traceback" not in error
     finally:
         for process in (chief, other):
             process.kill()
