@@ -92,6 +92,16 @@ def answerer(model: "keras.Model") -> Any:
     return getattr(importlib.import_module(module), name)(model)
 
 
+def check_file(path: Path) -> None:
+    """Raises what `load` raises, as far as that shows without loading Keras."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no model file {str(path)!r}.")
+    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{str(path)!r} is not a complete .keras file, as an answering class's save(...) writes it."
+        )
+
+
 def load(path: str | os.PathLike):
     """Reads what an answering class saved: a `Captioner` for a captioning model.
 
@@ -103,12 +113,7 @@ def load(path: str | os.PathLike):
         ValueError: it is no Keras file, is damaged, or is not a model of mmkeras.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no model file {str(path)!r}.")
-    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
-        raise ValueError(
-            f"{str(path)!r} is not a complete .keras file, as an answering class's save(...) writes it."
-        )
+    check_file(path)
     for module, _ in set(ANSWERERS.values()):  # they register what a model file may hold
         importlib.import_module(module)
     import keras

@@ -53,6 +53,7 @@ def demo(
         names = task or list(TASKS)
         for name in names:
             mmkeras.tasks.get(name)
+        _load_tensorflow()
         output.mkdir(parents=True, exist_ok=True)
         sections = []
         for name in names:
@@ -119,7 +120,6 @@ def train(
     """Train a task, save the model, and evaluate it on the test split."""
     with _clear_errors():
         import mmkeras
-        from mmkeras.training import checkpoint
 
         registered = mmkeras.tasks.get(task)
         output = output or Path(registered.file)
@@ -140,6 +140,9 @@ def train(
             options["weights"] = None
         run = run or output.with_suffix(".run")
         saving.check_path(output)
+        _load_tensorflow()
+        from mmkeras.training import checkpoint
+
         strategy = mmkeras.distribute.strategy(workers=workers, index=index)
         mmkeras.distribute.share_on_jax()
         with mmkeras.distribute.clear_failures():
@@ -197,7 +200,7 @@ def evaluate(
     with _clear_errors():
         import mmkeras
 
-        answerer = mmkeras.load(model)
+        answerer = _load(model)
         words = getattr(
             answerer, "vocabulary", mmkeras.data.vocabulary.Vocabulary(())
         ).words  # a classifier has none
@@ -230,9 +233,7 @@ def predict(
 ) -> None:
     """Answer each input: a caption for an image, a transcript for a clip, an image for a prompt."""
     with _clear_errors():
-        import mmkeras
-
-        answerer = mmkeras.load(model)
+        answerer = _load(model)
         if explain and not hasattr(answerer, "explain"):
             raise ValueError(f"Expected no --explain for {answerer.model.name}. Received: --explain {explain}")
         options = {"beams": beams} if _has_text(answerer) else {"seed": seed} if _has_images(answerer) else {}
@@ -257,6 +258,21 @@ def predict(
             for name, (given, answer) in zip(names, answers.items(), strict=True):
                 if answer is not None:
                     answerer.explain(given, **options).plot(explain / f"{name}.png")
+
+
+def _load_tensorflow():
+    """Loads it without its start-up notes. A command does so after the checks that need no TensorFlow."""
+    with terminal.quiet_stderr():
+        import keras  # noqa: F401
+        import tensorflow  # noqa: F401
+
+
+def _load(path):
+    import mmkeras
+
+    mmkeras.tasks.check_file(path)
+    _load_tensorflow()
+    return mmkeras.load(path)
 
 
 def _text_to_image_demo(output, language, epochs):
@@ -344,9 +360,6 @@ class _clear_errors:  # noqa: N801 (reads as a statement: with _clear_errors(): 
         import warnings
 
         warnings.showwarning = lambda message, *args, **kwargs: typer.echo(f"Note: {message}", err=True)
-        with terminal.quiet_stderr():
-            import keras  # noqa: F401
-            import tensorflow  # noqa: F401
 
     def __exit__(self, kind, error, traceback):
         if isinstance(error, ValueError | OSError):
