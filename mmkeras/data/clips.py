@@ -64,29 +64,17 @@ class ClipBatches:
         def with_length(clip):
             return {"audio": clip["audio"], "length": tf.size(clip["audio"]), "tokens": clip["tokens"]}
 
-        def one_epoch(number):
-            def one_round(index):
-                """Every clip once. Further rounds replace clips that turned out to be damaged."""
-                round_seed = number + index
-                dataset = clips
-                if training:
-                    dataset = dataset.shuffle(min(count, pipeline.SHUFFLE_BUFFER), seed=round_seed)
-                if augment:
-                    speeds = tf.data.Dataset.random(seed=round_seed)
-                    dataset = tf.data.Dataset.zip(dataset, speeds).map(
-                        pipeline.change_speed, num_parallel_calls=tf.data.AUTOTUNE
-                    )
-                dataset = dataset.map(with_length)
-                if self.static_shapes:
-                    return dataset
-                return pipeline.by_length(dataset, batch_size, round_seed)
-
-            rounds = tf.data.Dataset.range(tf.int64.max)
-            dataset = rounds.flat_map(one_round) if training else one_round(0)
-            if self.static_shapes:
-                dataset = dataset.padded_batch(batch_size, self._longest(), drop_remainder=True)
-            draws = tf.data.Dataset.random(seed=number + 1)
-            return tf.data.Dataset.zip(dataset.take(steps) if training else dataset, draws)
+        def one_round(round_seed):
+            dataset = clips
+            if training:
+                dataset = dataset.shuffle(min(count, pipeline.SHUFFLE_BUFFER), seed=round_seed)
+            if augment:
+                speeds = tf.data.Dataset.random(seed=round_seed)
+                dataset = tf.data.Dataset.zip(dataset, speeds).map(
+                    pipeline.change_speed, num_parallel_calls=tf.data.AUTOTUNE
+                )
+            dataset = dataset.map(with_length)
+            return dataset if self.static_shapes else pipeline.by_length(dataset, batch_size, round_seed)
 
         def finish(batch, draw):
             audio = _to_float(batch["audio"])  # (B, n)
@@ -98,15 +86,21 @@ class ClipBatches:
                 tokens, targets = (pipeline.pad_to_next(pipeline.TOKENS, ids) for ids in (tokens, targets))
             return {"audio": audio, "length": batch["length"], "tokens": tokens}, targets
 
-        def batches(start):
-            if training:
-                return pipeline.epochs(one_epoch, finish, steps, self.seed, start)
-            dataset = one_epoch(self.seed).map(finish, num_parallel_calls=tf.data.AUTOTUNE)
-            if split.fits_in_memory:  # so `_count` is exact; without the number Keras warns at the end
-                dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
-            return dataset.prefetch(tf.data.AUTOTUNE)
+        def full_batches(dataset):
+            return dataset.padded_batch(batch_size, self._longest(), drop_remainder=True)
 
-        return batches
+        batches = pipeline.fit_batches(
+            one_round,
+            finish,
+            training=training,
+            steps=steps,
+            seed=self.seed,
+            full_batches=full_batches if self.static_shapes else None,
+        )
+        if training or not split.fits_in_memory:
+            return batches
+        # `_count` is exact here. Without the number of batches Keras warns at the end.
+        return lambda start: batches(start).apply(tf.data.experimental.assert_cardinality(steps))
 
     def _with_tokens(self, clip):
         tokens = self.vocabulary.encode_tensor(clip["transcript"][None])[0]  # (T,), <start> and <end> included

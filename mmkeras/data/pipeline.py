@@ -59,6 +59,46 @@ def epochs(
     return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE)
 
 
+def fit_batches(
+    one_round: Callable[[int | tf.Tensor], tf.data.Dataset],
+    finish: Callable,
+    *,
+    training: bool,
+    steps: int,
+    seed: int,
+    full_batches: Callable[[tf.data.Dataset], tf.data.Dataset] | None = None,
+) -> Callable[[int | None], tf.data.Dataset]:
+    """The batches of a split for `fit`.
+
+    Args:
+        one_round: seed → dataset with every example once, in batches unless `full_batches` is given.
+        finish: (batch, random number () int64) → what `fit` takes.
+        training: bool. Whether each epoch has another order. Further rounds then replace examples that turned
+            out to be damaged. Otherwise all epochs are one round with the same seed.
+        steps: int. Batches per epoch in training.
+        seed: int. Seed for the order and the random numbers.
+        full_batches: Examples → batches that are all full, also across rounds. Defaults to None.
+
+    Returns:
+        A function of `start`, see `epochs`; it is ignored unless `training`.
+    """
+
+    def one_epoch(number):
+        rounds = tf.data.Dataset.range(tf.int64.max)
+        dataset = rounds.flat_map(lambda index: one_round(number + index)) if training else one_round(number)
+        if full_batches:
+            dataset = full_batches(dataset)
+        draws = tf.data.Dataset.random(seed=number + 1)
+        return tf.data.Dataset.zip(dataset.take(steps) if training else dataset, draws)
+
+    def batches(start):
+        if training:
+            return epochs(one_epoch, finish, steps, seed, start)
+        return one_epoch(seed).map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    return batches
+
+
 # --- images ---
 
 
@@ -122,31 +162,26 @@ def image_caption_batches(
         captions = example["tokens" if is_encoded else "captions"]
         return {"image": example["image"], "tokens": captions[number % tf.shape(captions, tf.int64)[0]]}
 
-    def one_epoch(number):
-        def one_round(index):
-            """Every image once. Further rounds replace images that turned out to be damaged."""
-            round_seed = number + index
-            dataset = shuffled(examples, split, round_seed) if training else examples
-            draws = tf.data.Dataset.random(seed=round_seed)
-            dataset = tf.data.Dataset.zip(dataset, draws).map(pair)
-            return dataset if static_shapes else dataset.batch(batch_size)
+    def one_round(round_seed):
+        dataset = shuffled(examples, split, round_seed) if training else examples
+        draws = tf.data.Dataset.random(seed=round_seed)
+        dataset = tf.data.Dataset.zip(dataset, draws).map(pair)
+        return dataset if static_shapes else dataset.batch(batch_size)
 
-        rounds = tf.data.Dataset.range(tf.int64.max)
-        dataset = rounds.flat_map(one_round) if training else one_round(0)
-        if static_shapes:
-            dataset = dataset.batch(batch_size, drop_remainder=True)
-        return dataset.take(steps) if training else dataset
-
-    def finish_batch(batch):
+    def finish_batch(batch, draw):
         return finish(batch if is_encoded else batch | {"tokens": encode(batch["tokens"])})
 
-    def batches(start):
-        if training:
-            return epochs(one_epoch, finish_batch, steps, seed, start)
-        dataset = one_epoch(seed).map(finish_batch, num_parallel_calls=tf.data.AUTOTUNE)
-        return dataset.prefetch(tf.data.AUTOTUNE)
+    def full_batches(dataset):
+        return dataset.batch(batch_size, drop_remainder=True)
 
-    return batches
+    return fit_batches(
+        one_round,
+        finish_batch,
+        training=training,
+        steps=steps,
+        seed=seed,
+        full_batches=full_batches if static_shapes else None,
+    )
 
 
 # --- clips ---

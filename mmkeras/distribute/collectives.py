@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from mmkeras._utils import progress, terminal
+from mmkeras._utils.batches import BATCH_SIZE
 
 
 def count() -> int:
@@ -94,7 +95,7 @@ def predict_alone(model: keras.Model, inputs: Any) -> Any:
         return model.predict_on_batch(inputs)
 
 
-def predict_batches(model: keras.Model, inputs: Any, batch_size: int = 32) -> Any:
+def predict_batches(model: keras.Model, inputs: Any, batch_size: int = BATCH_SIZE) -> Any:
     """`predict_alone` in batches: arrays (N, ...), or a nest of them → arrays (N, ...), or a nest of them."""
     starts = range(0, len(keras.tree.flatten(inputs)[0]), batch_size)
     parts = [
