@@ -11,6 +11,7 @@ from PIL import Image
 
 import mmkeras
 from mmkeras.captioning import Captioner, build, evaluate
+from mmkeras.evaluation.explain import Explanation
 
 WORDS = ["red", "blue", "circle", "square"]
 STEPS = 40
@@ -262,3 +263,11 @@ def test_decoding_is_one_graph(trained, images):
     model = next(iter(captioner._generator._graphs.values()))
     graph = tf.function(model.call).get_concrete_function({"image": tf.constant(images)})
     assert any("while" in op.type.lower() for op in graph.graph.get_operations())
+
+
+def test_focus_is_the_attention_on_a_region_relative_to_its_area():
+    image, region = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), bool)
+    region[:4, :4] = True  # the first of four cells
+    maps = np.array([[[0.25, 0.25], [0.25, 0.25]], [[1, 0], [0, 0]], [[0, 0], [0, 1]]])
+    explanation = Explanation(image, "a red star", ["a", "red", "star"], maps)
+    np.testing.assert_allclose(explanation.focus(region), [1, 4, 0])

@@ -118,3 +118,33 @@ def test_imagenet_means_equal_keras_preprocessing():
     image = np.random.default_rng(0).uniform(0, 255, (1, 4, 4, 3)).astype("float32")
     expected = keras.applications.vgg16.preprocess_input(image.copy())
     np.testing.assert_allclose(layers.ImageNetMeans()(image), expected, atol=1e-4)
+
+
+def attend(**penalties):
+    """Runs the attention once in training: its weights (1, T, N), and the loss that it adds."""
+    layer = layers.GuidedAttention(**penalties)
+    rng = np.random.default_rng(0)
+    query, memory = (ops.convert_to_tensor(rng.normal(size=(1, n, 4)).astype("float32")) for n in (3, 6))
+    masks = [ops.convert_to_tensor([[True, True, False]]), ops.convert_to_tensor([[True] * 4 + [False] * 2])]
+    _, weights = layer([query, memory], mask=masks, return_attention_scores=True, training=True)
+    losses = [float(loss) for loss in layer.losses]
+    layer([query, memory], mask=masks)
+    return ops.convert_to_numpy(weights)[0], losses
+
+
+def test_guided_attention_penalizes_entropy_and_distance_from_the_diagonal():
+    assert attend()[1] == []
+    weights, (entropy,) = attend(entropy_penalty=2.0)
+    assert entropy == pytest.approx(-2 * (weights * np.log(weights + 1e-8)).sum(axis=1).mean(), rel=1e-4)
+    weights, (distance,) = attend(diagonal_penalty=2.0)
+    # two valid queries, four valid positions
+    far = 1 - np.exp(-((np.array([[1 / 2], [1]]) - np.array([1, 2, 3, 4]) / 4) ** 2) / (2 * 0.2**2))
+    assert distance == pytest.approx(2 * (weights[:2, :4] * far).sum(axis=1).mean(), rel=1e-4)
+
+
+def test_position_embedding_adds_a_vector_per_position():
+    layer = layers.PositionEmbedding()
+    x = np.ones((2, 3, 4), "float32")
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(layer(x)) - x, ops.convert_to_numpy(layer.positions)[None] + 0 * x, atol=1e-6
+    )

@@ -18,6 +18,7 @@ from mmkeras.captioning.model import TASK
 from mmkeras.decoding.generator import Generator
 from mmkeras.evaluation import metrics
 from mmkeras.evaluation.explain import Explanation
+from mmkeras.evaluation.novelty import Novelty
 from mmkeras.media import images
 from mmkeras.toy import scene
 
@@ -31,6 +32,10 @@ class Captioner:
     Args:
         model: keras.Model. From `build`, or `keras.saving.load_model` once `mmkeras.captioning` is imported. It
             is not copied: after more training of `model`, the captioner uses the new weights.
+
+    Attributes:
+        novelty: `Novelty`, optional. If set, as by `mmkeras.pretrained`, it warns of images that are unlike any
+            in training.
     """
 
     def __init__(self, model: keras.Model):
@@ -39,7 +44,9 @@ class Captioner:
         self.encoder = model.get_layer("encoder")
         decoder = model.get_layer("decoder")
         self.vocabulary = decoder.get_layer("embedding").vocabulary
-        self.image_size = self.encoder.get_layer("grid").image_size
+        grid = self.encoder.get_layer("grid")
+        self.network, self.image_size = grid.network, grid.image_size
+        self.novelty: Novelty | None = None
         self._generator = Generator(self.encoder, decoder)
 
     def __call__(self, inputs: Any, *, seed: int = 0, **options: Any) -> str | list[str | None] | None:
@@ -60,7 +67,10 @@ class Captioner:
         """
 
         def predict(values, start):
-            tokens, _ = self.generate(np.stack(values), seed=seed + start, **options)
+            batch = np.stack(values)
+            if self.novelty:
+                self.novelty.warn(batch, start)
+            tokens, _ = self.generate(batch, seed=seed + start, **options)
             return [self.vocabulary.decode(ids) for ids in tokens]
 
         return batches.answer(inputs, self._read, predict, "images")
@@ -89,7 +99,7 @@ class Captioner:
         tokens, _ = self.generate(batch, **options)
         words = self.vocabulary.decode_words(tokens[0])
         attention = self._generator.weights({"image": batch}, tokens)  # (1, T, h*w)
-        _, height, width, _ = self.encoder.get_layer("grid").network.output_shape
+        _, height, width, _ = self.network.output_shape
         maps = attention[0, : len(words)].reshape(-1, height, width)  # (words, h, w)
         return Explanation(original, self.vocabulary.join(words), words, maps)
 

@@ -31,6 +31,26 @@ class Explanation:
 
         return plots.attention(self.image, self.caption, self.words, self.attention, path)
 
+    def focus(self, region: np.ndarray) -> np.ndarray:
+        """How much the attention of each word favors a region of the image.
+
+        The share of the attention on the grid cells that the region covers by at least a twentieth, divided by
+        their share of the area: 1 for attention that is the same everywhere.
+
+        Args:
+            region: (H, W) bool, such as `mmkeras.toy.render.foreground(image)`.
+
+        Returns:
+            (T,) float.
+        """
+        _, h, w = self.attention.shape
+        rows, columns = (
+            np.linspace(0, n, k + 1).astype(int) for n, k in zip(region.shape, (h, w), strict=True)
+        )
+        covered = np.add.reduceat(np.add.reduceat(region.astype(float), rows[:-1], 0), columns[:-1], 1)
+        cells = covered / np.outer(np.diff(rows), np.diff(columns)) >= 0.05  # (h, w)
+        return self.attention[:, cells].sum(axis=1) / cells.mean()
+
 
 @dataclass(frozen=True)
 class Influence:

@@ -1,9 +1,10 @@
 """The attention decoder of captioning (chapter 5.1) and speech recognition (5.2)."""
 
 import keras
+from keras import ops
 
-from mmkeras.data.vocabulary import Vocabulary
-from mmkeras.nn.layers import TokenEmbedding
+from mmkeras.data.vocabulary import PAD, Vocabulary
+from mmkeras.nn.layers import GuidedAttention, TokenEmbedding
 
 
 def attention_decoder(
@@ -14,6 +15,8 @@ def attention_decoder(
     units: int,
     dropout: float,
     word_dropout: float = 0.0,
+    entropy_penalty: float = 0.0,
+    diagonal_penalty: float = 0.0,
     masked: bool = False,
     name: str = "decoder",
 ) -> keras.Model:
@@ -37,6 +40,8 @@ def attention_decoder(
         word_dropout: float. Rate at which the complete embedding of a token is set to 0 (Bowman et al. 2016,
             arXiv:1511.06349), so that the decoder relies on the memory and not on previous tokens. Defaults to
             0.
+        entropy_penalty, diagonal_penalty: float. Weights of penalties on the attention in the training loss,
+            see `mmkeras.nn.layers.GuidedAttention`. Default to 0.
         masked: bool. Whether the memory has padding. Defaults to False.
         name: str. Name of the model. Defaults to `"decoder"`.
     """
@@ -54,8 +59,9 @@ def attention_decoder(
     query = keras.layers.Dense(memory_dim, name="query")(x)  # (B, T, M)
 
     # --- query, memory → context ---
-    context, attention = keras.layers.AdditiveAttention(name="attention")(
-        [query, memory], mask=[None, *mask] if masked else None, return_attention_scores=True
+    masks = [ops.not_equal(tokens, PAD), *mask] if masked else None  # (B, T), (B, N)
+    context, attention = GuidedAttention(entropy_penalty, diagonal_penalty, name="attention")(
+        [query, memory], mask=masks, return_attention_scores=True
     )  # (B, T, M), (B, T, N)
 
     # --- output, context → logits ---

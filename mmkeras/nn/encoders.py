@@ -59,6 +59,9 @@ def _load_vgg16_weights(application, weights):
 def vgg_small(image_size: int, weights: str | os.PathLike | None) -> tuple[keras.Model, bool]:
     """VGG's shape with seven convolutions of at most 128 channels and batch normalization.
 
+    The last three convolutions are 1 x 1, so that a grid cell sees 26 x 26 pixels. With VGG's 3 x 3 it would
+    see 66 x 66, all of a small image: attention could read a word off any cell, far from what the word means.
+
     Returns the network, (B, S, S, 3) → (B, S/8, S/8, 128), and False: it has no weights to fall back from.
     """
     if weights not in ("auto", None):
@@ -69,11 +72,11 @@ def vgg_small(image_size: int, weights: str | os.PathLike | None) -> tuple[keras
     image = keras.Input((image_size, image_size, 3))
     x = keras.layers.Rescaling(1 / 127.5, offset=-1)(image)
     # momentum 0.9: the averages must settle within the hundred steps of training on a small folder
-    for block, channels in enumerate(((16,), (32, 32), (64, 64), (128, 128))):
-        if block:
+    for filters, kernels in ((16, (3,)), (32, (3, 3)), (64, (3, 1)), (128, (1, 1))):
+        if filters > 16:
             x = keras.layers.MaxPooling2D()(x)  # (B, S/2, S/2, C), at last (B, S/8, S/8, C)
-        for filters in channels:
-            x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+        for kernel in kernels:
+            x = keras.layers.Conv2D(filters, kernel, padding="same", use_bias=False)(x)
             x = layers.BatchNormalization(momentum=0.9)(x)
             x = keras.layers.ReLU()(x)
     return keras.Model(image, x, name="vgg_small"), False

@@ -8,6 +8,8 @@ from keras import ops
 from mmkeras.data.vocabulary import Vocabulary
 from mmkeras.distribute import collectives
 
+DIAGONAL_WIDTH = 0.2  # as in Tachibana et al. 2018
+
 
 @keras.saving.register_keras_serializable("mmkeras")
 class TokenEmbedding(keras.layers.Embedding):
@@ -107,6 +109,60 @@ class GridFeatures(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         return cls(keras.saving.deserialize_keras_object(config.pop("network")), **config)
+
+
+@keras.saving.register_keras_serializable("mmkeras")
+class PositionEmbedding(keras.layers.Layer):
+    """Vectors (B, N, C) → the same plus a learned vector for each of the N positions."""
+
+    def build(self, input_shape):
+        # as large as the features, or the sum would hold little of the position at the start of training
+        spread = keras.initializers.RandomNormal(stddev=0.3)
+        self.positions = self.add_weight(name="positions", shape=input_shape[1:], initializer=spread)
+
+    def call(self, x):
+        return x + self.positions  # (B, N, C)
+
+
+@keras.saving.register_keras_serializable("mmkeras")
+class GuidedAttention(keras.layers.AdditiveAttention):
+    """Additive attention (Bahdanau et al. 2015, arXiv:1409.0473) with penalties on its weights in training.
+
+    Args:
+        entropy_penalty: float. Weight of the entropy of the attention, so that it is on few positions. Defaults
+            to 0.
+        diagonal_penalty: float. Weight of the attention far from the diagonal, so that it moves from the start
+            to the end of the memory (guided attention: Tachibana et al. 2018, arXiv:1710.08969). It needs masks
+            of queries and memory. Defaults to 0.
+    """
+
+    def __init__(self, entropy_penalty: float = 0.0, diagonal_penalty: float = 0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.entropy_penalty, self.diagonal_penalty = entropy_penalty, diagonal_penalty
+
+    def call(self, inputs, mask=None, return_attention_scores=False, training=None, use_causal_mask=False):
+        context, weights = super().call(  # (B, T, M), (B, T, N)
+            inputs, mask=mask, training=training, return_attention_scores=True, use_causal_mask=use_causal_mask
+        )
+        if training and self.entropy_penalty:
+            entropy = -ops.sum(weights * ops.log(weights + 1e-8), axis=-1)  # (B, T)
+            self.add_loss(self.entropy_penalty * ops.mean(entropy))
+        if training and self.diagonal_penalty:
+            valid, memory_valid = (ops.cast(m, weights.dtype) for m in mask)  # (B, T), (B, N)
+            distance = _progress(valid)[:, :, None] - _progress(memory_valid)[:, None]  # (B, T, N)
+            far = 1 - ops.exp(-(distance**2) / (2 * DIAGONAL_WIDTH**2))  # (B, T, N)
+            loss = ops.sum(ops.sum(weights * far, axis=-1) * valid) / ops.sum(valid)
+            self.add_loss(self.diagonal_penalty * loss)
+        return (context, weights) if return_attention_scores else context
+
+    def get_config(self):
+        penalties = {"entropy_penalty": self.entropy_penalty, "diagonal_penalty": self.diagonal_penalty}
+        return super().get_config() | penalties
+
+
+def _progress(valid):
+    """(B, L) 1 for valid positions → (B, L), from near 0 at the first to 1 at the last of them."""
+    return ops.cumsum(valid, axis=1) / ops.maximum(ops.sum(valid, axis=1, keepdims=True), 1)
 
 
 @keras.saving.register_keras_serializable("mmkeras")

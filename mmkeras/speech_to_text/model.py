@@ -42,6 +42,8 @@ class SpeechConfig:
         word_dropout: float. Rate at which the complete embedding of an input token is set to 0 (attention
             decoder).
         label_smoothing: float. Label smoothing of the cross-entropy (attention decoder).
+        diagonal_penalty: float. Weight of the attention far from the diagonal in the training loss (attention
+            decoder). It makes the attention move from the start to the end of a clip.
         learning_rate: float. Initial learning rate of Adam.
         decay_steps: int, optional. Steps of the cosine decay to a fiftieth. None: constant.
     """
@@ -58,13 +60,14 @@ class SpeechConfig:
     dropout: float = 0.2
     word_dropout: float = 0.0
     label_smoothing: float = 0.1
+    diagonal_penalty: float = 0.0
     learning_rate: float = 1e-3
     decay_steps: int | None = None
 
     def __post_init__(self):
         sizes = ("sample_rate_hz", "frame_ms", "hop_ms", "bands", "subsampling", "encoder_layers", "units")
         checks.ints(1, **{name: getattr(self, name) for name in (*sizes, "embedding_dim")})
-        rates = ("dropout", "word_dropout", "label_smoothing")
+        rates = ("dropout", "word_dropout", "label_smoothing", "diagonal_penalty")
         checks.numbers(0, **{name: getattr(self, name) for name in rates})
         optimizers.check_schedule(self.learning_rate, self.decay_steps)
 
@@ -79,6 +82,7 @@ PRESETS = {
         dropout=0.0,
         word_dropout=0.2,
         label_smoothing=0.0,
+        diagonal_penalty=1.0,
         learning_rate=2e-3,
         decay_steps=375,  # three passes over the toy world's 4,000 clips
     ),
@@ -131,6 +135,7 @@ def build(
             units=config.units,
             dropout=config.dropout,
             word_dropout=config.word_dropout,
+            diagonal_penalty=config.diagonal_penalty,
             masked=True,
         )
         tokens = keras.Input((None,), dtype="int32", name="tokens")

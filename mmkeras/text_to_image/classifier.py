@@ -16,6 +16,7 @@ import tensorflow as tf
 from mmkeras._utils import batches, checks, progress, saving
 from mmkeras.data.task_data import TaskData
 from mmkeras.distribute import collectives
+from mmkeras.evaluation.novelty import Novelty
 from mmkeras.media import images
 from mmkeras.nn import layers, optimizers
 from mmkeras.nn.convolutions import image_features
@@ -29,11 +30,16 @@ class AttributeClassifier:
 
     Args:
         model: keras.Model. From `build_classifier`.
+
+    Attributes:
+        novelty: `Novelty`, optional. If set, as by `mmkeras.pretrained`, it warns of images that are unlike any
+            in training.
     """
 
     def __init__(self, model: keras.Model):
         saving.check(model, NAME, "classifier", "mmkeras.text_to_image.classifier.build_classifier()")
-        self.model = model
+        self.model = self.network = model
+        self.novelty: Novelty | None = None
         self.image_size = model.input_shape[1]
         self.attributes = {name: model.get_layer(name).classes for name in model.output_names}
         self._network = keras.Model(model.input, [model.output, model.get_layer("features").output])
@@ -57,7 +63,10 @@ class AttributeClassifier:
             return images.resize(images.crop(images.read(image)), self.image_size)  # (S, S, 3)
 
         def predict(values, start):
-            classes, _ = self.predict(np.stack(values))
+            batch = np.stack(values)
+            if self.novelty:
+                self.novelty.warn(batch, start)
+            classes, _ = self.predict(batch)
             return [
                 {name: names[classes[name][i]] for name, names in self.attributes.items()}
                 for i in range(len(values))

@@ -63,6 +63,11 @@ def render(scene: Scene, size: int = 64, *, rng: np.random.Generator) -> np.ndar
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
+def foreground(image: np.ndarray) -> np.ndarray:
+    """The pixels of the things in a toy image (S, S, 3) uint8: (S, S) bool. The background is nearly gray."""
+    return np.ptp(image.astype(int), axis=-1) > 60
+
+
 def _background(size, rng):
     """A light, nearly gray tone with a slow linear gradient."""
     tone = 195 + 45 * rng.random() + 16 * (rng.random(3) - 0.5)
