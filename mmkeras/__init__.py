@@ -1,12 +1,16 @@
 """mmkeras: multimodal models in Keras.
 
-Every task is used in the same six lines:
+Ready-trained models of the toy world answer at once:
 
     import mmkeras
 
+    mmkeras.pretrained("captioning")("photo.png")
+
+Every task is used in the same six lines:
+
     data = mmkeras.captioning.data("toy")
     model = mmkeras.captioning.build("toy", vocabulary=data.vocabulary)
-    model.fit(data.train, validation_data=data.validation, epochs=6)
+    model.fit(data.train, validation_data=data.validation, epochs=8)
     captioner = mmkeras.captioning.Captioner(model)
     captioner("photo.jpg")
     captioner.save("captioner.keras"); mmkeras.load("captioner.keras")
@@ -19,8 +23,8 @@ Every task is used in the same six lines:
 
 Shared by the tasks: `data` (vocabulary, tables, sources, pipelines), `media` (images, audio, long clips), `nn`
 (layers, decoder, spectrogram), `decoding` (search, CTC, generator), `evaluation` (metrics, explanations,
-alignment, plots), `toy` (the toy world). `training` is the recipe of `mmkeras train`, `distribute` is for
-several devices and machines, `tasks` is the registry.
+alignment, plots), `toy` (the toy world), `zoo` (the ready-trained models). `training` is the recipe of
+`mmkeras train`, `distribute` is for several devices and machines, `tasks` is the registry.
 
 Submodules load on first use. Importing mmkeras loads no TensorFlow.
 """
@@ -36,10 +40,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _SUBMODULES = (
     "captioning", "speech_to_text", "text_to_image", "toy",
-    "cli", "data", "decoding", "distribute", "evaluation", "media", "nn", "tasks", "training",
+    "cli", "data", "decoding", "distribute", "evaluation", "media", "nn", "tasks", "training", "zoo",
 )  # fmt: skip
 
-__all__ = ["captioning", "load", "speech_to_text", "text_to_image", "toy"]
+__all__ = ["captioning", "load", "pretrained", "speech_to_text", "text_to_image", "toy"]
 
 
 def __getattr__(name: str):
@@ -47,8 +51,10 @@ def __getattr__(name: str):
         return importlib.import_module(f"mmkeras.{name}")
     if name == "load":
         return importlib.import_module("mmkeras.tasks").load
+    if name == "pretrained":
+        return importlib.import_module("mmkeras.zoo").pretrained
     raise AttributeError(f"module 'mmkeras' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBMODULES, "load"})
+    return sorted({*globals(), *_SUBMODULES, "load", "pretrained"})

@@ -1,6 +1,7 @@
 """The tasks of the package: the one place that names them. A fourth task is one folder and one line here."""
 
 import importlib
+import json
 import os
 import zipfile
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ class Task:
         epochs: int. Passes over the toy world that the preset `"toy"` is made for.
         file: str. Default name of the model file.
         options: Options of `mmkeras train` that the task takes: of `build`, and `unit` of `data`.
+        title: str. What people call the task.
         section: str. The function of `mmkeras.cli.demo` that makes its section of the page.
+        duration: str. How long training on the toy world takes.
     """
 
     package: str
@@ -30,7 +33,9 @@ class Task:
     epochs: int
     file: str
     options: tuple[str, ...]
+    title: str
     section: str
+    duration: str
 
     def load(self) -> ModuleType:
         """The package, imported."""
@@ -41,13 +46,22 @@ TASKS = {
     "captioning": Task(
         "mmkeras.captioning",
         "Captioner",
-        6,
+        8,
         "captioner.keras",
         ("image_size", "weights", "fine_tune"),
+        "Image captioning",
         "captioning_section",
+        "about 90 seconds on two cores",
     ),
     "speech_to_text": Task(
-        "mmkeras.speech_to_text", "Transcriber", 3, "transcriber.keras", ("head", "unit"), "speech_section"
+        "mmkeras.speech_to_text",
+        "Transcriber",
+        3,
+        "transcriber.keras",
+        ("head", "unit"),
+        "Speech to text",
+        "speech_section",
+        "about three minutes on two cores",
     ),
     "text_to_image": Task(
         "mmkeras.text_to_image",
@@ -55,7 +69,9 @@ TASKS = {
         16,
         "image_generator.keras",
         ("image_size", "adversarial"),
+        "Text to image",
         "text_to_image_section",
+        "about a quarter of an hour on two cores",
     ),
 }
 # model name -> package and class of what answers with the model; the classifier is part of a task
@@ -114,15 +130,16 @@ def load(path: str | os.PathLike):
     """
     path = Path(path)
     check_file(path)
-    for module, _ in set(ANSWERERS.values()):  # they register what a model file may hold
-        importlib.import_module(module)
     import keras
 
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # Keras reads the weights without their checksum
+            name = json.loads(archive.read("config.json"))["config"]["name"]
         if damaged:
             raise ValueError(f"its {damaged!r} does not match its checksum")
+        if name in ANSWERERS:  # the package registers what the file may hold
+            importlib.import_module(ANSWERERS[name][0])
         model = keras.saving.load_model(path)
     except Exception as error:  # of a damaged file zipfile, zlib, json, h5py and Keras raise many kinds
         raise ValueError(

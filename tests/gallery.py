@@ -121,13 +121,14 @@ def from_demo(folder, trained, work):
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if not browser:
         return print("No screenshots of the demo's page: Chromium is not installed.")
-    sections, generators = [], {name: trained[name][0] for name in ("plain", "adversarial")}
+    sections, generators = {}, {name: trained[name][0] for name in ("plain", "adversarial")}
     for name in ("captioning", "attention", "plain"):
         answerer, data = trained[name]
         task = answerer.model.name
         scores = {"test": getattr(mmkeras, task).evaluate(answerer, data.test.take(3))}
-        section = getattr(demo, mmkeras.tasks.TASKS[task].section)
-        sections.append(section(generators if name == "plain" else answerer, data, scores))
+        registered = mmkeras.tasks.TASKS[task]
+        section = getattr(demo, registered.section)
+        sections[registered.title] = section(generators if name == "plain" else answerer, scores, "en")
     page = demo.write(work, sections)
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
     options += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]

@@ -20,6 +20,7 @@ from PIL import Image
 
 import mmkeras
 from mmkeras.cli import main as cli
+from mmkeras.toy import scene
 
 MMKERAS = Path(sysconfig.get_path("scripts")) / "mmkeras"
 
@@ -60,7 +61,7 @@ def test_help_loads_no_tensorflow():
         "except SystemExit: assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
     )
     out = run(sys.executable, "-c", code).stdout
-    assert all(command in out for command in ("demo", "train", "evaluate", "predict"))
+    assert all(command in out for command in ("demo", "train", "evaluate", "predict", "pretrain"))
 
 
 def test_building_a_model_does_not_warn():
@@ -259,6 +260,26 @@ def test_writing_the_toy_world_does_not_change_training(small_toy_world):
         np.testing.assert_array_equal(a, b)
 
 
+def test_predict_takes_the_name_of_a_ready_trained_model(invoke, tmp_path):
+    done = invoke("predict", "text_to_image", "a small red circle at the top left", "--output", tmp_path)
+    assert done.status == 0, done.err
+    done = invoke("predict", "captioning", tmp_path / "0.png", "--language", "zh")
+    assert scene.parse(done.out.strip()) == scene.parse("a small red circle at the top left")
+    assert "captioning" in invoke("predict", "captionin", tmp_path / "0.png").err
+
+
+def test_the_demo_shows_the_ready_trained_models_and_trains_a_task(invoke, small_toy_world, tmp_path):
+    done = invoke("demo", "--output", tmp_path, "--epochs", 1)
+    assert done.status == 0, done.err
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    titles = re.findall(r'<h2 id="([^"]+)"', page)
+    ready = ["image-captioning", "speech-to-text", "text-to-image"]
+    assert titles == [*ready, "image-captioning-trained-just-now"]
+    assert all(f'<a href="#{title}">' in page for title in titles)
+    assert page.count("<audio") == 4 and "http" not in page
+    assert mmkeras.load(tmp_path / "captioner.keras")
+
+
 @pytest.mark.slow
 def test_the_wheel_works_without_the_repository(tmp_path):
     root = Path(__file__).parents[1]
@@ -268,7 +289,7 @@ def test_the_wheel_works_without_the_repository(tmp_path):
     run(*pip, "install", "-q", "--no-deps", "--target", site, wheel)
     assert (site / "mmkeras" / "py.typed").is_file()
     environment = os.environ | {"PYTHONPATH": str(site)}
-    code = "import mmkeras; print(mmkeras.__file__); mmkeras.captioning.build('toy')"
+    code = "import mmkeras; print(mmkeras.__file__); mmkeras.pretrained('captioning')"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
     )

@@ -70,7 +70,7 @@ def run_mmkeras(datasets, *options):
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_the_captioning_demo_reaches_its_bar(language, datasets, tmp_path):
     folder = tmp_path / "demo"
-    scores = run_mmkeras(datasets, "demo", "--task", "captioning", "--language", language, "--output", folder)
+    scores = run_mmkeras(datasets, "demo", "--language", language, "--output", folder)
     test, unseen = scores["scene_accuracy"]
     assert test >= 0.95 and unseen >= 0.85
     assert (folder / "index.html").stat().st_size > 100_000
@@ -89,7 +89,7 @@ def test_ctc_reaches_its_bar(language, score, bars, datasets, tmp_path):
 def speech_demo(datasets, tmp_path_factory):
     """The demo's folder and its scores; English, attention head."""
     folder = tmp_path_factory.mktemp("speech") / "demo"
-    return folder, run_mmkeras(datasets, "demo", "--task", "speech_to_text", "--output", folder)
+    return folder, run_mmkeras(datasets, "demo", "--train", "speech_to_text", "--output", folder)
 
 
 def test_the_speech_demo_reaches_its_bar_also_in_noise_and_with_pauses(datasets, speech_demo):
@@ -145,7 +145,7 @@ def check_pauses(transcriber, datasets):
 def test_the_text_to_image_demo_reaches_its_bar(datasets, tmp_path):
     """A classifier scores the document's model, which blurs shapes, and the adversarial model."""
     folder = tmp_path / "demo"
-    scores = run_mmkeras(datasets, "demo", "--task", "text_to_image", "--output", folder)
+    scores = run_mmkeras(datasets, "demo", "--train", "text_to_image", "--output", folder)
     assert scores["classifier_on_real"][0] >= 0.99 and scores["classifier_on_real"][1] >= 0.95
     check_pixel_loss_model(scores)
     blurred, blurred_unseen, test, unseen = scores["sharpness"]

@@ -26,8 +26,9 @@ def save(model: "keras.Model", path: str | os.PathLike, notes: dict[str, str] | 
     check_path(path)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
         complete = Path(folder) / path.name
-        if model.optimizer and not model.optimizer.built:  # otherwise Keras warns when it loads the file
-            model.optimizer.build(model.trainable_variables)
+        optimizer = getattr(model, "optimizer", None)  # Keras sets it when the model is compiled
+        if optimizer and not optimizer.built:  # otherwise Keras warns when it loads the file
+            optimizer.build(model.trainable_variables)
         model.save(complete)
         with zipfile.ZipFile(complete, "a") as archive:
             for name, text in (notes or {}).items():

@@ -1,50 +1,86 @@
-"""The page that `mmkeras demo` writes: inputs, answers and explanations of each task."""
+"""The page that `mmkeras demo` writes: a section a task, with inputs, answers, explanations and scores."""
 
 import base64
 import html
 import io
+import os
+import sys
+import webbrowser
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from mmkeras.evaluation import plots
+from mmkeras.toy import render, scene, speak
 
-_UNSEEN = "combinations of color and shape that are not in the training data"
+_TITLES = {
+    "test": "New examples",
+    "test_unseen": "Pairs of color and shape that are not in the training data",
+}
+# What each score means, in one sentence; the page shows no other scores.
+MEANINGS = {
+    "scene_accuracy": "Share of answers that describe the right scene, in any wording.",
+    "cider_d": "Similarity to the reference captions, where rare words count more; 10 is the highest.",
+    "bleu_4": "Share of the caption's sequences of one to four words that a reference has.",
+    "wer": "Word error rate: wrong, missing and additional words per word that was spoken.",
+    "cer": "Character error rate: the same for characters.",
+    "color": "Share of images with the color that the prompt asks for, as the attribute classifier sees it.",
+    "place": "The same for the place,",
+    "shape": "for the shape,",
+    "size": "and for the size.",
+    "all": "Share of images with all four right.",
+    "classifier_on_real": "The same share for real images: the best that this measure allows.",
+    "frechet_distance": "Distance between the features of generated and real images; 0 is the lowest.",
+    "sharpness": "Sharpness relative to real images; 1 is as sharp.",
+    "variety": "Variation between images relative to real ones; near 0 they are all the same.",
+    "seed_variety": "Variation between images of one prompt with different seeds.",
+}
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; }
-body { margin: 2rem auto; max-width: 76rem; padding: 0 1rem; }
-h1 { font-weight: 600; } h2 { font-weight: 600; margin-top: 2.5rem; }
-table { border-collapse: collapse; } td, th { padding: .2rem 1rem .2rem 0; text-align: left; }
-td { font-variant-numeric: tabular-nums; }
-.example { display: flex; gap: 1.2rem; padding: 1rem 0; border-top: 1px solid #ddd; align-items: flex-start; }
+:root { color-scheme: light dark; --text: #222; --page: #fff; --line: #ddd; --note: #666; }
+@media (prefers-color-scheme: dark) { :root { --text: #ddd; --page: #161616; --line: #3a3a3a; --note: #999; } }
+* { box-sizing: border-box; }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page);
+  margin: 2rem auto; max-width: 72rem; padding: 0 1rem; overflow-wrap: break-word; }
+h1, h2, h3 { font-weight: 600; line-height: 1.25; } h2 { margin-top: 3rem; }
+nav ul { padding-left: 1.2rem; } a { color: inherit; }
+.scores { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+td, th { padding: .2rem 1rem .2rem 0; text-align: left; vertical-align: top; font-weight: 400; }
+th:first-child, thead th { font-weight: 600; white-space: nowrap; }
+td.meaning { min-width: 16rem; color: var(--note); }
+.example { display: flex; flex-wrap: wrap; gap: 1.2rem; padding: 1rem 0; border-top: 1px solid var(--line); }
 .example > img { width: 144px; height: 144px; border-radius: 6px; flex: none; }
-.caption { font-size: 1.15rem; margin: 0 0 .5rem; } .wrong { color: #b00020; } .right { color: #1b7f3b; }
-.words { display: flex; flex-wrap: wrap; gap: .5rem; }
-.clip { padding: 1rem 0; border-top: 1px solid #ddd; }
-.clip img { max-width: 100%; } audio { height: 2rem; width: 22rem; max-width: 100%; }
-figure { margin: 0; text-align: center; font-size: .85rem; }
-figure img { width: 80px; height: 80px; border-radius: 4px; display: block; }
-.generated { width: 24rem; margin-bottom: .8rem; } .generated img { width: 100%; height: auto; }
-.note { color: #666; }
+.example > div { flex: 1 1 16rem; min-width: 0; }
+.caption { font-size: 1.15rem; margin: 0 0 .5rem; } .wrong { color: #d03048; } .right { color: #2a9a52; }
+.row { display: flex; flex-wrap: wrap; gap: .5rem 1.2rem; }
+.clip { padding: 1rem 0; border-top: 1px solid var(--line); }
+.clip img, .samples img { max-width: 100%; border-radius: 4px; }
+audio { height: 2.2rem; width: 22rem; max-width: 100%; }
+figure { margin: 0; text-align: center; font-size: .85rem; } .words { gap: .5rem; }
+.words figure img { width: 80px; height: 80px; border-radius: 4px; display: block; }
+.generated { width: 24rem; max-width: 100%; } .generated img { width: 100%; height: auto; border-radius: 4px; }
+.note { color: var(--note); }
 """
 
 
-def captioning_section(captioner, data, scores: dict[str, dict[str, float]], images: int = 6) -> str:
-    """HTML: the scores, then the first images of both test splits with caption and attention."""
-    from mmkeras.toy import scene
+def captioning_section(captioner, scores: dict[str, dict[str, float]], language: str, images: int = 4) -> str:
+    """HTML: scores, then images of both test splits with caption and attention.
 
+    Args:
+        captioner: Captioner.
+        scores: {split: {score: value}}.
+        language: str. Language of the captions.
+        images: int. Images of each split. Defaults to 4.
+    """
     parts = [
-        "<h2>Image captioning</h2>",
         "<p>Below each caption: the attention of each word, bright where its weight is high.</p>",
         _table(scores),
     ]
-    for split, title in (("test", "New images"), ("test_unseen", _UNSEEN.capitalize())):
+    for split, title in _TITLES.items():
         parts.append(f"<h3>{title}</h3>")
-        batch = next(iter(getattr(data, split).unbatch().batch(images)))
-        for image, texts in zip(batch["image"].numpy(), batch["captions"].numpy(), strict=True):
+        for index in range(images):
+            image, truth = _image_of(split, index), scene.captions(scene.sample(split, index), language)[0]
             explanation = captioner.explain(image)
-            truth = texts[0].decode()
             right = scene.parse(explanation.caption) == scene.parse(truth)
             peak = explanation.attention.max(initial=0)  # one scale, so that a diffuse map does not look sharp
             words = "".join(
@@ -54,85 +90,107 @@ def captioning_section(captioner, data, scores: dict[str, dict[str, float]], ima
             parts.append(
                 f'<div class="example">{_image(_enlarged(image))}<div>'
                 f"{_answer(explanation.caption, truth, right, 'it is')}"
-                f'<div class="words">{words}</div></div></div>'
+                f'<div class="row words">{words}</div></div></div>'
             )
     return "\n".join(parts)
 
 
-def speech_section(transcriber, data, scores: dict[str, dict[str, float]], clips: int = 4) -> str:
-    """HTML: the scores, then the first clips of both test splits with audio, transcript and alignment."""
+def speech_section(transcriber, scores: dict[str, dict[str, float]], language: str, clips: int = 2) -> str:
+    """HTML: scores, then clips of both test splits with audio, transcript and alignment.
+
+    Args:
+        transcriber: Transcriber.
+        scores: {split: {score: value}}.
+        language: str. Language of the clips.
+        clips: int. Clips of each split. Defaults to 2.
+    """
     parts = [
-        "<h2>Speech to text</h2>",
-        "<p>Above each spectrogram: the words at their time. Below: the attention, or posteriors of CTC.</p>",
+        "<p>The voices are not in the training data. Above each spectrogram: the words at their time. Below: "
+        "the attention, or with CTC the probability, of each word over time.</p>",
         _table(scores),
     ]
-    for split, title in (
-        ("test", "Voices that are not in the training data"),
-        ("test_unseen", f"The same, and: {_UNSEEN}"),
-    ):
+    for split, title in _TITLES.items():
         parts.append(f"<h3>{title}</h3>")
-        batch = next(iter(getattr(data, split).unbatch().batch(clips)))
-        audio, lengths, texts = (batch[name].numpy() for name in ("audio", "length", "transcript"))
-        for samples, length, truth in zip(audio, lengths, texts, strict=True):
-            alignment = transcriber.explain(samples[:length], sample_rate_hz=transcriber.sample_rate_hz)
-            truth = truth.decode()
-            plot = io.BytesIO()
-            alignment.plot().savefig(plot, dpi=90, format="png")
+        for index in range(clips):
+            truth = speak.caption(split, index, language)
+            samples = speak.speak(truth, speak.voice(split, index, language), index)
+            alignment = transcriber.explain((speak.SAMPLE_RATE_HZ, samples))
             parts.append(
                 f'<div class="clip">{_answer(alignment.text, truth, alignment.text == truth, "it says")}'
                 f'<audio controls src="data:audio/wav;base64,{_wav(alignment)}"></audio>'
-                f'<div><img alt="" src="data:image/png;base64,{_base64(plot)}"></div></div>'
+                f"<div>{_plot(alignment.plot())}</div></div>"
             )
     return "\n".join(parts)
 
 
-def text_to_image_section(generators, data, scores: dict[str, dict[str, float]], prompts: int = 6) -> str:
-    """HTML: scores; for the first prompts of both test splits a real image and the generated ones; samples of
-    one prompt; and the effect of each of its words.
+def text_to_image_section(
+    generators, scores: dict[str, dict[str, float]], language: str, prompts: int = 6
+) -> str:
+    """HTML: scores; for prompts of both test splits a real image and the generated ones; samples of one prompt;
+    and the effect of each of its words.
 
     Args:
         generators: {name: ImageGenerator}. The first is trained with a pixel loss, the last is adversarial.
-        data: From `mmkeras.text_to_image.data`.
         scores: {row: {score: value}}.
-        prompts: int. Number of prompts of each split. Defaults to 6.
+        language: str. Language of the prompts.
+        prompts: int. Prompts of each split. Defaults to 6.
     """
     plain, *_, adversarial = generators.values()
     parts = [
-        "<h2>Text to image</h2>",
         "<p>Above each prompt from left to right: a real image; the image of the model trained with a pixel "
         "loss, which averages over all positions that the prompt allows; that of the adversarial model.</p>",
         _table(scores),
     ]
-    for split, title in (("test", "New images"), ("test_unseen", _UNSEEN.capitalize())):
-        parts.append(f'<h3>{title}</h3><div class="words">')
-        batch = next(iter(getattr(data, split).unbatch().batch(prompts)))
-        texts = [captions[0].decode() for captions in batch["captions"].numpy()]
-        for text, *row in zip(texts, batch["image"].numpy(), plain(texts), adversarial(texts), strict=True):
+    for split, title in _TITLES.items():
+        parts.append(f'<h3>{title}</h3><div class="row">')
+        texts = [scene.captions(scene.sample(split, index), language)[0] for index in range(prompts)]
+        real = [_image_of(split, index) for index in range(prompts)]
+        for text, *row in zip(texts, real, plain(texts), adversarial(texts), strict=True):
             image = _image(_enlarged(np.concatenate(row, axis=1)))
             parts.append(f'<figure class="generated">{image}{html.escape(text)}</figure>')
         parts.append("</div>")
     samples = _image(_enlarged(np.concatenate(list(adversarial(texts[0], samples=6)), axis=1)))
-    plot = io.BytesIO()
-    adversarial.explain(texts[0]).plot().savefig(plot, dpi=90, format="png")
     parts.append(
-        f'<p class="note">Six images of “{html.escape(texts[0])}”, each from other noise:</p>'
-        f'<div class="clip">{samples}</div>'
+        f'<p class="note">Six images of “{html.escape(texts[0])}” with different noise:</p>'
+        f'<div class="samples">{samples}</div>'
         f'<p class="note">The image without each of the words, and the pixels that change:</p>'
-        f'<div class="clip"><img alt="" src="data:image/png;base64,{_base64(plot)}"></div>'
+        f'<div class="samples">{_plot(adversarial.explain(texts[0]).plot())}</div>'
     )
     return "\n".join(parts)
 
 
-def write(folder: Path, sections: list[str]) -> Path:
-    """Writes `index.html`, one file that contains its images and clips."""
+def write(folder: Path, sections: dict[str, str]) -> Path:
+    """Writes `index.html`, one file that contains its images and clips.
+
+    Args:
+        folder: path. Must exist.
+        sections: {title: HTML}.
+    """
     path = folder / "index.html"
+    names = {title: title.lower().replace(" ", "-").replace(",", "") for title in sections}
+    index = "".join(f'<li><a href="#{names[title]}">{title}</a></li>' for title in sections)
+    body = "".join(f'<h2 id="{names[title]}">{title}</h2>{section}' for title, section in sections.items())
     path.write_text(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>mmkeras demo</title>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>mmkeras demo</title>'
         f"<style>{_STYLE}</style><body><h1>mmkeras demo</h1>"
-        f"<p>Trained on the toy world on this machine.</p>{''.join(sections)}</body></html>",
+        f"<p>Models of the toy world: colored shapes, drawn and spoken on this machine.</p>"
+        f"<nav><ul>{index}</ul></nav>{body}</body></html>",
         encoding="utf-8",
     )
     return path
+
+
+def show(path: Path) -> None:
+    """Opens a page in the browser, if a person sits at a terminal of a desktop."""
+    is_desktop = sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
+    if sys.stdout.isatty() and is_desktop:
+        webbrowser.open(path.resolve().as_uri())
+
+
+def _image_of(split, index):
+    rng = scene.generator(split, index, "picture", 1)
+    return render.render(scene.sample(split, index), rng=rng)
 
 
 def _answer(given, truth, is_right, it_is):
@@ -142,15 +200,18 @@ def _answer(given, truth, is_right, it_is):
 
 
 def _table(scores):
-    names = list(next(iter(scores.values())))
-    head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in names)
+    """A row per score, with its value on each split and its meaning."""
+    head = "".join(f"<th>{split.replace('_', ' ')}</th>" for split in scores)
     rows = "".join(
-        f"<tr><th>{split.replace('_', ' ')}</th>"
-        + "".join(f"<td>{values[name]:.3f}</td>" for name in names)
-        + "</tr>"
-        for split, values in scores.items()
+        f"<tr><th>{name.replace('_', ' ')}</th>"
+        + "".join(
+            f"<td>{values[name]:.3f}</td>" if name in values else "<td>–</td>" for values in scores.values()
+        )
+        + f'<td class="meaning">{meaning}</td></tr>'
+        for name, meaning in MEANINGS.items()
+        if any(name in values for values in scores.values())
     )
-    return f"<table><tr><th></th>{head}</tr>{rows}</table>"
+    return f'<div class="scores"><table><thead><tr><th></th>{head}<th></th></tr></thead>{rows}</table></div>'
 
 
 def _enlarged(image):
@@ -161,6 +222,12 @@ def _enlarged(image):
 def _image(image):
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
+    return f'<img alt="" src="data:image/png;base64,{_base64(buffer)}">'
+
+
+def _plot(figure):
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=90, format="png")
     return f'<img alt="" src="data:image/png;base64,{_base64(buffer)}">'
 
 

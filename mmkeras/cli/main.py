@@ -1,4 +1,4 @@
-"""The command line: `mmkeras demo`, `train`, `evaluate`, `predict`.
+"""The command line: `mmkeras demo`, `predict`, `train`, `evaluate`, `pretrain`.
 
 TensorFlow is loaded inside the commands, so that `mmkeras --help` answers at once.
 """
@@ -22,6 +22,9 @@ app = typer.Typer(
 _NAMES = ", ".join(TASKS)
 
 Task = Annotated[str, typer.Argument(help=_NAMES)]
+Model = Annotated[
+    str, typer.Argument(help="A .keras file, or the name of a ready-trained model: captioning ...")
+]
 Language = Annotated[str, typer.Option(help="en or zh.")]
 Source = Annotated[
     str, typer.Option(help="toy, a TFDS dataset (coco_captions, librispeech ...), or a folder with a table.")
@@ -43,33 +46,36 @@ Beams = Annotated[int, typer.Option(min=1, help="Width of the beam search; 1 is 
 def demo(
     output: Annotated[Path, typer.Option(help="Folder for the page.")] = Path("mmkeras-demo"),
     language: Language = "en",
-    task: Annotated[list[str] | None, typer.Option(help=f"{_NAMES}; all by default.")] = None,
+    train: Annotated[
+        str, typer.Option(help=f"What to train from nothing: {_NAMES}, all, or none.")
+    ] = "captioning",
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the toy world.")] = None,
 ) -> None:
-    """Train each task on the toy world and write a page of its answers (two to ten minutes per task)."""
+    """Show what the ready-trained models answer on a page, then train captioning from nothing (minutes)."""
     with _clear_errors():
         import mmkeras
 
-        names = task or list(TASKS)
+        names = list(TASKS) if train == "all" else [] if train == "none" else [train]
         for name in names:
             mmkeras.tasks.get(name)
+        for model in mmkeras.zoo.NAMES:
+            mmkeras.zoo.path(model, language)
+        typer.echo("Loading TensorFlow and the ready-trained models (seconds)")
         _load_tensorflow()
         output.mkdir(parents=True, exist_ok=True)
-        sections = []
+        sections = {TASKS[name].title: _ready_section(name, language) for name in TASKS}
+        page = mmkeras.cli.demo.write(output, sections)
+        typer.echo(f"Look at {page}")
+        mmkeras.cli.demo.show(page)
         for name in names:
-            typer.echo(f"{name}: training on the toy world")
-            registered = mmkeras.tasks.get(name)
-            if name == "text_to_image":
-                section = _text_to_image_demo(output, language, epochs)
-            else:
-                answerer, data = mmkeras.training.train_task(name, language=language, epochs=epochs)
-                answerer.save(output / registered.file)
-                section = getattr(mmkeras.cli.demo, registered.section)(answerer, data, _score(answerer, data))
-            sections.append(section)
-            typer.echo("")
-        path = mmkeras.cli.demo.write(output, sections)
-    given = "'a large blue star'" if names[0] == "text_to_image" else "FILE"
-    typer.echo(f"Look at {path}\nUse it: mmkeras predict {output / TASKS[names[0]].file} {given}")
+            count = epochs or TASKS[name].epochs
+            typer.echo(f"\n{TASKS[name].title}: training from nothing, {count} epochs ({TASKS[name].duration})")
+            sections[f"{TASKS[name].title}, trained just now"] = _trained_section(
+                name, output, language, epochs
+            )
+            mmkeras.cli.demo.write(output, sections)
+            typer.echo(f"Added to {page}")
+    typer.echo("\nUse a ready-trained model: mmkeras predict captioning FILE")
 
 
 @app.command()
@@ -116,6 +122,7 @@ def train(
         typer.Option(help="host:port,host:port: several machines; run this command on each."),
     ] = None,
     index: Annotated[int | None, typer.Option(min=0, help="Index of this worker, from 0.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the weights and of the order of the data.")] = 0,
 ) -> None:
     """Train a task, save the model, and evaluate it on the test split."""
     with _clear_errors():
@@ -174,6 +181,7 @@ def train(
                 resume=resume,
                 patience=patience,
                 warmup_steps=warmup_steps,
+                seed=seed,
                 **options,
             )
             is_ours = _saved(answerer, output, strategy)
@@ -184,7 +192,7 @@ def train(
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A .keras file.")],
+    model: Model,
     source: Source = "toy",
     language: Annotated[str | None, typer.Option(help="en or zh; by default the model's.")] = None,
     beams: Beams = 1,
@@ -200,7 +208,7 @@ def evaluate(
     with _clear_errors():
         import mmkeras
 
-        answerer = _load(model)
+        answerer = _load(model, language or "en")
         words = getattr(
             answerer, "vocabulary", mmkeras.data.vocabulary.Vocabulary(())
         ).words  # a classifier has none
@@ -224,8 +232,9 @@ def evaluate(
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="A .keras file.")],
+    model: Model,
     inputs: Annotated[list[str], typer.Argument(help="Images, clips or prompts.", metavar="INPUT...")],
+    language: Annotated[str, typer.Option(help="Of a ready-trained model: en or zh.")] = "en",
     beams: Beams = 1,
     output: Annotated[Path, typer.Option(help="Folder of generated images.")] = Path("generated"),
     seed: Annotated[int, typer.Option(help="Seed of the noise of text_to_image.")] = 0,
@@ -233,7 +242,7 @@ def predict(
 ) -> None:
     """Answer each input: a caption for an image, a transcript for a clip, an image for a prompt."""
     with _clear_errors():
-        answerer = _load(model)
+        answerer = _load(model, language)
         if explain and not hasattr(answerer, "explain"):
             raise ValueError(f"Expected no --explain for {answerer.model.name}. Received: --explain {explain}")
         options = {"beams": beams} if _has_text(answerer) else {"seed": seed} if _has_images(answerer) else {}
@@ -260,6 +269,27 @@ def predict(
                     answerer.explain(given, **options).plot(explain / f"{name}.png")
 
 
+@app.command()
+def pretrain(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Models, see mmkeras.zoo; all by default.", metavar="[NAME]...")
+    ] = None,
+    language: Language = "en",
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds; the best by validation is kept.")] = 2,
+    folder: Annotated[Path | None, typer.Option(help="Of the models; by default that of the package.")] = None,
+) -> None:
+    """Train ready-trained models again from nothing (a quarter of an hour to hours)."""
+    with _clear_errors():
+        _load_tensorflow()
+        from mmkeras.zoo import recipes
+
+        # the classifier first: it scores the generators
+        for name in names or sorted(recipes.RECIPES):
+            typer.echo(f"{name}, {language}: {seeds} seeds")
+            card = recipes.pretrain(name, language, seeds=range(seeds), **_given(folder=folder))
+            typer.echo(f"Saved {card['file']}, {card['megabytes']} MB: {card['scores']['test']}")
+
+
 def _load_tensorflow():
     """Loads it without its start-up notes. A command does so after the checks that need no TensorFlow."""
     with terminal.quiet_stderr():
@@ -267,30 +297,57 @@ def _load_tensorflow():
         import tensorflow  # noqa: F401
 
 
-def _load(path):
+def _load(model, language):
+    """What answers with a file, or with the ready-trained model of that name."""
     import mmkeras
 
+    is_name = model in mmkeras.zoo.NAMES
+    if not is_name and not Path(model).suffix:
+        raise ValueError(
+            f"Expected MODEL to be a .keras file or one of {', '.join(mmkeras.zoo.NAMES)}. Received: {model}"
+        )
+    path = mmkeras.zoo.path(model, language) if is_name else Path(model)
     mmkeras.tasks.check_file(path)
     _load_tensorflow()
-    return mmkeras.load(path)
+    return mmkeras.pretrained(model, language) if is_name else mmkeras.load(path)
 
 
-def _text_to_image_demo(output, language, epochs):
-    """Trains the model with a pixel loss and the adversarial one; the same classifier evaluates both."""
+def _ready_section(name, language):
+    """The section of the page about the ready-trained model of a task."""
     import mmkeras
 
-    generators, scores, classifier = {}, {}, None
-    for kind, adversarial in (("pixels alone", False), ("adversarial", True)):
-        typer.echo(f"{kind}:")
-        generator, data = mmkeras.training.train_task(
-            "text_to_image", language=language, epochs=epochs, adversarial=adversarial
-        )
-        generator.save(output / ("image_generator.keras" if adversarial else "image_generator_plain.keras"))
-        classifier = classifier or _classifier(data)
-        by_split = _score(generator, data, classifier=classifier)
-        scores |= {f"{kind}, {split}": values for split, values in by_split.items()}
-        generators[kind] = generator
-    return mmkeras.cli.demo.text_to_image_section(generators, data, scores)
+    models = ("text_to_image_pixels", "text_to_image") if name == "text_to_image" else (name,)
+    answerers = {model: mmkeras.pretrained(model, language) for model in models}
+    scores = {
+        (f"{model}, {split}" if len(models) > 1 else split): mmkeras.zoo.card(model, language)["scores"][split]
+        for model in models
+        for split in ("test", "test_unseen")
+    }
+    section = getattr(mmkeras.cli.demo, TASKS[name].section)
+    return section(answerers if len(models) > 1 else answerers[name], scores, language)
+
+
+def _trained_section(name, output, language, epochs):
+    """Trains a task and saves the model. Text to image is trained with the pixel loss and adversarially; one
+    classifier evaluates both."""
+    import mmkeras
+
+    kinds = {"pixels": {}, "adversarial": {"adversarial": True}} if name == "text_to_image" else {name: {}}
+    answerers, scores, options = {}, {}, {}
+    for kind, overrides in kinds.items():
+        if len(kinds) > 1:
+            typer.echo(f"{kind}:")
+        answerer, data = mmkeras.training.train_task(name, language=language, epochs=epochs, **overrides)
+        file = TASKS[name].file if kind != "pixels" else "image_generator_plain.keras"
+        answerer.save(output / file)
+        typer.echo(f"Saved {output / file}")
+        if name == "text_to_image" and not options:
+            options["classifier"] = _classifier(data)
+        by_split = _score(answerer, data, **options)
+        scores |= {f"{kind}, {s}" if len(kinds) > 1 else s: values for s, values in by_split.items()}
+        answerers[kind] = answerer
+    section = getattr(mmkeras.cli.demo, TASKS[name].section)
+    return section(answerers if len(kinds) > 1 else answerer, scores, language)
 
 
 def _classifier(data):

@@ -110,7 +110,7 @@ def train(
         )
     if resume and run is None:
         raise ValueError("Expected run to be the folder of the run to resume. Received: run=None")
-    if not model.optimizer:
+    if not getattr(model, "optimizer", None):
         raise ValueError(
             "Expected model to be compiled, as from a task's build. Received: model.optimizer=None"
         )
@@ -285,6 +285,7 @@ def train_task(
     resume: bool = False,
     patience: int | None = None,
     warmup_steps: int | None = None,
+    seed: int = 0,
     verbose: str | int = "auto",
     **overrides,
 ) -> tuple[Any, TaskData]:
@@ -306,6 +307,8 @@ def train_task(
         data_options: dict. Other options of the task's `data`, such as `table` or `max_seconds`. Defaults to
             none.
         run, resume, patience, warmup_steps, verbose: As for `train`.
+        seed: int. Seed of the first weights, of the order of the data and of all other randomness. Defaults to
+            0.
         **overrides: Options of the task's `build`.
 
     Returns:
@@ -320,17 +323,18 @@ def train_task(
     preset = preset or ("toy" if source == "toy" else "document")
     strategy = strategy or tf.distribute.get_strategy()
     use_precision(precision)
-    settings = {"preset": preset, "language": language, "options": overrides | {"unit": unit}}
+    settings = {"preset": preset, "language": language, "options": overrides | {"unit": unit}, "seed": seed}
     settings["data_options"] = dict(data_options or {})
     options = {"unit": unit, "batch_size": batch_size}
     options = {name: value for name, value in options.items() if value is not None} | dict(data_options or {})
+    options["seed"] = seed
     options["static_shapes"] = distribute.wants_static_shapes(strategy)
     if "image_size" in registered.options:
         sizes = {name: value for name, value in overrides.items() if name not in ("weights", "adversarial")}
         options["image_size"] = with_overrides(package.model.PRESETS, preset, sizes).image_size
     with distribute.chief_first(strategy):
         data = package.data(source, language=language, **options)
-    keras.utils.set_random_seed(0)  # after the data, whose first preparation draws random numbers
+    keras.utils.set_random_seed(seed)  # after the data, whose first preparation draws random numbers
     with strategy.scope():
         model = package.build(preset, vocabulary=data.vocabulary, **overrides)
     if hasattr(package, "with_features"):
@@ -346,6 +350,7 @@ def train_task(
         patience=patience,
         warmup_steps=warmup_steps,
         settings=settings,
+        seed=seed,
         verbose=verbose,
     )
     return tasks.answerer(model), data

@@ -40,9 +40,11 @@ CONDITION_KL_WEIGHT = 5e-4
 NOISE_KL_WEIGHT = 1e-2
 # Each kind of negative counts half, so that negatives weigh as much as positives.
 NEGATIVE_WEIGHT = 0.5
-# Standard deviation of the noise added to the matcher's images. Without it the decoder satisfies the matcher
-# with invisible patterns (adversarial examples). The toy images themselves have noise of about 0.025.
-MATCHER_NOISE = 0.08
+# Standard deviation of the noise added to the images that discriminator and matcher see (instance noise:
+# Sønderby et al. 2017, arXiv:1610.04490). Without it the decoder satisfies the matcher with invisible patterns
+# (adversarial examples), and the discriminator asks for the toy images' own noise, about 0.025, instead of
+# straight edges.
+IMAGE_NOISE = 0.08
 COLLAPSED_VARIETY = 0.1  # mode collapse: a standard deviation below this share of that of real images
 
 
@@ -125,9 +127,10 @@ class Adversarial(keras.Model):
         image, stage_1_image, *condition = self.decoder(inputs, training=training)
 
         # --- the discriminator's loss: the generated image is constant ---
-        fake = ops.stop_gradient(image)  # (B, S, S, 3)
+        noisy_real, noisy_fake = self._with_noise(real), self._with_noise(image)  # (B, S, S, 3) each
+        fake = ops.stop_gradient(noisy_fake)  # (B, S, S, 3)
         # (B, 1), (B, F), (B, F)
-        realness, image_embedding, text_embedding = self.discriminator([real, text], training=training)
+        realness, image_embedding, text_embedding = self.discriminator([noisy_real, text], training=training)
         fake_realness, fake_embedding, _ = self.discriminator([fake, text], training=training)
         match = losses.projection_score(image_embedding, text_embedding)  # (B, 1)
         wrong_match = losses.projection_score(image_embedding, ops.roll(text_embedding, 1, axis=0))  # (B, 1)
@@ -141,7 +144,7 @@ class Adversarial(keras.Model):
         )
 
         # --- the matcher's loss: real images only ---
-        inputs = [self._with_noise(real), text]
+        inputs = [noisy_real, text]
         # (B, F), (B, F), (B, V)
         embedding, matcher_text, words = self.image_text_matcher(inputs, training=training)
         matcher_loss = losses.contrastive_loss(embedding, matcher_text, tokens)
@@ -149,10 +152,10 @@ class Adversarial(keras.Model):
 
         # --- the generator's loss: discriminator and matcher are constant ---
         # (B, 1), (B, F)
-        realness, embedding, _ = frozen_call(self.discriminator, [image, text], training=training)
+        realness, embedding, _ = frozen_call(self.discriminator, [noisy_fake, text], training=training)
         match = losses.projection_score(embedding, ops.stop_gradient(text_embedding))  # (B, 1)
         generator_loss = -collectives.mean(realness + match)
-        inputs = [self._with_noise(image), text]
+        inputs = [noisy_fake, text]
         embedding, _, words = frozen_call(self.image_text_matcher, inputs, training=False)  # (B, F), (B, V)
         contrastive = losses.contrastive_loss(embedding, ops.stop_gradient(matcher_text), tokens)
         generator_loss += contrastive + losses.bag_of_words_loss(words, bag)
@@ -181,7 +184,7 @@ class Adversarial(keras.Model):
 
     def _with_noise(self, image):
         """(B, S, S, 3) → (B, S, S, 3)"""
-        return image + MATCHER_NOISE * self._normal(ops.shape(image))
+        return image + IMAGE_NOISE * self._normal(ops.shape(image))
 
     def get_config(self):
         networks = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in _NETWORKS}

@@ -1,0 +1,181 @@
+"""The ready-trained models: what ships, what it scores, and how it is trained again."""
+
+import dataclasses
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+
+import mmkeras
+from mmkeras import text_to_image, zoo
+from mmkeras.toy import builders, render, scene
+from mmkeras.zoo import recipes
+
+LANGUAGES = ("en", "zh")
+# the words of a caption, in Chinese characters, that name an attribute
+WORDS = {
+    "en": {
+        "size": scene.SIZES,
+        "color": scene.COLORS,
+        "shape": scene.SHAPES,
+        "place": ("top", "bottom", "left", "right", "center"),
+    },
+    "zh": {"size": "大小", "color": "红橙黄绿蓝紫", "shape": "圆三星十菱", "place": "左右上下中"},
+}
+# shares of right answers, whose sampling error is known
+SHARES = ("scene_accuracy", "all", "color", "place", "shape", "size")
+
+
+@pytest.fixture(scope="module")
+def toy_world(tmp_path_factory):
+    """A folder with the first examples of the test splits, for `data_dir`."""
+    folder = tmp_path_factory.mktemp("toy_world")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(builders, "EXAMPLES", {"train": 8, "validation": 8, "test": 200, "test_unseen": 200})
+        builders.toy_images(data_dir=folder)
+        patch.setattr(builders, "EXAMPLES", {"train": 8, "validation": 8, "test": 40, "test_unseen": 40})
+        for language in LANGUAGES:
+            builders.toy_speech(language, folder)
+    return folder
+
+
+def toy_images(split, count):
+    rngs = [scene.generator(split, index, "picture", 1) for index in range(count)]
+    return [render.render(scene.sample(split, index), rng=rng) for index, rng in enumerate(rngs)]
+
+
+def test_every_model_ships_in_both_languages_in_15_megabytes():
+    cards = zoo.cards()
+    assert {card["file"] for card in cards} == {file.name for file in zoo.FOLDER.glob("*.keras")}
+    assert sum((zoo.FOLDER / card["file"]).stat().st_size for card in cards) <= 15e6
+    for name in zoo.NAMES:
+        assert zoo.path(name, "en") and zoo.path(name, "zh")
+
+
+def test_the_table_of_the_models_is_up_to_date():
+    readme = Path(__file__).parents[1] / "data" / "README.md"
+    assert recipes.table(zoo.cards()) in readme.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("name", zoo.NAMES)
+def test_a_model_scores_what_its_card_says(name, language, toy_world):
+    answerer, card = mmkeras.pretrained(name, language), zoo.card(name, language)
+    package, options = mmkeras.tasks.package(answerer), {}
+    data = package.data("toy", language=language, data_dir=toy_world, **answerer.data_options)
+    evaluate = package.evaluate
+    if name == "attribute_classifier":
+        evaluate = text_to_image.evaluate_classifier
+    elif package is text_to_image:
+        options["classifier"] = mmkeras.pretrained("attribute_classifier")
+    for split in ("test", "test_unseen"):
+        scores = evaluate(answerer, getattr(data, split), **options)
+        count = data.splits[split].count
+        for score in SHARES:
+            if score in card["scores"][split]:
+                expected = card["scores"][split][score]
+                error = math.sqrt(expected * (1 - expected) / count)
+                assert scores[score] == pytest.approx(expected, abs=3 * error + 1 / count), score
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_generator_keeps_its_promises(language):
+    scores = zoo.card("text_to_image", language)["scores"]
+    assert scores["test"]["all"] >= 0.98 and scores["test_unseen"]["all"] >= 0.95
+    assert all(0.9 <= scores[split]["sharpness"] <= 1.1 for split in ("test", "test_unseen"))
+    assert all(scores[split]["seed_variety"] > 0.2 for split in ("test", "test_unseen"))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_attention_of_a_word_is_on_the_object(language):
+    captioner = mmkeras.pretrained("captioning", language)
+    kinds = {word: kind for kind, words in WORDS[language].items() for word in words}
+    found = {kind: [] for kind in WORDS[language]}
+    for image in toy_images("test", 100):
+        explanation = captioner.explain(image)
+        for word, focus in zip(explanation.words, explanation.focus(render.foreground(image)), strict=True):
+            if word in kinds:
+                found[kinds[word]].append(focus)
+    focus = {kind: np.mean(values) for kind, values in found.items()}
+    print(language, focus)
+    assert focus["place"] >= 1.5 and all(focus[kind] >= 3 for kind in ("size", "color", "shape"))
+
+
+def test_a_photograph_is_answered_with_a_note_and_toy_images_without():
+    photographs = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea()]
+    for name in ("captioning", "attribute_classifier"):
+        answerer = mmkeras.pretrained(name)
+        for photograph in photographs:
+            with pytest.warns(UserWarning, match="Unlike any training image"):
+                assert answerer(photograph)
+        for split in ("test", "test_unseen"):
+            batch = np.stack(toy_images(split, 300))
+            assert np.mean(answerer.novelty(batch) > answerer.novelty.threshold) < 0.01
+
+
+def test_an_unknown_name_or_language_is_refused(monkeypatch):
+    with pytest.raises(ValueError, match="name.*'captioning', 'speech_to_text'.*'capptioning'"):
+        mmkeras.pretrained("capptioning")
+    with pytest.raises(ValueError, match="language of 'captioning'.*'en', 'zh'.*'de'"):
+        mmkeras.pretrained("captioning", "de")
+
+
+@pytest.fixture
+def copied(tmp_path, monkeypatch):
+    """A copy of the shipped captioner and of the cards, in place of the zoo."""
+    shutil.copy(zoo.path("captioning"), tmp_path)
+    shutil.copy(zoo.FOLDER / zoo.CARDS, tmp_path)
+    monkeypatch.setattr(zoo, "FOLDER", tmp_path)
+    return zoo.path("captioning")
+
+
+def test_a_changed_or_missing_file_is_named_with_the_command_that_trains_it(copied):
+    copied.write_bytes(copied.read_bytes()[:-1] + b"\0")
+    with pytest.raises(ValueError, match=f"{copied}.*mmkeras pretrain captioning"):
+        mmkeras.pretrained("captioning")
+    copied.unlink()
+    with pytest.raises(FileNotFoundError, match=f"{copied}.*mmkeras pretrain captioning"):
+        mmkeras.pretrained("captioning")
+    (copied.parent / zoo.CARDS).unlink()
+    with pytest.raises(FileNotFoundError, match="cards"):
+        mmkeras.pretrained("captioning")
+
+
+def test_pretrain_keeps_the_best_of_several_seeds(toy_world, tmp_path, monkeypatch):
+    monkeypatch.setattr(builders, "EXAMPLES", {"train": 64, "validation": 16, "test": 16, "test_unseen": 16})
+    options = {"epochs": 1, "units": 16, "verbose": 0, "data_options": {"data_dir": str(tmp_path)}}
+    ranks = []
+
+    def rank(scores):
+        ranks.append(scores["cider_d"])
+        return (scores["cider_d"],)
+
+    recipe = dataclasses.replace(recipes.RECIPES["captioning"], options=options, rank=rank)
+    monkeypatch.setitem(recipes.RECIPES, "captioning", recipe)
+    card = recipes.pretrain("captioning", seeds=(3, 4), folder=tmp_path)
+    assert card["seed"] == (4 if ranks[1] > ranks[0] else 3)
+    assert json.loads((tmp_path / zoo.CARDS).read_text()) == [card]
+    monkeypatch.setattr(zoo, "FOLDER", tmp_path)
+    captioner = mmkeras.pretrained("captioning")
+    assert captioner.novelty.threshold == card["novelty_threshold"]
+    assert not hasattr(captioner.model, "optimizer")
+
+
+@pytest.mark.parametrize("adversarial", (False, True))
+def test_half_precision_hardly_changes_an_image(adversarial, tiny_images, tmp_path):
+    model = text_to_image.build(
+        "toy", vocabulary=tiny_images.vocabulary, image_size=16, adversarial=adversarial
+    )
+    whole, half = tmp_path / "whole.keras", tmp_path / "half.keras"
+    before = text_to_image.ImageGenerator(model)
+    before.save(whole)
+    recipes.save_for_inference(model, half)
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    prompts = ["a small red circle at the top left", "a large blue star in the center"]
+    after = mmkeras.load(half)
+    np.testing.assert_allclose(before(prompts)[0].astype(int), after(prompts)[0], atol=2)
+    np.testing.assert_allclose(before(prompts)[1].astype(int), after(prompts)[1], atol=2)
