@@ -1,9 +1,7 @@
 """Draws every figure that a user can get, and all of them on one sheet, index.png, for a person to look at:
 
-    python -m tests.gallery DIR                  about ten minutes on two cores
-    python -m tests.gallery DIR --no-notebooks
-
-The models are trained briefly on the toy world, long enough for meaningful figures.
+python -m tests.gallery DIR                  about ten minutes on two cores, for the notebooks
+python -m tests.gallery DIR --no-notebooks
 """
 
 import argparse
@@ -26,13 +24,12 @@ from mmkeras.evaluation import plots
 from mmkeras.evaluation.alignment import Word
 from tests.test_notebooks import NOTEBOOKS, run_notebook
 
-# name → task, epochs, options of build
-MODELS = {
-    "captioning": ("captioning", 6, {}),  # its figure is in README.md
-    "attention": ("speech_to_text", 2, {"head": "attention"}),
-    "ctc": ("speech_to_text", 2, {"head": "ctc"}),
-    "plain": ("text_to_image", 5, {}),
-    "adversarial": ("text_to_image", 3, {"adversarial": True}),
+MODELS = {  # name here → name in mmkeras.zoo
+    "captioning": "captioning",
+    "attention": "speech_to_text",
+    "ctc": "speech_to_text_ctc",
+    "plain": "text_to_image_pixels",
+    "adversarial": "text_to_image",
 }
 PROMPTS = ["a small red circle at the top left", "there is a large green star at the bottom right"]
 CHINESE = "左上角有一个小的红色圆形"
@@ -40,17 +37,14 @@ PAGE_WIDTH, PAGE_HEIGHT = 1300, 1500  # pixels of one screenshot of the demo's p
 THUMBNAIL, COLUMNS = (640, 480), 4  # pixels of an image on the sheet, images per row
 
 
-def from_training(folder, work):
-    """Trains each model. Returns answerer and data by name."""
-    trained = {}
-    for name, (task, epochs, options) in MODELS.items():
-        package = getattr(mmkeras, task)
-        data = package.data("toy")
-        model = package.build("toy", vocabulary=data.vocabulary, **options)
-        mmkeras.training.train(model, data, epochs=epochs, run=work / f"{name}.run")
-        shutil.copy(work / f"{name}.run" / "curves.png", folder / f"curves_{name}.png")
-        trained[name] = mmkeras.tasks.answerer(model), data
-    return trained
+def ready_trained():
+    """{name: (answering object, data)}."""
+    models = {}
+    for name, model in MODELS.items():
+        answerer = mmkeras.pretrained(model)
+        data = mmkeras.tasks.package(answerer).data("toy", **answerer.data_options)
+        models[name] = answerer, data
+    return models
 
 
 def from_functions(folder, trained):
@@ -173,14 +167,14 @@ def main():
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--no-notebooks", action="store_true", help="leave the notebooks' figures out")
     arguments = parser.parse_args()
-    names = ("1_training", "2_functions", "3_predict", "4_demo", "5_notebooks")
-    training, functions, predict, demo, notebooks = (arguments.folder / name for name in names)
-    for folder in (training, functions, predict, demo, notebooks):
+    names = ("1_functions", "2_predict", "3_demo", "4_notebooks")
+    functions, predict, demo, notebooks = (arguments.folder / name for name in names)
+    for folder in (functions, predict, demo, notebooks):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as work:
         work = Path(work)
-        trained = from_training(training, work)
+        trained = ready_trained()
         from_functions(functions, trained)
         from_predict(predict, trained, work)
         from_demo(demo, trained, work)

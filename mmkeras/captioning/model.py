@@ -33,6 +33,7 @@ class CaptioningConfig:
         embedding_dim: int. Size of the token embedding.
         dropout: float. Dropout rate in the decoder.
         word_dropout: float. Rate at which the complete embedding of an input token is set to 0.
+        query_dropout: float. Rate at which the attention of a word is independent of the word in training.
         label_smoothing: float. Label smoothing of the cross-entropy. It makes every wrong word more probable,
             so sample with a low `top_p`.
         entropy_penalty: float. Weight of the attention's entropy in the training loss. It makes each word
@@ -48,6 +49,7 @@ class CaptioningConfig:
     embedding_dim: int = 256
     dropout: float = 0.5
     word_dropout: float = 0.0
+    query_dropout: float = 0.0
     label_smoothing: float = 0.0
     entropy_penalty: float = 0.0
     learning_rate: float = 1e-3
@@ -61,6 +63,7 @@ class CaptioningConfig:
         checks.ints(64, image_size=self.image_size)
         checks.ints(1, units=self.units, embedding_dim=self.embedding_dim)
         checks.numbers(0, dropout=self.dropout, word_dropout=self.word_dropout)
+        checks.numbers(0, query_dropout=self.query_dropout)
         checks.numbers(0, label_smoothing=self.label_smoothing, entropy_penalty=self.entropy_penalty)
         optimizers.check_schedule(self.learning_rate, self.decay_steps)
 
@@ -76,6 +79,7 @@ PRESETS = {
         embedding_dim=64,
         dropout=0.3,
         word_dropout=0.3,
+        query_dropout=0.2,
         # Training has no purple circles. Without smoothing the loss keeps falling as "circle" becomes less
         # probable after "purple", until the decoder never generates that pair. With smoothing the loss is
         # lowest if all wrong words are equally probable.
@@ -133,6 +137,7 @@ def build(
         units=config.units,
         dropout=config.dropout,
         word_dropout=config.word_dropout,
+        query_dropout=config.query_dropout,
         entropy_penalty=config.entropy_penalty,
     )
 

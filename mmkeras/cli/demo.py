@@ -46,7 +46,7 @@ h1, h2, h3 { font-weight: 600; line-height: 1.25; } h2 { margin-top: 3rem; }
 nav ul { padding-left: 1.2rem; } a { color: inherit; }
 .scores { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 td, th { padding: .2rem 1rem .2rem 0; text-align: left; vertical-align: top; font-weight: 400; }
-th:first-child, thead th { font-weight: 600; white-space: nowrap; }
+tbody th { font-weight: 600; white-space: nowrap; } thead th { font-weight: 600; vertical-align: bottom; }
 td.meaning { min-width: 16rem; color: var(--note); }
 .example { display: flex; flex-wrap: wrap; gap: 1.2rem; padding: 1rem 0; border-top: 1px solid var(--line); }
 .example > img { width: 144px; height: 144px; border-radius: 6px; flex: none; }
@@ -60,6 +60,8 @@ figure { margin: 0; text-align: center; font-size: .85rem; } .words { gap: .5rem
 .words figure img { width: 80px; height: 80px; border-radius: 4px; display: block; }
 .generated { width: 24rem; max-width: 100%; } .generated img { width: 100%; height: auto; border-radius: 4px; }
 .note { color: var(--note); }
+@media (max-width: 40rem) { td, th { padding-right: .6rem; font-size: .85rem; }
+  tbody th { white-space: normal; } td.meaning { min-width: 8rem; } }
 """
 
 
@@ -211,7 +213,8 @@ def _table(scores):
         for name, meaning in MEANINGS.items()
         if any(name in values for values in scores.values())
     )
-    return f'<div class="scores"><table><thead><tr><th></th>{head}<th></th></tr></thead>{rows}</table></div>'
+    table = f"<thead><tr><th></th>{head}<th></th></tr></thead><tbody>{rows}</tbody>"
+    return f'<div class="scores"><table>{table}</table></div>'
 
 
 def _enlarged(image):

@@ -316,11 +316,13 @@ def _ready_section(name, language):
     """The section of the page about the ready-trained model of a task."""
     import mmkeras
 
-    models = ("text_to_image_pixels", "text_to_image") if name == "text_to_image" else (name,)
-    answerers = {model: mmkeras.pretrained(model, language) for model in models}
+    models = {name: name}
+    if name == "text_to_image":
+        models = {"pixel loss": "text_to_image_pixels", "adversarial": "text_to_image"}
+    answerers = {kind: mmkeras.pretrained(model, language) for kind, model in models.items()}
     scores = {
-        (f"{model}, {split}" if len(models) > 1 else split): mmkeras.zoo.card(model, language)["scores"][split]
-        for model in models
+        (f"{kind}, {split}" if len(models) > 1 else split): mmkeras.zoo.card(model, language)["scores"][split]
+        for kind, model in models.items()
         for split in ("test", "test_unseen")
     }
     section = getattr(mmkeras.cli.demo, TASKS[name].section)
@@ -332,13 +334,13 @@ def _trained_section(name, output, language, epochs):
     classifier evaluates both."""
     import mmkeras
 
-    kinds = {"pixels": {}, "adversarial": {"adversarial": True}} if name == "text_to_image" else {name: {}}
+    kinds = {"pixel loss": {}, "adversarial": {"adversarial": True}} if name == "text_to_image" else {name: {}}
     answerers, scores, options = {}, {}, {}
     for kind, overrides in kinds.items():
         if len(kinds) > 1:
             typer.echo(f"{kind}:")
         answerer, data = mmkeras.training.train_task(name, language=language, epochs=epochs, **overrides)
-        file = TASKS[name].file if kind != "pixels" else "image_generator_plain.keras"
+        file = TASKS[name].file if kind != "pixel loss" else "image_generator_plain.keras"
         answerer.save(output / file)
         typer.echo(f"Saved {output / file}")
         if name == "text_to_image" and not options:

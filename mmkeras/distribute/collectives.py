@@ -96,12 +96,15 @@ def predict_alone(model: keras.Model, inputs: Any) -> Any:
 
 
 def predict_batches(model: keras.Model, inputs: Any, batch_size: int = BATCH_SIZE) -> Any:
-    """`predict_alone` in batches: arrays (N, ...), or a nest of them → arrays (N, ...), or a nest of them."""
-    starts = range(0, len(keras.tree.flatten(inputs)[0]), batch_size)
-    parts = [
-        predict_alone(model, keras.tree.map_structure(lambda x: x[i : i + batch_size], inputs))  # noqa: B023
-        for i in progress.bar(starts, "batches")
-    ]
+    """`predict_alone` in batches: arrays (N, ...), or a nest of them → arrays (N, ...), or a nest of them. An
+    optional input can be None."""
+
+    def batch(start):
+        return keras.tree.map_structure(lambda x: None if x is None else x[start : start + batch_size], inputs)
+
+    count = len(next(x for x in keras.tree.flatten(inputs) if x is not None))
+    starts = progress.bar(range(0, count, batch_size), "batches")
+    parts = [predict_alone(model, batch(start)) for start in starts]
     return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
 
 

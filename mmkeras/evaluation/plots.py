@@ -210,6 +210,30 @@ def curves(history: dict[str, list[float]], path: str | os.PathLike | None = Non
     return _saved(figure, path)
 
 
+def lines(
+    x: Sequence[float],
+    ys: dict[str, Sequence[float]],
+    x_label: str,
+    y_label: str,
+    path: str | os.PathLike | None = None,
+) -> Figure:
+    """Plots values over a common axis, one line each.
+
+    Args:
+        x: N numbers.
+        ys: {name: N numbers}.
+        x_label, y_label: str.
+        path: File to write as well. Defaults to None.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    for name, y in ys.items():
+        axis.plot(x, y, marker="o", label=name)
+    axis.set(xlabel=x_label, ylabel=y_label)
+    axis.legend()
+    return _saved(figure, path)
+
+
 def _saved(figure, path):
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # "$" in a caption is a character, not the start of a formula

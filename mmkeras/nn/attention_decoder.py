@@ -15,6 +15,7 @@ def attention_decoder(
     units: int,
     dropout: float,
     word_dropout: float = 0.0,
+    query_dropout: float = 0.0,
     entropy_penalty: float = 0.0,
     diagonal_penalty: float = 0.0,
     masked: bool = False,
@@ -40,6 +41,8 @@ def attention_decoder(
         word_dropout: float. Rate at which the complete embedding of a token is set to 0 (Bowman et al. 2016,
             arXiv:1511.06349), so that the decoder relies on the memory and not on previous tokens. Defaults to
             0.
+        query_dropout: float. Rate at which the complete query of a step is set to 0. The attention is then the
+            same for all words, so it has to be where every word can be read. Defaults to 0.
         entropy_penalty, diagonal_penalty: float. Weights of penalties on the attention in the training loss,
             see `mmkeras.nn.layers.GuidedAttention`. Default to 0.
         masked: bool. Whether the memory has padding. Defaults to False.
@@ -57,6 +60,7 @@ def attention_decoder(
     lstm = keras.layers.LSTM(units, return_sequences=True, return_state=True, name="lstm")
     x, hidden, cell = lstm(x, initial_state=state)  # (B, T, U), (B, U), (B, U)
     query = keras.layers.Dense(memory_dim, name="query")(x)  # (B, T, M)
+    query = keras.layers.Dropout(query_dropout, noise_shape=(None, None, 1), name="query_dropout")(query)
 
     # --- query, memory → context ---
     masks = [ops.not_equal(tokens, PAD), *mask] if masked else None  # (B, T), (B, N)

@@ -93,9 +93,14 @@ def _mask(thing: Thing, x: float, y: float, radius: float, size: int) -> np.ndar
     """Share of each pixel that the shape covers: (size, size) float in 0..1."""
     side = size * SUPERSAMPLING
     canvas = Image.new("L", (side, side))
-    outline = _OUTLINES[thing.shape] * radius + (x, y)
-    ImageDraw.Draw(canvas).polygon([tuple(p) for p in outline * side], fill=255)
+    corners = (outline(thing.shape) * radius + (x, y)) * side
+    ImageDraw.Draw(canvas).polygon([tuple(corner) for corner in corners], fill=255)
     return np.asarray(canvas.reduce(SUPERSAMPLING), np.float64) / 255
+
+
+def outline(shape: str) -> np.ndarray:
+    """The corners of a shape of radius 1 around (0, 0): (n, 2) float."""
+    return _OUTLINES[shape]
 
 
 def _polygon(corners: int, radius: Callable[[int], float], turn: float = -0.25) -> np.ndarray:

@@ -59,10 +59,11 @@ def two_stage_generator(
     x = keras.layers.Concatenate()([_modulated(encoded, condition), x])  # (B, S/4, S/4, 32 + C)
     for _ in range(2):
         x = _modulated(_convolved(x, 48), condition)  # (B, S/4, S/4, 48)
-    # Upsampling and a convolution: a transposed convolution would leave a checkerboard pattern.
-    x = keras.layers.UpSampling2D()(x)  # (B, S/2, S/2, 48)
+    # Upsampling and a convolution: a transposed convolution would leave a checkerboard pattern. Bilinear, since
+    # copied pixels would make blocks of edges, which the convolution has to smooth.
+    x = keras.layers.UpSampling2D(interpolation="bilinear")(x)  # (B, S/2, S/2, 48)
     x = _modulated(_convolved(x, 32), condition)  # (B, S/2, S/2, 32)
-    x = keras.layers.UpSampling2D()(x)  # (B, S, S, 32)
+    x = keras.layers.UpSampling2D(interpolation="bilinear")(x)  # (B, S, S, 32)
     # Without a convolution at full size the smallest detail would be 2 x 2 pixels: circles become octagons.
     x = _modulated(_convolved(x, 16), condition)  # (B, S, S, 16)
     # float32 also under mixed precision: the cross-entropy of a sigmoid needs it
