@@ -1,0 +1,13 @@
+"""The three methods of chapters 3 and 4 as graphs, on the same scenes.
+
+- `joint_training` (3.2, 4.1): f(X1, X2) = g(h1(X1), h2(X2))
+- `cross_modal_pretraining` (3.3, 4.2): f(X1, X2) = g(h(X1), h(X2))
+- `modality_translation` (3.4, 4.3): X2 = f(X1)
+- `scenes`: the examples of all experiments
+"""
+
+from mmkeras._utils import lazy
+
+__getattr__ = lazy.submodules(
+    __name__, "cross_modal_pretraining", "joint_training", "modality_translation", "scenes"
+)
