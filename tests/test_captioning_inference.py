@@ -62,11 +62,12 @@ def test_unreadable_images_of_a_list_give_none(trained, images, tmp_path):
         captioner(inputs[1::2])
 
 
-def test_beam_search_is_at_least_as_probable_as_greedy(trained, images):
+def test_beam_search_finds_captions_that_are_more_probable_than_greedy(trained, images):
     captioner, _ = trained
     _, greedy = captioner.generate(images)
     _, beam = captioner.generate(images, beams=4)
-    assert (beam >= greedy - 1e-4).all()
+    # not always: the prefix of the greedy caption can fall out of the beam
+    assert beam.mean() > greedy.mean() and (beam >= greedy - 1e-4).mean() > 0.9
 
 
 def test_log_probabilities_equal_those_of_teacher_forcing(trained, images):

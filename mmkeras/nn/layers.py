@@ -145,13 +145,14 @@ class GuidedAttention(keras.layers.AdditiveAttention):
             inputs, mask=mask, training=training, return_attention_scores=True, use_causal_mask=use_causal_mask
         )
         if training and self.entropy_penalty:
-            entropy = -ops.sum(weights * ops.log(weights + 1e-8), axis=-1)  # (B, T)
+            share = ops.cast(weights, "float32")  # as Keras's losses, under mixed precision
+            entropy = -ops.sum(share * ops.log(share + 1e-8), axis=-1)  # (B, T)
             self.add_loss(self.entropy_penalty * collectives.mean(entropy))
         if training and self.diagonal_penalty:
-            valid, memory_valid = (ops.cast(m, weights.dtype) for m in mask)  # (B, T), (B, N)
+            valid, memory_valid = (ops.cast(m, "float32") for m in mask)  # (B, T), (B, N)
             distance = _progress(valid)[:, :, None] - _progress(memory_valid)[:, None]  # (B, T, N)
             far = 1 - ops.exp(-(distance**2) / (2 * DIAGONAL_WIDTH**2))  # (B, T, N)
-            loss = ops.sum(ops.sum(weights * far, axis=-1) * valid)
+            loss = ops.sum(ops.sum(ops.cast(weights, "float32") * far, axis=-1) * valid)
             self.add_loss(self.diagonal_penalty * collectives.ratio(loss, ops.sum(valid))[0])
         return (context, weights) if return_attention_scores else context
 
