@@ -5,7 +5,8 @@ models on the same batches, on the CPU: mmkeras's with XLA and without, and a Py
 It prints the time of a step, the loss of the last step, and two ratios: XLA on / off, and the model as `build`
 compiles it / PyTorch.
 
-Not a test. Needs PyTorch (extra `backends`). Ratios within one run vary little between machines.
+Not a test. Needs PyTorch (extra `backends`) and an idle machine: PyTorch's threads wait in a busy loop, and
+while other processes use the cores, a step of PyTorch takes many times as long.
 """
 
 import os
@@ -13,10 +14,6 @@ import sys
 import tempfile
 import time
 from unittest import mock
-
-# By default PyTorch's threads wait for each other in a busy loop. If another process needs a core, this slows
-# down PyTorch alone, seventy times in one measurement. OMP_WAIT_POLICY=ACTIVE in the environment keeps it.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import keras
 import numpy as np
