@@ -10,7 +10,7 @@ Every task is used in the same six lines:
 
     data = mmkeras.captioning.data("toy")
     model = mmkeras.captioning.build("toy", vocabulary=data.vocabulary)
-    model.fit(data.train, validation_data=data.validation, epochs=8)
+    model.fit(data.train, validation_data=data.validation, epochs=12)
     captioner = mmkeras.captioning.Captioner(model)
     captioner("photo.jpg")
     captioner.save("captioner.keras"); mmkeras.load("captioner.keras")

@@ -46,12 +46,12 @@ TASKS = {
     "captioning": Task(
         "mmkeras.captioning",
         "Captioner",
-        8,
+        12,
         "captioner.keras",
         ("image_size", "weights", "fine_tune"),
         "Image captioning",
         "captioning_section",
-        "about 90 seconds on two cores",
+        "about two and a half minutes on two cores",
     ),
     "speech_to_text": Task(
         "mmkeras.speech_to_text",

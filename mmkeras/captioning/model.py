@@ -86,7 +86,7 @@ PRESETS = {
         label_smoothing=0.2,
         entropy_penalty=0.02,
         learning_rate=2e-3,
-        decay_steps=1000,  # eight passes over the toy world's 4,000 images
+        decay_steps=1500,  # twelve passes over the toy world's 4,000 images
     ),
 }
 

@@ -31,7 +31,7 @@ NOT_FOR_PROMPTS = "prompts outside the toy world's grammar"
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained: as by `mmkeras train`, some for more epochs.
+    """How a model is trained: as by `mmkeras train`, one for more epochs.
 
     Attributes:
         task: str. Name of the task.
@@ -48,12 +48,7 @@ class Recipe:
 
 RECIPES = {
     "attribute_classifier": Recipe("text_to_image", lambda scores: (scores["all"],), NOT_FOR_IMAGES),
-    "captioning": Recipe(
-        "captioning",
-        lambda scores: (scores["scene_accuracy"],),
-        NOT_FOR_IMAGES,
-        {"epochs": 12, "decay_steps": 1500},
-    ),
+    "captioning": Recipe("captioning", lambda scores: (scores["scene_accuracy"],), NOT_FOR_IMAGES),
     "speech_to_text": Recipe("speech_to_text", lambda scores: (-scores["cer"],), NOT_FOR_SPEECH),
     "speech_to_text_ctc": Recipe(
         "speech_to_text", lambda scores: (-scores["cer"],), NOT_FOR_SPEECH, {"head": "ctc"}
