@@ -50,6 +50,7 @@ def ready_trained():
 def from_functions(folder, trained):
     captioner, data = trained["captioning"]
     readme_figure(captioner, data, folder / "readme.png")
+    readme_images(trained, folder / "readme_images.png")
     explanation = captioner.explain(next(iter(data.test))["image"][0].numpy())
     explanation.plot(folder / "attention.png")
     words = list(CHINESE)
@@ -97,6 +98,18 @@ def readme_figure(captioner, data, path, images=4):
         axis.set(xticks=[], yticks=[], frame_on=False, visible=bool(axis.images))
     figure.savefig(path, dpi=100)
     Image.open(path).convert("RGB").save(path, optimize=True)
+
+
+def readme_images(trained, path, prompts=6):
+    """Draws unseen pairs of color and shape: a real image, the generated ones: `.github/painting.png`."""
+    (plain, data), (adversarial, _) = trained["plain"], trained["adversarial"]
+    batch = next(iter(data.test_unseen))
+    texts = [captions[0].decode() for captions in batch["captions"].numpy()[:prompts]]
+    rows = [
+        np.stack([real, plain(text), *adversarial(text, samples=3)])
+        for real, text in zip(batch["image"].numpy(), texts, strict=False)
+    ]
+    plots.grid(texts, rows, path)
 
 
 def from_predict(folder, trained, work):
