@@ -202,5 +202,6 @@ def train_classifier(data: TaskData, *, epochs: int = 5, verbose: int | str = "a
     draws = tf.data.Dataset.random(seed=0, rerandomize_each_iteration=True)
     train = tf.data.Dataset.zip(labeled(data), draws).map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
     model = build_classifier(data.attributes, size, steps=epochs * int(train.cardinality()))
-    model.fit(train, epochs=epochs, verbose=progress.verbosity(verbose))
+    # the dataset shuffles
+    model.fit(train, epochs=epochs, shuffle=False, verbose=progress.verbosity(verbose))
     return AttributeClassifier(model)
