@@ -44,8 +44,7 @@ def toy_world(tmp_path_factory):
 
 
 def toy_images(split, count):
-    rngs = [scene.generator(split, index, "picture", 1) for index in range(count)]
-    return [render.render(scene.sample(split, index), rng=rng) for index, rng in enumerate(rngs)]
+    return [render.draw(split, index) for index in range(count)]
 
 
 def test_every_model_ships_in_both_languages_in_15_megabytes():
@@ -130,7 +129,7 @@ def test_a_photograph_is_answered_with_a_note_and_toy_images_without():
             assert np.mean(answerer.novelty(batch) > answerer.novelty.threshold) < 0.01
 
 
-def test_an_unknown_name_or_language_is_refused(monkeypatch):
+def test_an_unknown_name_or_language_is_refused():
     with pytest.raises(ValueError, match="name.*'captioning', 'speech_to_text'.*'capptioning'"):
         mmkeras.pretrained("capptioning")
     with pytest.raises(ValueError, match="language of 'captioning'.*'en', 'zh'.*'de'"):

@@ -81,7 +81,7 @@ def captioning_section(captioner, scores: dict[str, dict[str, float]], language:
     for split, title in _TITLES.items():
         parts.append(f"<h3>{title}</h3>")
         for index in range(images):
-            image, truth = _image_of(split, index), scene.captions(scene.sample(split, index), language)[0]
+            image, truth = render.draw(split, index), scene.captions(scene.sample(split, index), language)[0]
             explanation = captioner.explain(image)
             right = scene.parse(explanation.caption) == scene.parse(truth)
             peak = explanation.attention.max(initial=0)  # one scale, so that a diffuse map does not look sharp
@@ -146,7 +146,7 @@ def text_to_image_section(
     for split, title in _TITLES.items():
         parts.append(f'<h3>{title}</h3><div class="row">')
         texts = [scene.captions(scene.sample(split, index), language)[0] for index in range(prompts)]
-        real = [_image_of(split, index) for index in range(prompts)]
+        real = [render.draw(split, index) for index in range(prompts)]
         for text, *row in zip(texts, real, plain(texts), adversarial(texts), strict=True):
             image = _image(_enlarged(np.concatenate(row, axis=1)))
             parts.append(f'<figure class="generated">{image}{html.escape(text)}</figure>')
@@ -188,11 +188,6 @@ def show(path: Path) -> None:
     is_desktop = sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
     if sys.stdout.isatty() and is_desktop:
         webbrowser.open(path.resolve().as_uri())
-
-
-def _image_of(split, index):
-    rng = scene.generator(split, index, "picture", 1)
-    return render.render(scene.sample(split, index), rng=rng)
 
 
 def _answer(given, truth, is_right, it_is):

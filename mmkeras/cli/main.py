@@ -306,10 +306,12 @@ def _load(model, language):
         raise ValueError(
             f"Expected MODEL to be a .keras file or one of {', '.join(mmkeras.zoo.NAMES)}. Received: {model}"
         )
-    path = mmkeras.zoo.path(model, language) if is_name else Path(model)
-    mmkeras.tasks.check_file(path)
+    if is_name:
+        mmkeras.zoo.path(model, language)
+    else:
+        mmkeras.tasks.check_file(Path(model))
     _load_tensorflow()
-    return mmkeras.pretrained(model, language) if is_name else mmkeras.load(path)
+    return mmkeras.pretrained(model, language) if is_name else mmkeras.load(model)
 
 
 def _ready_section(name, language):

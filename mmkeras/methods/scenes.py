@@ -39,15 +39,6 @@ class Examples:
     def __len__(self):
         return len(self.labels["size"])
 
-    def take(self, count: int) -> "Examples":
-        """The first examples."""
-        return self.select(np.arange(count))
-
-    def select(self, rows: np.ndarray) -> "Examples":
-        """The examples of these rows."""
-        inputs = {name: values[rows] for name, values in self.inputs.items()}
-        return replace(self, inputs=inputs, labels={name: values[rows] for name, values in self.labels.items()})
-
 
 def examples(split: str, count: int, language: str = "en") -> Examples:
     """Draws, describes and touches the first scenes of a split.
@@ -63,8 +54,7 @@ def examples(split: str, count: int, language: str = "en") -> Examples:
     checks.ints(1, count=count)
     scenes = [scene.sample(split, index) for index in range(count)]
     things = [one.things[0] for one in scenes]
-    rngs = [scene.generator(split, index, "picture", 1) for index in range(count)]
-    images = [render.render(one, IMAGE_SIZE, rng=rng) for one, rng in zip(scenes, rngs, strict=True)]
+    images = [render.draw(split, index, IMAGE_SIZE) for index in range(count)]
     texts = [
         scene.pick(scene.generator(split, index, "text"), scene.captions(one, language))
         for index, one in enumerate(scenes)

@@ -69,11 +69,10 @@ class ToyImages(tfds.core.GeneratorBasedBuilder):
         config = self.builder_config
         for index in progress.bar(range(EXAMPLES[split]), f"toy images, {split}"):
             sampled = scene.sample(split, index, config.objects)
-            rng = scene.generator(split, index, "picture", config.objects)
             yield (
                 index,
                 {
-                    "image": render.render(sampled, config.image_size, rng=rng),
+                    "image": render.draw(split, index, config.image_size, config.objects),
                     "captions": {lang: scene.captions(sampled, lang) for lang in scene.LANGUAGES},
                     "things": [
                         {

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mmkeras.toy.scene import COLORS, PLACES, Scene, Thing
+from mmkeras.toy.scene import COLORS, PLACES, Scene, Thing, generator, sample
 
 RGB = dict(
     zip(
@@ -61,6 +61,13 @@ def render(scene: Scene, size: int = 64, *, rng: np.random.Generator) -> np.ndar
         image += mask * (color - image)
     image += NOISE * (rng.random(image.shape) + rng.random(image.shape) - 1)
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def draw(split: str, index: int, size: int = 64, objects: int = 1) -> np.ndarray:
+    """The image of scene number `index` of a split, the same everywhere. Arguments as for `scene.sample` and
+    `render`."""
+    rng = generator(split, index, "picture", objects)
+    return render(sample(split, index, objects), size, rng=rng)
 
 
 def foreground(image: np.ndarray) -> np.ndarray:

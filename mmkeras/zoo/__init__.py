@@ -39,8 +39,9 @@ def pretrained(name: str, language: str = "en") -> Any:
         ValueError: if there is no model of that name or language, or its file is not the one that was shipped.
         FileNotFoundError: if its file is missing.
     """
-    answerer = tasks.load(path(name, language))
-    if threshold := card(name, language).get("novelty_threshold"):
+    entry = card(name, language)
+    answerer = tasks.load(_checked(entry))
+    if threshold := entry.get("novelty_threshold"):
         from mmkeras.evaluation.novelty import Novelty
 
         answerer.novelty = Novelty(answerer.network, threshold)
@@ -79,8 +80,12 @@ def card(name: str, language: str = "en") -> dict[str, Any]:
 
 def path(name: str, language: str = "en") -> Path:
     """The checked file of a ready-trained model. Arguments and errors as for `pretrained`."""
-    entry = card(name, language)
-    file, again = FOLDER / entry["file"], f"Install mmkeras again, or train it with: {entry['command']}"
+    return _checked(card(name, language))
+
+
+def _checked(entry):
+    file, name = FOLDER / entry["file"], entry["name"]
+    again = f"Install mmkeras again, or train it with: {entry['command']}"
     if not file.is_file():
         raise FileNotFoundError(f"The file {file} of {name!r} is missing. {again}")
     if hashlib.sha256(file.read_bytes()).hexdigest() != entry["sha256"]:
