@@ -21,6 +21,8 @@ Every task is used in the same six lines:
 | speech recognition | `mmkeras.speech_to_text` | speech → text | 5.2 |
 | text to image | `mmkeras.text_to_image` | text → image | 5.3 |
 
+`methods` has the document's three ways to combine modalities (chapters 3 and 4), and compares them.
+
 Shared by the tasks: `data` (vocabulary, tables, sources, pipelines), `media` (images, audio, long clips), `nn`
 (layers, decoder, spectrogram), `decoding` (search, CTC, generator), `evaluation` (metrics, explanations,
 alignment, plots), `toy` (the toy world), `zoo` (the ready-trained models). `training` is the recipe of
@@ -39,11 +41,11 @@ __version__ = "0.1.0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _SUBMODULES = (
-    "captioning", "speech_to_text", "text_to_image", "toy",
+    "captioning", "speech_to_text", "text_to_image", "methods", "toy",
     "cli", "data", "decoding", "distribute", "evaluation", "media", "nn", "tasks", "training", "zoo",
 )  # fmt: skip
 
-__all__ = ["captioning", "load", "pretrained", "speech_to_text", "text_to_image", "toy"]
+__all__ = ["captioning", "load", "methods", "pretrained", "speech_to_text", "text_to_image", "toy"]
 
 
 def __getattr__(name: str):

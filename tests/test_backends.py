@@ -30,7 +30,7 @@ def run_python(backend, *arguments):
         environment |= {"XLA_FLAGS": XLA, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"{backend} {arguments[1]}:\n{done.stderr}"
+    assert done.returncode == 0, f"{backend} {arguments}:\n{done.stderr}"
     return done
 
 
@@ -83,6 +83,11 @@ def test_the_strategy_of_the_notebooks_works_on_other_backends(backend):
     message, error = run_python(backend, "-W", "error::UserWarning", "-c", code).stdout.splitlines()
     assert message.startswith("Training on") and backend in message
     assert f"KERAS_BACKEND={backend}, kind='mirrored'" in error
+
+
+@pytest.mark.parametrize("backend", BACKENDS[1:])
+def test_the_three_methods_train_on_other_backends(backend):
+    run_python(backend, Path(__file__).with_name("methods.py"))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

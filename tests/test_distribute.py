@@ -314,6 +314,14 @@ def test_models_trained_on_two_devices_answer_and_save_as_on_one(toy_world, tmp_
     assert done.stdout.count("Batch size 8 a step, 4 on each of 2 replicas") == 3  # trainings
 
 
+@pytest.mark.slow
+def test_the_three_methods_train_on_two_devices():
+    command = [sys.executable, str(SCRIPT.with_name("methods.py")), "mirrored"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "CPU:0, CPU:1 (MirroredStrategy)" in done.stdout
+
+
 @pytest.mark.quality
 def test_the_adversarial_model_is_the_same_on_all_workers(images, tmp_path):
     """It differs from one device: each worker draws its own noise."""

@@ -1,6 +1,7 @@
 """Plots, compared panel by panel with the pixels of an empty panel."""
 
 import io
+import itertools
 from itertools import combinations
 from types import SimpleNamespace
 
@@ -165,6 +166,23 @@ def test_curves_draw_training_and_validation():
             assert (np.abs(crop(axis) - color).max(axis=-1) < 8).sum() > 100
     assert all(is_uniform(crop(axis)) for axis in figure.axes[4:])
     np.testing.assert_array_equal(figure.axes[0].lines[1].get_ydata(), history["val_loss"])
+
+
+def test_lines_draw_the_mean_and_shade_the_range():
+    ys = {"repeated": [[0.0, 0.2], [0.5, 0.9]], "once": [0.1, 0.3]}
+    (axis,) = plots.lines([40, 4000], ys, "pairs", "share", log_x=True).axes
+    np.testing.assert_allclose([line.get_ydata() for line in axis.lines], [[0.1, 0.7], [0.1, 0.3]])
+    low, high = axis.collections[0].get_paths()[0].get_extents().intervaly
+    assert (low, high) == (0.0, 0.9)
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["40", "4000"]
+
+
+def test_bars_stand_side_by_side_in_groups():
+    (axis,) = plots.bars({"a": {"x": 0.1, "y": 0.2}, "b": {"x": 0.3, "y": 0.4}}, "share").axes
+    bars = sorted((bar.get_x(), bar.get_x() + bar.get_width(), bar.get_height()) for bar in axis.patches)
+    assert [height for *_, height in bars] == [0.1, 0.3, 0.2, 0.4]
+    assert all(end <= start for (_, end, _), (start, *_) in itertools.pairwise(bars))
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["x", "y"]
 
 
 @pytest.mark.parametrize("text", ["a long prompt " * 12, pytest.param("一个红色的圆形" * 8, marks=no_chinese)])

@@ -14,6 +14,7 @@ import pytest
 import skimage
 
 import mmkeras
+from mmkeras.methods import Classifier, classification, cross_modal_pretraining, scenes
 from mmkeras.toy import builders
 
 pytestmark = pytest.mark.quality
@@ -199,3 +200,14 @@ def test_the_document_preset_trains_on_cached_features(tmp_path, monkeypatch):
     model = mmkeras.captioning.build("document", vocabulary=data.vocabulary, weights=None, image_size=64)
     history = model.fit(mmkeras.captioning.with_features(data, model).train, epochs=6, verbose=0).history
     assert history["loss"][-1] < 0.5 * history["loss"][0]
+
+
+def test_a_shared_encoder_says_whether_a_text_describes_an_image():
+    train, test = scenes.examples("train", 4000), scenes.examples("test", 1000)
+    encoder = cross_modal_pretraining.shared_encoder(train.vocabulary)
+    cross_modal_pretraining.pretrain(encoder, train, "words")
+    model = cross_modal_pretraining.build(encoder, {"match": 2}, steps=800)
+    classification.fit(model, cross_modal_pretraining.matching(train), 800)
+    accuracy = Classifier(model).scores(cross_modal_pretraining.matching(test))["match"]
+    print(f"text matches image: {accuracy:.3f}")
+    assert accuracy > 0.85

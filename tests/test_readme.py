@@ -57,6 +57,7 @@ def test_the_python_code_of_the_readme_runs(folder, monkeypatch):
             small = {name: value for name, value in SMALL.items() if name in names} | overrides.get(preset, {})
             monkeypatch.setitem(task.model.PRESETS, preset, dataclasses.replace(config, **small))
     code = re.sub(r"epochs=\d+", "epochs=1", python_code(README))
+    code = re.sub(r'"train", \d+', '"train", 32', code)
     code = code.replace('.data("toy"', f'.data("toy", data_dir={str(folder / "toy")!r}')
     variables = {}
     exec(compile(code, "README.md", "exec"), variables)

@@ -212,25 +212,54 @@ def curves(history: dict[str, list[float]], path: str | os.PathLike | None = Non
 
 def lines(
     x: Sequence[float],
-    ys: dict[str, Sequence[float]],
+    ys: dict[str, Sequence[float] | Sequence[Sequence[float]]],
     x_label: str,
     y_label: str,
     path: str | os.PathLike | None = None,
+    *,
+    log_x: bool = False,
 ) -> Figure:
     """Plots values over a common axis, one line each.
 
     Args:
         x: N numbers.
-        ys: {name: N numbers}.
+        ys: {name: N numbers, or N lists of numbers, of which the mean is drawn and the range shaded}.
         x_label, y_label: str.
         path: File to write as well. Defaults to None.
+        log_x: bool. Whether the axis of x is logarithmic, with a tick at each x. Defaults to False.
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
     for name, y in ys.items():
-        axis.plot(x, y, marker="o", label=name)
+        repeated = np.asarray(y, float).reshape(len(x), -1)  # (N, repetitions)
+        (line,) = axis.plot(x, repeated.mean(axis=1), marker="o", label=name)
+        axis.fill_between(x, repeated.min(axis=1), repeated.max(axis=1), color=line.get_color(), alpha=0.2)
+    if log_x:
+        axis.set_xscale("log")
+        axis.set_xticks(x, [f"{value:g}" for value in x], minor=False)
+        axis.minorticks_off()
     axis.set(xlabel=x_label, ylabel=y_label)
     axis.legend()
+    return _saved(figure, path)
+
+
+def bars(scores: dict[str, dict[str, float]], y_label: str, path: str | os.PathLike | None = None) -> Figure:
+    """Plots groups of bars.
+
+    Args:
+        scores: {name of a series: {name of a group: value}}. All series have the same groups.
+        y_label: str.
+        path: File to write as well. Defaults to None.
+    """
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axis = figure.subplots()
+    groups, width = list(next(iter(scores.values()))), 0.8 / len(scores)
+    for number, (name, values) in enumerate(scores.items()):
+        left = np.arange(len(groups)) + (number - (len(scores) - 1) / 2) * width
+        axis.bar(left, [values[group] for group in groups], 0.9 * width, label=name)
+    axis.set_xticks(range(len(groups)), groups)
+    axis.set_ylabel(y_label)
+    figure.legend(loc="outside upper center", ncols=2)
     return _saved(figure, path)
 
 

@@ -1,24 +1,37 @@
 """The toy scenes as arrays: one question, which scene is it, asked to several modalities of one example.
 
-    examples = scenes.examples("train", 2000)       # image, text, touch, and the labels of each attribute
-    examples = scenes.degraded(examples, image=0.5) # images that have lost part of what they show
+    examples = scenes.examples("train", 2000)        # image, text, and the labels of each attribute
+    examples = scenes.degraded(examples, **scenes.LOSS)
 
-What an attribute is told by can be taken away from one modality, so that no single one knows the whole scene.
+`degraded` takes information away from each modality, so that no single one shows the whole scene.
 """
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import keras
 import numpy as np
 
 from mmkeras._utils import checks
+from mmkeras._utils.batches import BATCH_SIZE
 from mmkeras.data.vocabulary import PAD, SPECIAL, UNKNOWN, Vocabulary
-from mmkeras.toy import render, scene
+from mmkeras.distribute import collectives
+from mmkeras.nn.spectrogram import LogMel
+from mmkeras.toy import render, scene, speak
 
 ATTRIBUTES = {"size": scene.SIZES, "color": scene.COLORS, "shape": scene.SHAPES, "place": scene.PLACES}
 CLASSES = {name: len(values) for name, values in ATTRIBUTES.items()}
 LENGTH = 16  # tokens of the longest caption, with <start> and <end>
 TOUCHES = 48  # pressure readings of one outline
 IMAGE_SIZE = 64
+FRAMES, BANDS, STACKED = 48, 40, 8  # time steps of a clip, mel bands, log-mel frames of 10 ms per time step
+LOSS = {
+    "gray": 0.5,
+    "noise": 20.0,
+    "occluded": 0.1,
+    "masked": 0.35,
+}  # what `degraded` takes away in experiments
 
 
 @dataclass(frozen=True)
@@ -27,7 +40,7 @@ class Examples:
 
     Attributes:
         inputs: {modality: (N, ...) array}. `"image"` (N, 64, 64, 3) float32 in 0..255, `"text"` (N, 16) int32
-            token ids, `"touch"` (N, 48) float32.
+            token ids, `"touch"` (N, 48) float32, `"speech"` (N, 48, 320) float32, the log-mel frames of 80 ms.
         labels: {attribute: (N,) int32 class ids}, see `ATTRIBUTES`.
         vocabulary: `Vocabulary` of the captions.
     """
@@ -37,40 +50,51 @@ class Examples:
     vocabulary: Vocabulary
 
     def __len__(self):
-        return len(self.labels["size"])
+        return len(next(iter(self.labels.values())))
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts as strings, without masked words."""
+        return [self.vocabulary.decode(ids[ids != UNKNOWN]) for ids in self.inputs["text"]]
+
+    def take(self, rows: np.ndarray) -> "Examples":
+        """The examples of some rows, (n,) int."""
+        inputs = {name: values[rows] for name, values in self.inputs.items()}
+        return replace(self, inputs=inputs, labels={name: ids[rows] for name, ids in self.labels.items()})
 
 
-def examples(split: str, count: int, language: str = "en") -> Examples:
-    """Draws, describes and touches the first scenes of a split.
+def examples(
+    split: str, count: int, language: str = "en", modalities: Sequence[str] = ("image", "text")
+) -> Examples:
+    """The first scenes of a split: drawn, described, touched, and spoken.
 
     Args:
         split: str. `"train"`, `"validation"`, `"test"` or `"test_unseen"`.
         count: int. Number of scenes.
         language: str. Language of the captions, `"en"` or `"zh"`. Defaults to `"en"`.
+        modalities: Sequence of str. Of `"image"`, `"text"`, `"touch"` and `"speech"`, which speaks the text and
+            takes the longest. Defaults to image and text.
 
     Raises:
-        ValueError: if the split is unknown or `count` is not a positive int.
+        ValueError: if the split or a modality is unknown, or `count` is not a positive int.
     """
     checks.ints(1, count=count)
-    scenes = [scene.sample(split, index) for index in range(count)]
-    things = [one.things[0] for one in scenes]
-    images = [render.draw(split, index, IMAGE_SIZE) for index in range(count)]
+    if unknown := set(modalities) - set(_MODALITIES):
+        raise ValueError(
+            f"Expected modalities to be among {', '.join(map(repr, _MODALITIES))}. Received: modalities with "
+            f"{', '.join(map(repr, sorted(unknown)))}"
+        )
+    things = [scene.sample(split, index).things[0] for index in range(count)]
     texts = [
-        scene.pick(scene.generator(split, index, "text"), scene.captions(one, language))
-        for index, one in enumerate(scenes)
+        scene.pick(scene.generator(split, index, "text"), scene.captions(scene.Scene((thing,)), language))
+        for index, thing in enumerate(things)
     ]
-    vocabulary = _vocabulary(language)
-    tokens = np.full((count, LENGTH), PAD, "int32")
-    for row, text in zip(tokens, texts, strict=True):
-        ids = vocabulary.encode(text)
-        row[: len(ids)] = ids
-    touch = [_touch(thing, scene.generator(split, index, "touch")) for index, thing in enumerate(things)]
     labels = {
         name: np.array([values.index(getattr(thing, name)) for thing in things], "int32")
         for name, values in ATTRIBUTES.items()
     }
-    inputs = {"image": np.stack(images).astype("float32"), "text": tokens, "touch": np.stack(touch)}
-    return Examples(inputs, labels, vocabulary)
+    inputs = {name: _MODALITIES[name](split, things, texts, language) for name in modalities}
+    return Examples(inputs, labels, _vocabulary(language))
 
 
 def degraded(
@@ -92,31 +116,44 @@ def degraded(
         masked: float. Rate at which a word is replaced by the unknown word. Defaults to 0.
         seed: int. Seed for all of these. Defaults to 0.
     """
-    rng = np.random.default_rng(seed)
-    image, tokens = examples.inputs["image"].copy(), examples.inputs["text"].copy()
-    is_gray = rng.random(len(image)) < gray
-    image[is_gray] = image[is_gray].mean(axis=-1, keepdims=True)
-    side = round(occluded**0.5 * IMAGE_SIZE)
-    for picture, (x, y) in zip(image, rng.integers(0, IMAGE_SIZE - side + 1, (len(image), 2)), strict=True):
-        picture[y : y + side, x : x + side] = picture.mean(axis=(0, 1))
-    image = np.clip(image + noise * rng.standard_normal(image.shape, dtype="float32"), 0, 255)
-    tokens[(tokens >= len(SPECIAL)) & (rng.random(tokens.shape) < masked)] = UNKNOWN
-    return replace(examples, inputs=examples.inputs | {"image": image, "text": tokens})
+    rng, inputs = np.random.default_rng(seed), dict(examples.inputs)
+    if "image" in inputs:
+        image = inputs["image"].copy()
+        is_gray = rng.random(len(image)) < gray
+        image[is_gray] = image[is_gray].mean(axis=-1, keepdims=True)
+        side = round(occluded**0.5 * IMAGE_SIZE)
+        corners = rng.integers(0, IMAGE_SIZE - side + 1, (len(image), 2))
+        for picture, (x, y) in zip(image, corners, strict=True):
+            picture[y : y + side, x : x + side] = picture.mean(axis=(0, 1))
+        inputs["image"] = np.clip(image + noise * rng.standard_normal(image.shape, dtype="float32"), 0, 255)
+    if "text" in inputs:
+        is_masked = (inputs["text"] >= len(SPECIAL)) & (rng.random(inputs["text"].shape) < masked)
+        inputs["text"] = np.where(is_masked, UNKNOWN, inputs["text"])
+    return replace(examples, inputs=inputs)
 
 
-def all_right(predicted: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> float:
-    """Share of examples with every attribute right.
+def tokens(texts: Sequence[str], language: str = "en") -> np.ndarray:
+    """Token ids of texts, (N, 16) int32, as in `Examples.inputs["text"]`. Longer texts are cut."""
+    vocabulary, rows = _vocabulary(language), np.full((len(texts), LENGTH), PAD, "int32")
+    for row, text in zip(rows, texts, strict=True):
+        ids = vocabulary.encode(text)[:LENGTH]
+        row[: len(ids)] = ids
+    return rows
 
-    Args:
-        predicted, labels: {attribute: (N,) int class ids}.
-    """
-    return float(np.all([predicted[name] == labels[name] for name in labels], axis=0).mean())
+
+# --- the modalities: (split, things, texts, language) → (N, ...) ---
 
 
-def _vocabulary(language):
-    """Of all captions, the same for every split."""
-    texts = (text for index in range(500) for text in scene.captions(scene.sample("train", index), language))
-    return Vocabulary.count(texts, unit="character" if language == "zh" else "word")
+def _images(split, things, texts, language):
+    return np.stack([render.draw(split, index, IMAGE_SIZE) for index in range(len(things))]).astype("float32")
+
+
+def _tokens(split, things, texts, language):
+    return tokens(texts, language)
+
+
+def _touches(split, things, texts, language):
+    return np.stack([_touch(thing, scene.generator(split, i, "touch")) for i, thing in enumerate(things)])
 
 
 def _touch(thing, rng):
@@ -129,3 +166,29 @@ def _touch(thing, rng):
     points = np.stack([np.interp(at, travelled, outline[:, axis]) for axis in (0, 1)], axis=1)
     readings = np.linalg.norm(points, axis=1) * (low + (high - low) * rng.random())
     return (10 * readings + 0.1 * (rng.random(TOUCHES) - 0.5)).astype("float32")
+
+
+def _speech(split, things, texts, language):
+    hop = speak.SAMPLE_RATE_HZ // 100
+    audio, length = keras.Input((FRAMES * STACKED * hop,)), keras.Input((), dtype="int32")
+    log_mel, _ = LogMel(speak.SAMPLE_RATE_HZ, bands=BANDS)(audio, length)  # (B, 1 + FRAMES * STACKED, BANDS)
+    stacked = keras.layers.Reshape((FRAMES, STACKED * BANDS))(log_mel[:, : FRAMES * STACKED])
+    model = keras.Model([audio, length], stacked)
+    utterances = [(text, speak.voice(split, i, language), i) for i, text in enumerate(texts)]
+    parts = []
+    for start in range(0, len(texts), BATCH_SIZE):  # the samples need more memory than the frames
+        spoken = [clip[: audio.shape[1]] for clip in speak.speak_all(utterances[start : start + BATCH_SIZE])]
+        clips = np.stack([np.pad(clip, (0, audio.shape[1] - len(clip))) for clip in spoken])
+        lengths = np.array([len(clip) for clip in spoken], "int32")
+        parts.append(collectives.predict_alone(model, [clips.astype("float32") / 2**15, lengths]))
+    return np.concatenate(parts)
+
+
+_MODALITIES = {"image": _images, "text": _tokens, "touch": _touches, "speech": _speech}
+
+
+@functools.cache
+def _vocabulary(language):
+    """Of all captions, the same for every split."""
+    texts = (text for index in range(500) for text in scene.captions(scene.sample("train", index), language))
+    return Vocabulary.count(texts, unit="character" if language == "zh" else "word")

@@ -1,0 +1,116 @@
+"""What the models of all three methods share: they classify the attributes of a scene.
+
+A model's outputs are {attribute: logits (B, classes)}; its inputs are {modality: (B, ...)}.
+"""
+
+import contextlib
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mmkeras.distribute import collectives
+from mmkeras.methods import scenes
+from mmkeras.nn import optimizers
+
+BATCH_SIZE = 32
+
+
+def heads(x, classes: Mapping[str, int]) -> dict:
+    """Logits of each attribute, {attribute: (B, classes) float32}, from a vector x (B, C)."""
+    return {name: keras.layers.Dense(n, dtype="float32", name=name)(x) for name, n in classes.items()}
+
+
+def compiled(model: keras.Model, learning_rate: float, decay_steps: int | None) -> keras.Model:
+    """The model, compiled with Adam and the cross-entropy of each attribute.
+
+    Args:
+        model: keras.Model. Its outputs are {attribute: logits}.
+        learning_rate: float. Initial learning rate.
+        decay_steps: int, optional. Steps of the cosine decay to a fiftieth. None: constant.
+    """
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(
+        optimizers.adam(learning_rate, decay_steps),
+        loss=dict.fromkeys(model.output, loss),
+        metrics={name: [keras.metrics.SparseCategoricalAccuracy(name="accuracy")] for name in model.output},
+    )
+    return model
+
+
+def batches(arrays, seed: int = 0) -> tf.data.Dataset:
+    """Shuffled batches of 32 without end from a nest of arrays (N, ...). N may be smaller than 32."""
+    examples = tf.data.Dataset.from_tensor_slices(arrays)
+    shuffled = examples.shuffle(len(examples), seed=seed).repeat()
+    return shuffled.batch(BATCH_SIZE, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def fit(model: keras.Model, examples: scenes.Examples, steps: int, seed: int = 0) -> keras.Model:
+    """Trains a model on the modalities of examples that it takes, for a number of steps. Returns the model."""
+    inputs = {name: examples.inputs[name] for name in model.input}
+    dataset = batches((inputs, examples.labels), seed)
+    model.fit(dataset, steps_per_epoch=steps, shuffle=False, verbose=0)  # the dataset shuffles
+    return model
+
+
+def scope(model: keras.Model):
+    """The scope of the strategy in which a model was built, as a context manager."""
+    strategy = getattr(model, "distribute_strategy", None)
+    return strategy.scope() if strategy else contextlib.nullcontext()
+
+
+class Classifier:
+    """Classifies examples with a model of any of the three methods.
+
+    Args:
+        model: keras.Model. Its inputs are {modality: (B, ...)}, its outputs {attribute: logits}.
+
+    Attributes:
+        modalities: Names of the inputs.
+    """
+
+    def __init__(self, model: keras.Model):
+        self.model = model
+        self.modalities = tuple(model.input)
+        # A new model: `predict` must run outside of the strategy in whose scope `model` may have been built.
+        self._model = keras.Model(model.input, model.output)
+
+    def __call__(self, inputs: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray]:
+        """Predicts the class ids of each attribute.
+
+        Args:
+            inputs: {modality: (N, ...)}. For a model of joint training, leave out what is missing.
+
+        Returns:
+            {attribute: (N,) int class ids}.
+
+        Raises:
+            ValueError: if a modality is unknown, all are missing, or one that the model cannot do without.
+        """
+        known = ", ".join(map(repr, self.modalities))
+        if unknown := inputs.keys() - set(self.modalities):
+            raise ValueError(f"Expected modalities to be among {known}. Received: {sorted(unknown)}")
+        given = {name: values for name, values in inputs.items() if values is not None}
+        needed = {name for name in self.modalities if not self.model.get_layer(name).optional}
+        if not given or needed - given.keys():
+            least = "all" if needed else "at least one"
+            raise ValueError(f"Expected inputs to have {least} of {known}. Received: inputs of {sorted(given)}")
+        logits = collectives.predict_batches(self._model, {name: given.get(name) for name in self.modalities})
+        return {name: values.argmax(axis=-1) for name, values in logits.items()}
+
+    def scores(self, examples: scenes.Examples) -> dict[str, float]:
+        """Accuracy on examples, see `mmkeras.methods.classification.scores`."""
+        return scores(self({name: examples.inputs[name] for name in self.modalities}), examples.labels)
+
+
+def scores(predicted: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Accuracy of each attribute, and `all`, the share of examples with every attribute right.
+
+    Args:
+        predicted, labels: {attribute: (N,) int class ids}.
+    """
+    right = {name: predicted[name] == labels[name] for name in labels}
+    return {name: float(values.mean()) for name, values in right.items()} | {
+        "all": float(np.all(list(right.values()), axis=0).mean())
+    }

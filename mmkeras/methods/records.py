@@ -1,0 +1,45 @@
+"""Results of experiments that take longer than a notebook may. They ship with the package."""
+
+import dataclasses
+import json
+import os
+import platform
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any, TypeVar
+
+import mmkeras
+
+Results = TypeVar("Results")
+
+
+def write(path: str | os.PathLike, command: str, start: float, results: Results) -> Results:
+    """Writes results, and beside them how they were measured.
+
+    Args:
+        path: Where to.
+        command: str. Runs the experiment again.
+        start: float. `time.perf_counter()` at its start.
+        results: A dataclass with a field `measured`.
+
+    Returns:
+        The results, whose `measured` has the `command`, the `version` of mmkeras, the `date`, the `machine` and
+        the `minutes`.
+    """
+    measured: dict[str, Any] = {
+        "command": command,
+        "version": mmkeras.__version__,
+        "date": date.today().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "minutes": round((time.perf_counter() - start) / 60),
+    }
+    results = dataclasses.replace(results, measured=measured)
+    text = json.dumps(dataclasses.asdict(results), indent=1, ensure_ascii=False)
+    Path(path).write_text(text + "\n", encoding="utf-8")
+    return results
+
+
+def read(path: str | os.PathLike, kind: type[Results]) -> Results:
+    """The results, a dataclass of this kind, that `write` wrote."""
+    return kind(**json.loads(Path(path).read_text(encoding="utf-8")))
