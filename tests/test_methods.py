@@ -292,13 +292,19 @@ def test_shipped_results_of_pretraining_keep_what_the_chapter_says():
 # --- modality translation ---
 
 
-def test_translation_reads_what_the_translator_generates():
-    generator = text_to_image.build("toy", vocabulary=20, image_size=16, units=8, channels=8)
+@pytest.mark.parametrize("adversarial", [False, True])
+def test_translation_reads_what_the_translator_generates(adversarial):
+    sizes = {"image_size": 16, "units": 8, "channels": 8}
+    generator = text_to_image.build("toy", vocabulary=20, adversarial=adversarial, **sizes)
     classifier = text_to_image.classifier.build_classifier(scenes.ATTRIBUTES, 16)
     chain = modality_translation.build(generator, classifier)
-    tokens = np.array([[2, 5, 6, 3], [2, 7, 3, 0]])
-    image = np.array(generator({"tokens": tokens}))
-    outputs = chain({"tokens": tokens})
+    inputs = {"tokens": keras.ops.array([[2, 5, 6, 3], [2, 7, 3, 0]])}
+    if adversarial:
+        inputs["noise"] = keras.random.normal((2, *chain.input["noise"].shape[1:]), seed=0)
+        image = np.array(generator.decoder([generator.encoder(inputs["tokens"]), inputs["noise"]])[0])
+    else:
+        image = np.array(generator(inputs))
+    outputs = chain(inputs)
     np.testing.assert_allclose(outputs["image"], image, atol=1e-5)
     expected = classifier(255 * image)
     for name in scenes.ATTRIBUTES:

@@ -17,11 +17,6 @@ from mmkeras.nn import optimizers
 BATCH_SIZE = 32
 
 
-def heads(x, classes: Mapping[str, int]) -> dict:
-    """Logits of each attribute, {attribute: (B, classes) float32}, from a vector x (B, C)."""
-    return {name: keras.layers.Dense(n, dtype="float32", name=name)(x) for name, n in classes.items()}
-
-
 def compiled(model: keras.Model, learning_rate: float, decay_steps: int | None) -> keras.Model:
     """The model, compiled with Adam and the cross-entropy of each attribute.
 

@@ -109,9 +109,10 @@ def _joint_training(labeled: Examples, test: Examples, seed: int):
 
 
 def _cross_modal_pretraining(encoder, labeled: Examples, test: Examples, seed: int):
-    model = cross_modal_pretraining.fine_tuned(encoder, labeled, seed=seed)
     before = f"{cross_modal_pretraining.PAIRS} texts"
-    return Classifier(model).scores(test), model.count_params(), before, encoder.seconds
+    with cross_modal_pretraining.restored(encoder):
+        model = cross_modal_pretraining.fine_tuned(encoder, labeled, seed=seed)
+        return Classifier(model).scores(test), model.count_params(), before, encoder.seconds
 
 
 def _modality_translation(labeled: Examples, test: Examples, seed: int):

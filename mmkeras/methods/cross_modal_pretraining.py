@@ -6,8 +6,8 @@
                                     the same h, the other modality ───────┘
 
 Step 1, pre-training on single modalities: h restores texts with masked words (BERT: Devlin et al. 2019,
-arXiv:1810.04805) and images with masked patches (MAE: He et al. 2022, arXiv:2111.06377). Texts and images are
-of different scenes. Step 2, fine-tuning on pairs: g and h together.
+arXiv:1810.04805) and images with masked patches (MAE: He et al. 2022, arXiv:2111.06377), which
+are never paired. Step 2, fine-tuning on pairs: g and h together.
 
 `run` measures what pre-training is worth; `results` are its shipped results.
 """
@@ -120,7 +120,7 @@ def shared_encoder(
 def pretraining_model(encoder: Encoder, kind: str, *, steps: int) -> keras.Model:
     """Restores texts with masked words and, for `"words and patches"`, images with masked patches, compiled.
 
-    Inputs:  {"text": (B, T) int32, "image": (B, S, S, 3) in 0..255}, of different scenes; masked in training
+    Inputs:  {"text": (B, T) int32, "image": (B, S, S, 3) in 0..255}, not of the same scenes; masked in training
     Outputs: {"words": logits (B, T, V), "pixels": (B, S, S, 3) in -1..1}
 
     Args:
@@ -334,7 +334,7 @@ def accuracy(encoder: Encoder, fraction: float, seed: int = 0) -> float:
     """
     train, test = pairs()
     labeled = subset(train, fraction, seed)
-    with _restored(encoder):
+    with restored(encoder):
         return Classifier(fine_tuned(encoder, labeled, seed=seed)).scores(test)["all"]
 
 
@@ -351,7 +351,7 @@ def speech_accuracy(encoder: Encoder, seed: int = 0) -> list[float]:
         is the recognition of the scene from speech alone.
     """
     train, test = (scenes.examples(split, n, modalities=("text", "speech")) for split, n in _SPEECH_SPLITS)
-    with _restored(encoder):
+    with restored(encoder):
         model = fine_tuned(encoder, scenes.degraded(train, masked=0.75), ("text", "speech"), seed=seed)
         classifier = Classifier(model)
         tests = [scenes.degraded(test, masked=rate, seed=1) for rate in MASKED_RATES]
@@ -369,8 +369,8 @@ def fine_tuned(
 
 
 @contextlib.contextmanager
-def _restored(encoder):
-    """At the end the encoder's weights are as at the start."""
+def restored(encoder: Encoder):
+    """A context manager. At its end the encoder's weights are as at its start."""
     before = [weight.numpy() for weight in encoder.weights]
     yield
     for weight, values in zip(encoder.weights, before, strict=True):

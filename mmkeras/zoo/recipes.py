@@ -168,10 +168,7 @@ def save_for_inference(model: keras.Model, path: str | os.PathLike) -> None:
         OSError: if the file cannot be written.
     """
     if isinstance(model, Adversarial):
-        tokens = keras.Input((None,), dtype="int32", name="tokens")
-        noise = keras.Input(model.decoder.input_shape[1][1:], name="noise")
-        image, *_ = model.decoder([model.encoder(tokens), noise])
-        model = keras.Model({"tokens": tokens, "noise": noise}, image, name=model.name)
+        model = model.generator()
     else:
         model = keras.Model(model.input, model.output, name=model.name)
     saving.save(model, path)

@@ -101,6 +101,14 @@ class Adversarial(keras.Model):
         noise = self._normal((ops.shape(text)[0], self.condition_dim + self.noise_dim))  # (B, D + Z)
         return self.decoder([text, noise], training=False)
 
+    def generator(self) -> keras.Model:
+        """The part that generates images, as a Functional graph that shares the weights:
+        {"tokens": (B, T), "noise": (B, D + Z)} → image (B, S, S, 3)."""
+        tokens = keras.Input((None,), dtype="int32", name="tokens")
+        noise = keras.Input(self.decoder.input_shape[1][1:], name="noise")
+        image, *_ = self.decoder([self.encoder(tokens), noise])
+        return keras.Model({"tokens": tokens, "noise": noise}, image, name=self.name)
+
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs):
         """`keras.Model.fit`, with a warning at the end of an epoch that shows a mode collapse."""
         if not isinstance(callbacks, keras.callbacks.CallbackList):
