@@ -20,7 +20,7 @@ from mmkeras.methods import (
 from mmkeras.methods.classification import Classifier
 from mmkeras.methods.scenes import Examples
 
-STEPS = cross_modal_pretraining.STEPS  # of training on the labeled pairs, for each method
+STEPS = 200  # of the convolutional networks, which learn faster than a Transformer
 
 
 @dataclass(frozen=True)
