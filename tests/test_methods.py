@@ -152,6 +152,7 @@ def test_every_modality_has_an_encoder(examples):
         assert encoder(examples.inputs[name][:2]).shape == (2, 8)
 
 
+@pytest.mark.quality
 def test_the_experiment_of_joint_training_scores_every_combination(monkeypatch, tmp_path):
     monkeypatch.setattr(joint_training, "experiment", lambda: results)
     results = EXPERIMENT(train=40, test=16, steps=1)
@@ -259,6 +260,7 @@ def test_a_fraction_that_leaves_no_pair_is_refused(fraction, examples):
     assert len(cross_modal_pretraining.subset(examples, 0.5)) == 24
 
 
+@pytest.mark.quality
 def test_the_experiment_of_pretraining_fills_its_grid(tiny_pairs, tmp_path):
     results = cross_modal_pretraining.run(tmp_path / "results.json")
     assert records.read(tmp_path / "results.json", cross_modal_pretraining.Results) == results
