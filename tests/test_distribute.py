@@ -395,7 +395,7 @@ def test_an_error_of_the_chief_ends_the_others(photos, tmp_path):
             process.kill()
 
 
-@pytest.mark.slow
+@pytest.mark.quality  # four minutes
 def test_a_run_with_a_killed_worker_can_be_resumed(photos, tmp_path):
     outputs = uninterrupted, killed = tmp_path / "uninterrupted.keras", tmp_path / "killed.keras"
     for process in train_together(photos, uninterrupted):
