@@ -1,5 +1,6 @@
 """Checks of arguments, with errors that name the argument, what was expected and what was received."""
 
+from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -12,6 +13,17 @@ def ints(least: int, **arguments: Any) -> None:
 def numbers(least: float, **arguments: Any) -> None:
     """Raises ValueError unless every argument is a number of at least `least`."""
     _check(Real, "a number", least, arguments)
+
+
+def among(known: Iterable[str], **arguments: Iterable[str]) -> None:
+    """Raises ValueError if an argument has a name that is not known."""
+    known = tuple(known)
+    for argument, names in arguments.items():
+        if unknown := sorted(set(names) - set(known)):
+            raise ValueError(
+                f"Expected {argument} to be among {', '.join(map(repr, known))}. Received: {argument} with "
+                f"{', '.join(map(repr, unknown))}"
+            )
 
 
 def dataset(batches: Any, *fields: str) -> dict[str, Any]:

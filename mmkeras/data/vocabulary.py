@@ -9,6 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import regex
 
 from mmkeras._utils import terminal
@@ -154,6 +155,19 @@ class Vocabulary:
     def encode(self, text: str) -> list[int]:
         """Token ids, `<start>` and `<end>` included."""
         return [START, *(self.ids.get(word, UNKNOWN) for word in self.split(text)), END]
+
+    def encode_batch(self, texts: Sequence[str], length: int | None = None) -> np.ndarray:
+        """`encode` of many texts, padded: (N, T) int32.
+
+        Args:
+            texts: N texts.
+            length: int, optional. T; longer texts are cut. Defaults to None, the length of the longest.
+        """
+        rows = [self.encode(text)[:length] for text in texts]
+        tokens = np.full((len(rows), length or max(map(len, rows))), PAD, "int32")
+        for row, ids in zip(tokens, rows, strict=True):
+            row[: len(ids)] = ids
+        return tokens
 
     def decode_words(self, ids: Iterable[int]) -> list[str]:
         """The words before the first `<end>`, without `<pad>` and `<start>`."""

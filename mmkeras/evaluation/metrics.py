@@ -12,7 +12,7 @@ matches.
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -213,6 +213,19 @@ def image_scores(
             )
             break
     return scores
+
+
+def attribute_accuracy(
+    predicted: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]
+) -> dict[str, float]:
+    """Accuracy of each attribute, and `all`, the share of examples with all attributes correct.
+
+    Args:
+        predicted, labels: {attribute: (N,) int class ids}.
+    """
+    correct = {name: predicted[name] == labels[name] for name in labels}
+    scores = {name: float(values.mean()) for name, values in correct.items()}
+    return scores | {"all": float(np.all(list(correct.values()), axis=0).mean())}
 
 
 def warn_of_collapse(texts: Sequence[str], output_name: str, input_name: str) -> None:

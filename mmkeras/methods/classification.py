@@ -10,7 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mmkeras._utils import checks
 from mmkeras.distribute import collectives
+from mmkeras.evaluation.metrics import attribute_accuracy
 from mmkeras.methods import scenes
 from mmkeras.nn import optimizers
 
@@ -84,8 +86,7 @@ class Classifier:
             ValueError: if a modality is unknown, all are missing, or one that the model cannot do without.
         """
         known = ", ".join(map(repr, self.modalities))
-        if unknown := inputs.keys() - set(self.modalities):
-            raise ValueError(f"Expected modalities to be among {known}. Received: {sorted(unknown)}")
+        checks.among(self.modalities, modalities=inputs)
         given = {name: values for name, values in inputs.items() if values is not None}
         needed = {name for name in self.modalities if not self.model.get_layer(name).optional}
         if not given or needed - given.keys():
@@ -95,17 +96,6 @@ class Classifier:
         return {name: values.argmax(axis=-1) for name, values in logits.items()}
 
     def scores(self, examples: scenes.Examples) -> dict[str, float]:
-        """Accuracy on examples, see `mmkeras.methods.classification.scores`."""
-        return scores(self({name: examples.inputs[name] for name in self.modalities}), examples.labels)
-
-
-def scores(predicted: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Accuracy of each attribute, and `all`, the share of examples with every attribute right.
-
-    Args:
-        predicted, labels: {attribute: (N,) int class ids}.
-    """
-    right = {name: predicted[name] == labels[name] for name in labels}
-    return {name: float(values.mean()) for name, values in right.items()} | {
-        "all": float(np.all(list(right.values()), axis=0).mean())
-    }
+        """Accuracy on examples, see `mmkeras.evaluation.metrics.attribute_accuracy`."""
+        predicted = self({name: examples.inputs[name] for name in self.modalities})
+        return attribute_accuracy(predicted, examples.labels)

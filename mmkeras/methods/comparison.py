@@ -10,6 +10,7 @@ import numpy as np
 
 from mmkeras import zoo
 from mmkeras.distribute import collectives
+from mmkeras.evaluation.metrics import attribute_accuracy
 from mmkeras.methods import (
     classification,
     cross_modal_pretraining,
@@ -127,7 +128,7 @@ def _modality_translation(labeled: Examples, test: Examples, seed: int):
     summed = {name: sum(np.split(_log_softmax(values), 2)) for name, values in logits.items()}
     predicted = {name: values.argmax(axis=-1) for name, values in summed.items()}
     parameters = generator.model.count_params() + reader.count_params()
-    scores = classification.scores(predicted, test.labels)
+    scores = attribute_accuracy(predicted, test.labels)
     return scores, parameters, "4000 pairs without labels", card["seconds"]
 
 

@@ -27,7 +27,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from mmkeras._utils import progress
+from mmkeras._utils import checks, progress
 from mmkeras.data.vocabulary import PAD, SPECIAL, UNKNOWN, Vocabulary
 from mmkeras.methods import classification, records, scenes
 from mmkeras.methods.classification import Classifier
@@ -221,11 +221,7 @@ def build(
     Raises:
         ValueError: if a modality is unknown.
     """
-    if unknown := set(modalities) - set(encoder.embed):
-        raise ValueError(
-            f"Expected modalities to be among {', '.join(map(repr, encoder.embed))}. Received: modalities with "
-            f"{', '.join(map(repr, sorted(unknown)))}"
-        )
+    checks.among(encoder.embed, modalities=modalities)
     inputs = {}
     for name in modalities:
         (tensor,) = encoder.embed[name].inputs
@@ -304,6 +300,13 @@ def pairs() -> tuple[scenes.Examples, scenes.Examples]:
     return train, test
 
 
+@functools.cache
+def spoken_pairs() -> tuple[scenes.Examples, scenes.Examples]:
+    """Texts and their speech: 2,000 pairs for training and 400 of the test split."""
+    train, test = (scenes.examples(split, n, modalities=("text", "speech")) for split, n in _SPEECH_SPLITS)
+    return train, test
+
+
 def pretrained(kind: str, seed: int = 0) -> Encoder:
     """Step 1: a new encoder, pre-trained on the texts and the images of `pairs`, without their pairing.
 
@@ -350,7 +353,7 @@ def speech_accuracy(encoder: Encoder, seed: int = 0) -> list[float]:
         The share of test clips with all attributes right, for each of `MASKED_RATES`; with all words masked it
         is the recognition of the scene from speech alone.
     """
-    train, test = (scenes.examples(split, n, modalities=("text", "speech")) for split, n in _SPEECH_SPLITS)
+    train, test = spoken_pairs()
     with restored(encoder):
         model = fine_tuned(encoder, scenes.degraded(train, masked=0.75), ("text", "speech"), seed=seed)
         classifier = Classifier(model)
@@ -431,51 +434,50 @@ def results() -> Results:
 # --- layers ---
 
 
+class _Masking(keras.layers.Layer):
+    """Replaces parts of its input in training.
+
+    Args:
+        rate: float. Share of the parts.
+    """
+
+    def __init__(self, rate: float, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def call(self, x, training=None):
+        return self.mask(x) if training else x
+
+    def draw(self, shape):
+        """Whether to replace, bool of this shape."""
+        return keras.random.uniform(shape, dtype="float32", seed=self.seed_generator) < self.rate
+
+    def compute_output_spec(self, x, training=None):
+        return keras.KerasTensor(x.shape, x.dtype)
+
+    def get_config(self):
+        return super().get_config() | {"rate": self.rate}
+
+
 @keras.saving.register_keras_serializable("mmkeras")
-class MaskedWords(keras.layers.Layer):
+class MaskedWords(_Masking):
     """Token ids (B, T) → the same, of which training replaces words by the unknown word at a rate."""
 
-    def __init__(self, rate: float, **kwargs):
-        super().__init__(**kwargs)
-        self.rate = rate
-        self.seed_generator = keras.random.SeedGenerator()
-
-    def call(self, tokens, training=None):
-        if not training:
-            return tokens
-        draw = keras.random.uniform(ops.shape(tokens), dtype="float32", seed=self.seed_generator)
-        is_masked = ops.logical_and(draw < self.rate, tokens >= len(SPECIAL))
+    def mask(self, tokens):
+        is_masked = ops.logical_and(self.draw(ops.shape(tokens)), tokens >= len(SPECIAL))
         return ops.where(is_masked, UNKNOWN, tokens)
-
-    def compute_output_spec(self, tokens, training=None):
-        return keras.KerasTensor(tokens.shape, tokens.dtype)
-
-    def get_config(self):
-        return super().get_config() | {"rate": self.rate}
 
 
 @keras.saving.register_keras_serializable("mmkeras")
-class MaskedPatches(keras.layers.Layer):
+class MaskedPatches(_Masking):
     """Images (B, S, S, 3) in 0..255 → the same, of which training turns patches gray at a rate."""
 
-    def __init__(self, rate: float, **kwargs):
-        super().__init__(**kwargs)
-        self.rate = rate
-        self.seed_generator = keras.random.SeedGenerator()
-
-    def call(self, image, training=None):
-        if not training:
-            return image
-        batch, side = ops.shape(image)[0], image.shape[1] // PATCH
-        draw = keras.random.uniform((batch, side, side, 1), dtype="float32", seed=self.seed_generator)
-        draw = ops.repeat(ops.repeat(draw, PATCH, axis=1), PATCH, axis=2)  # (B, S, S, 1)
-        return ops.where(draw < self.rate, 127.5, image)
-
-    def compute_output_spec(self, image, training=None):
-        return keras.KerasTensor(image.shape, image.dtype)
-
-    def get_config(self):
-        return super().get_config() | {"rate": self.rate}
+    def mask(self, image):
+        side = image.shape[1] // PATCH
+        is_gray = self.draw((ops.shape(image)[0], side, side, 1))  # (B, S/8, S/8, 1)
+        is_gray = ops.repeat(ops.repeat(is_gray, PATCH, axis=1), PATCH, axis=2)  # (B, S, S, 1)
+        return ops.where(is_gray, 127.5, image)
 
 
 @keras.saving.register_keras_serializable("mmkeras")

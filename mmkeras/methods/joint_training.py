@@ -23,6 +23,7 @@ from keras import ops
 
 from mmkeras._utils import checks
 from mmkeras.data.vocabulary import PAD, Vocabulary
+from mmkeras.evaluation.metrics import attribute_accuracy
 from mmkeras.methods import classification, records, scenes
 from mmkeras.nn import layers
 from mmkeras.nn.convolutions import image_features
@@ -221,7 +222,7 @@ def experiment(
 
     def share(classifier, examples, given):
         predicted = classifier({name: examples.inputs[name] for name in given})
-        return classification.scores(predicted, examples.labels)["all"]
+        return attribute_accuracy(predicted, examples.labels)["all"]
 
     scores = {}
     for name, model in models.items():

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from mmkeras import zoo
+from mmkeras.evaluation.metrics import attribute_accuracy
 from mmkeras.methods import classification, joint_training, scenes
 from mmkeras.text_to_image import ImageGenerator
 from mmkeras.text_to_image.gan.model import Adversarial
@@ -110,7 +111,7 @@ def experiment(*, train: int = 2000, test: int = 400, split: str = "test", steps
         "image → caption → class": read(captioner(list(image))),
     }
     shown = [np.stack(images) for images in zip(image[:4], *(x[:4] for x in generated.values()), strict=True)]
-    scores = {route: classification.scores(ids, held_out.labels) for route, ids in predicted.items()}
+    scores = {route: attribute_accuracy(ids, held_out.labels) for route, ids in predicted.items()}
     return Results(scores, texts[:4], shown)
 
 

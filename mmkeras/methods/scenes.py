@@ -15,7 +15,7 @@ import numpy as np
 
 from mmkeras._utils import checks
 from mmkeras._utils.batches import BATCH_SIZE
-from mmkeras.data.vocabulary import PAD, SPECIAL, UNKNOWN, Vocabulary
+from mmkeras.data.vocabulary import SPECIAL, UNKNOWN, Vocabulary
 from mmkeras.distribute import collectives
 from mmkeras.nn.spectrogram import LogMel
 from mmkeras.toy import render, scene, speak
@@ -26,12 +26,8 @@ LENGTH = 16  # tokens of the longest caption, with <start> and <end>
 TOUCHES = 48  # pressure readings of one outline
 IMAGE_SIZE = 64
 FRAMES, BANDS, STACKED = 48, 40, 8  # time steps of a clip, mel bands, log-mel frames of 10 ms per time step
-LOSS = {
-    "gray": 0.5,
-    "noise": 20.0,
-    "occluded": 0.1,
-    "masked": 0.35,
-}  # what `degraded` takes away in experiments
+# what `degraded` takes away in experiments
+LOSS = {"gray": 0.5, "noise": 20.0, "occluded": 0.1, "masked": 0.35}
 
 
 @dataclass(frozen=True)
@@ -79,11 +75,7 @@ def examples(
         ValueError: if the split or a modality is unknown, or `count` is not a positive int.
     """
     checks.ints(1, count=count)
-    if unknown := set(modalities) - set(_MODALITIES):
-        raise ValueError(
-            f"Expected modalities to be among {', '.join(map(repr, _MODALITIES))}. Received: modalities with "
-            f"{', '.join(map(repr, sorted(unknown)))}"
-        )
+    checks.among(_MODALITIES, modalities=modalities)
     things = [scene.sample(split, index).things[0] for index in range(count)]
     texts = [
         scene.pick(scene.generator(split, index, "text"), scene.captions(scene.Scene((thing,)), language))
@@ -134,11 +126,7 @@ def degraded(
 
 def tokens(texts: Sequence[str], language: str = "en") -> np.ndarray:
     """Token ids of texts, (N, 16) int32, as in `Examples.inputs["text"]`. Longer texts are cut."""
-    vocabulary, rows = _vocabulary(language), np.full((len(texts), LENGTH), PAD, "int32")
-    for row, text in zip(rows, texts, strict=True):
-        ids = vocabulary.encode(text)[:LENGTH]
-        row[: len(ids)] = ids
-    return rows
+    return _vocabulary(language).encode_batch(texts, LENGTH)
 
 
 # --- the modalities: (split, things, texts, language) → (N, ...) ---

@@ -16,6 +16,7 @@ import tensorflow as tf
 from mmkeras._utils import batches, checks, progress, saving
 from mmkeras.data.task_data import TaskData
 from mmkeras.distribute import collectives
+from mmkeras.evaluation import metrics
 from mmkeras.evaluation.novelty import Novelty
 from mmkeras.media import images
 from mmkeras.nn import layers, optimizers
@@ -108,9 +109,8 @@ class AttributeClassifier:
             predictions: {attribute: (N,) int}, from `predict`.
             labels: List of {attribute: (B,) int}, from `labels`, one per batch.
         """
-        correct = {n: predictions[n] == np.concatenate([part[n] for part in labels]) for n in self.attributes}
-        scores = {name: float(values.mean()) for name, values in correct.items()}
-        return scores | {"all": float(np.all(list(correct.values()), axis=0).mean())}
+        joined = {name: np.concatenate([part[name] for part in labels]) for name in self.attributes}
+        return metrics.attribute_accuracy(predictions, joined)
 
     @property
     def data_options(self) -> dict[str, Any]:

@@ -210,11 +210,7 @@ class ImageGenerator:
                 f"Words outside the vocabulary of the training captions are treated as unknown: "
                 f"{', '.join(unknown[:8])}."
             )
-        rows = [self.vocabulary.encode(prompt) for prompt in prompts]
-        tokens = np.full((len(rows), max(map(len, rows))), PAD, "int32")
-        for row, ids in zip(tokens, rows, strict=True):
-            row[: len(ids)] = ids
-        return tokens
+        return self.vocabulary.encode_batch(prompts)
 
 
 def evaluate(
