@@ -29,7 +29,7 @@ def main(kind="auto"):
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     strategy = mmkeras.distribute.strategy(kind)
-    examples = scenes.degraded(scenes.examples("train", 40), **scenes.LOSS)
+    examples = scenes.degraded(scenes.examples("train", 40), **scenes.DEGRADATION)
     vocabulary, inputs = examples.vocabulary, examples.inputs
     with strategy.scope():
         joint = joint_training.build(

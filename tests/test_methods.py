@@ -25,7 +25,7 @@ MODALITIES = ("image", "text", "touch", "speech")
 
 @pytest.fixture(scope="module")
 def examples():
-    return scenes.degraded(scenes.examples("train", 48, modalities=MODALITIES), **scenes.LOSS)
+    return scenes.degraded(scenes.examples("train", 48, modalities=MODALITIES), **scenes.DEGRADATION)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import ops
 
 from mmkeras._utils import checks
 from mmkeras.distribute import collectives
@@ -19,15 +20,19 @@ from mmkeras.nn import optimizers
 BATCH_SIZE = 32
 
 
-def compiled(model: keras.Model, learning_rate: float, decay_steps: int | None) -> keras.Model:
+def compiled(
+    model: keras.Model, learning_rate: float, decay_steps: int | None, label_smoothing: float = 0.0
+) -> keras.Model:
     """The model, compiled with Adam and the cross-entropy of each attribute.
 
     Args:
         model: keras.Model. Its outputs are {attribute: logits}.
         learning_rate: float. Initial learning rate.
         decay_steps: int, optional. Steps of the cosine decay to a fiftieth. None: constant.
+        label_smoothing: float. Share of the target probability that is spread evenly over all classes. Defaults
+            to 0.
     """
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    loss = Crossentropy(label_smoothing)
     model.compile(
         optimizers.adam(learning_rate, decay_steps),
         loss=dict.fromkeys(model.output, loss),
@@ -55,6 +60,25 @@ def scope(model: keras.Model):
     """The scope of the strategy in which a model was built, as a context manager."""
     strategy = getattr(model, "distribute_strategy", None)
     return strategy.scope() if strategy else contextlib.nullcontext()
+
+
+@keras.saving.register_keras_serializable("mmkeras")
+class Crossentropy(keras.losses.CategoricalCrossentropy):
+    """Cross-entropy of class ids (B,) and logits (B, classes), with label smoothing.
+
+    Keras has label smoothing for one-hot labels only.
+
+    Args:
+        label_smoothing: float. Defaults to 0.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0, **kwargs):
+        super().__init__(
+            label_smoothing=label_smoothing, **{"from_logits": True, "name": "crossentropy", **kwargs}
+        )
+
+    def call(self, y_true, y_pred):
+        return super().call(ops.one_hot(ops.reshape(y_true, (-1,)), y_pred.shape[-1]), y_pred)
 
 
 class Classifier:

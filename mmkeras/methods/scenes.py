@@ -1,9 +1,9 @@
-"""The toy scenes as arrays: one question, which scene is it, asked to several modalities of one example.
+"""Multimodal classification of toy scenes: the attributes of a scene from several modalities.
 
     examples = scenes.examples("train", 2000)        # image, text, and the labels of each attribute
-    examples = scenes.degraded(examples, **scenes.LOSS)
+    examples = scenes.degraded(examples, **scenes.DEGRADATION)
 
-`degraded` takes information away from each modality, so that no single one shows the whole scene.
+`degraded` removes information from each modality, so that no single one shows the whole scene.
 """
 
 import functools
@@ -23,11 +23,11 @@ from mmkeras.toy import render, scene, speak
 ATTRIBUTES = {"size": scene.SIZES, "color": scene.COLORS, "shape": scene.SHAPES, "place": scene.PLACES}
 CLASSES = {name: len(values) for name, values in ATTRIBUTES.items()}
 LENGTH = 16  # tokens of the longest caption, with <start> and <end>
-TOUCHES = 48  # pressure readings of one outline
+TOUCHES = 48  # distances of one outline from its center
 IMAGE_SIZE = 64
 FRAMES, BANDS, STACKED = 48, 40, 8  # time steps of a clip, mel bands, log-mel frames of 10 ms per time step
-# what `degraded` takes away in experiments
-LOSS = {"gray": 0.5, "noise": 20.0, "occluded": 0.1, "masked": 0.35}
+# what `degraded` removes in experiments
+DEGRADATION = {"gray": 0.5, "noise": 20.0, "occluded": 0.1, "masked": 0.35}
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,15 @@ class Examples:
             token ids, `"touch"` (N, 48) float32, `"speech"` (N, 48, 320) float32, the log-mel frames of 80 ms.
         labels: {attribute: (N,) int32 class ids}, see `ATTRIBUTES`.
         vocabulary: `Vocabulary` of the captions.
+        split: Of the scenes.
+        numbers: (N,) int. Numbers of the scenes in their split.
     """
 
     inputs: dict[str, np.ndarray]
     labels: dict[str, np.ndarray]
     vocabulary: Vocabulary
+    split: str
+    numbers: np.ndarray
 
     def __len__(self):
         return len(next(iter(self.labels.values())))
@@ -56,7 +60,19 @@ class Examples:
     def take(self, rows: np.ndarray) -> "Examples":
         """The examples of some rows, (n,) int."""
         inputs = {name: values[rows] for name, values in self.inputs.items()}
-        return replace(self, inputs=inputs, labels={name: ids[rows] for name, ids in self.labels.items()})
+        labels = {name: ids[rows] for name, ids in self.labels.items()}
+        return replace(self, inputs=inputs, labels=labels, numbers=self.numbers[rows])
+
+    def sample(self, count: int, seed: int = 0) -> "Examples":
+        """`count` examples, chosen at random.
+
+        Raises:
+            ValueError: if there are not so many, or `count` is not a positive int.
+        """
+        checks.ints(1, count=count)
+        if count > len(self):
+            raise ValueError(f"Expected count to be at most {len(self)}. Received: count={count}")
+        return self.take(np.random.default_rng(seed).permutation(len(self))[:count])
 
 
 def examples(
@@ -86,7 +102,7 @@ def examples(
         for name, values in ATTRIBUTES.items()
     }
     inputs = {name: _MODALITIES[name](split, things, texts, language) for name in modalities}
-    return Examples(inputs, labels, _vocabulary(language))
+    return Examples(inputs, labels, _vocabulary(language), split, np.arange(count))
 
 
 def degraded(
@@ -98,25 +114,32 @@ def degraded(
     masked: float = 0.0,
     seed: int = 0,
 ) -> Examples:
-    """Takes information away from images and texts.
+    """Removes information from images and texts.
 
     Args:
         examples: Examples.
-        gray: float. Share of images without color. Defaults to 0.
+        gray: float. Rate of images without color, see `mmkeras.toy.render.render`. Defaults to 0.
         noise: float. Standard deviation of noise in images, of 255. Defaults to 0.
         occluded: float. Share of the image's area that a square of the mean color covers. Defaults to 0.
         masked: float. Rate at which a word is replaced by the unknown word. Defaults to 0.
         seed: int. Seed for all of these. Defaults to 0.
+
+    Raises:
+        ValueError: if a rate is not in 0..1, or the noise is negative.
     """
+    checks.numbers(0, gray=gray, noise=noise, occluded=occluded, masked=masked)
+    for name, rate in {"gray": gray, "occluded": occluded, "masked": masked}.items():
+        if rate > 1:
+            raise ValueError(f"Expected {name} to be at most 1. Received: {name}={rate}")
     rng, inputs = np.random.default_rng(seed), dict(examples.inputs)
     if "image" in inputs:
         image = inputs["image"].copy()
-        is_gray = rng.random(len(image)) < gray
-        image[is_gray] = image[is_gray].mean(axis=-1, keepdims=True)
+        for row in np.flatnonzero(rng.random(len(image)) < gray):
+            image[row] = render.draw(examples.split, int(examples.numbers[row]), IMAGE_SIZE, gray=True)
         side = round(occluded**0.5 * IMAGE_SIZE)
         corners = rng.integers(0, IMAGE_SIZE - side + 1, (len(image), 2))
-        for picture, (x, y) in zip(image, corners, strict=True):
-            picture[y : y + side, x : x + side] = picture.mean(axis=(0, 1))
+        for one, (x, y) in zip(image, corners, strict=True):
+            one[y : y + side, x : x + side] = one.mean(axis=(0, 1))
         inputs["image"] = np.clip(image + noise * rng.standard_normal(image.shape, dtype="float32"), 0, 255)
     if "text" in inputs:
         is_masked = (inputs["text"] >= len(SPECIAL)) & (rng.random(inputs["text"].shape) < masked)
@@ -145,13 +168,13 @@ def _touches(split, things, texts, language):
 
 
 def _touch(thing, rng):
-    """A finger follows the outline: its distance from the center at evenly spaced points, with noise."""
+    """The distance from the center at evenly spaced points along the outline, with noise."""
     low, high = render.RADIUS[thing.size]
     outline = render.outline(thing.shape)
     outline = np.concatenate([outline, outline[:1]])
-    travelled = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(outline, axis=0), axis=1))])
-    at = np.linspace(0, travelled[-1], TOUCHES, endpoint=False)
-    points = np.stack([np.interp(at, travelled, outline[:, axis]) for axis in (0, 1)], axis=1)
+    arc_length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(outline, axis=0), axis=1))])
+    at = np.linspace(0, arc_length[-1], TOUCHES, endpoint=False)
+    points = np.stack([np.interp(at, arc_length, outline[:, axis]) for axis in (0, 1)], axis=1)
     readings = np.linalg.norm(points, axis=1) * (low + (high - low) * rng.random())
     return (10 * readings + 0.1 * (rng.random(TOUCHES) - 0.5)).astype("float32")
 

@@ -34,9 +34,10 @@ JITTER = 0.05  # largest distance from the center of its place, in x and in y
 PAIR_CENTERS = (0.26, 0.74)
 NOISE = 6.0  # largest absolute noise of a channel, of 255
 SUPERSAMPLING = 4
+GRAY = 115.0  # of every thing in an image without color
 
 
-def render(scene: Scene, size: int = 64, *, rng: np.random.Generator) -> np.ndarray:
+def render(scene: Scene, size: int = 64, *, rng: np.random.Generator, gray: bool = False) -> np.ndarray:
     """Draws a scene.
 
     Args:
@@ -44,6 +45,8 @@ def render(scene: Scene, size: int = 64, *, rng: np.random.Generator) -> np.ndar
         size: int. Side of the image in pixels, at least 16. Except for the noise, the same random numbers give
             the same image at every size. Defaults to 64.
         rng: Random generator of the varying properties, such as `scene.generator(split, index, "picture")`.
+        gray: bool. Whether to leave out the color. Every color becomes the same gray, because the lightness
+            alone tells most colors apart. Defaults to False.
 
     Returns:
         (size, size, 3) uint8, RGB.
@@ -58,16 +61,18 @@ def render(scene: Scene, size: int = 64, *, rng: np.random.Generator) -> np.ndar
         low, high = RADIUS[thing.size]
         mask = _mask(thing, x, y, low + (high - low) * rng.random(), size)[..., None]  # (S, S, 1)
         color = np.array(RGB[thing.color]) + 30 * (rng.random(3) - 0.5)
-        image += mask * (color - image)
+        image += mask * ((GRAY if gray else color) - image)
     image += NOISE * (rng.random(image.shape) + rng.random(image.shape) - 1)
+    if gray:
+        image[:] = image.mean(axis=-1, keepdims=True)
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
-def draw(split: str, index: int, size: int = 64, objects: int = 1) -> np.ndarray:
+def draw(split: str, index: int, size: int = 64, objects: int = 1, gray: bool = False) -> np.ndarray:
     """The image of scene number `index` of a split, the same everywhere. Arguments as for `scene.sample` and
     `render`."""
     rng = generator(split, index, "picture", objects)
-    return render(sample(split, index, objects), size, rng=rng)
+    return render(sample(split, index, objects), size, rng=rng, gray=gray)
 
 
 def foreground(image: np.ndarray) -> np.ndarray:

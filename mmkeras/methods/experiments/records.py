@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,3 +44,9 @@ def write(path: str | os.PathLike, command: str, start: float, results: Results)
 def read(path: str | os.PathLike, kind: type[Results]) -> Results:
     """The results, a dataclass of this kind, that `write` wrote."""
     return kind(**json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as text with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

@@ -1,0 +1,16 @@
+"""Experiments of chapters 3 and 4. They take longer than a notebook may, so their results ship with the package.
+
+- `fusions`: joint training with three fusions, and with a modality missing
+- `pretraining`: the gain from pre-training on single modalities
+- `translation`: what a translation loses, with ready-trained models
+- `comparison`: the three methods on the same labeled pairs
+- `protocol`: their examples, and training until validation stops improving; `records`: their files
+
+Each of the first, second and fourth has `run()`, which measures and writes, and `results()`, which reads.
+"""
+
+from mmkeras._utils import lazy
+
+__getattr__ = lazy.submodules(
+    __name__, "comparison", "fusions", "pretraining", "protocol", "records", "translation"
+)
