@@ -45,7 +45,7 @@ _SUBMODULES = (
     "cli", "data", "decoding", "distribute", "evaluation", "media", "nn", "tasks", "training", "zoo",
 )  # fmt: skip
 
-__all__ = ["captioning", "load", "methods", "pretrained", "speech_to_text", "text_to_image", "toy"]
+__all__ = ["captioning", "load", "methods", "pretrained", "quiet", "speech_to_text", "text_to_image", "toy"]
 
 
 def __getattr__(name: str):
@@ -55,8 +55,10 @@ def __getattr__(name: str):
         return importlib.import_module("mmkeras.tasks").load
     if name == "pretrained":
         return importlib.import_module("mmkeras.zoo").pretrained
+    if name == "quiet":
+        return importlib.import_module("mmkeras._utils.terminal").quiet
     raise AttributeError(f"module 'mmkeras' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBMODULES, "load", "pretrained"})
+    return sorted({*globals(), *_SUBMODULES, "load", "pretrained", "quiet"})

@@ -33,11 +33,15 @@ def main(kind="auto"):
     vocabulary, inputs = examples.vocabulary, examples.inputs
     with strategy.scope():
         joint = joint_training.build(
-            joint_training.encoders(vocabulary, units=8), scenes.CLASSES, "cross_attention", 0.3, units=8
+            joint_training.encoders(vocabulary, units=8, sequences=True),
+            scenes.CLASSES,
+            "cross_attention",
+            0.3,
+            units=8,
         )
         encoder = cross_modal_pretraining.shared_encoder(vocabulary, width=16, blocks=1, heads=2)
         pretraining = cross_modal_pretraining.pretrain(encoder, examples, "words and patches", steps=10)
-        cross_modal = cross_modal_pretraining.build(encoder, scenes.CLASSES, steps=4, units=8)
+        cross_modal = cross_modal_pretraining.build(encoder, scenes.CLASSES, units=8)
         generator = text_to_image.build("toy", vocabulary=vocabulary, image_size=16, units=8, channels=8)
         reader = text_to_image.classifier.build_classifier(scenes.ATTRIBUTES, 16)
         translation = modality_translation.build(generator, reader)

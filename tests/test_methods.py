@@ -1,6 +1,6 @@
 """The three methods of chapters 3 and 4."""
 
-import json
+import warnings
 
 import keras
 import numpy as np
@@ -12,13 +12,13 @@ from mmkeras.data.vocabulary import PAD, SPECIAL, UNKNOWN
 from mmkeras.methods import (
     Classifier,
     classification,
-    compare,
     cross_modal_pretraining,
     joint_training,
     modality_translation,
-    records,
     scenes,
 )
+from mmkeras.methods.experiments import comparison, fusions, pretraining, protocol, translation
+from mmkeras.toy import render
 
 MODALITIES = ("image", "text", "touch", "speech")
 
@@ -29,24 +29,37 @@ def examples():
 
 
 @pytest.fixture
-def tiny_pairs(monkeypatch):
-    """The experiments with few pairs and steps."""
+def tiny_experiments(monkeypatch, tmp_path):
+    """The experiments with few examples and steps."""
     sizes = {
-        "PAIRS": 40,
-        "TEST_PAIRS": 12,
-        "SEEDS": (0,),
-        "FRACTIONS": (0.5,),
-        "PRETRAINING_STEPS": 2,
-        "STEPS": 2,
+        protocol: {
+            "PAIRS": 40,
+            "VALIDATION_PAIRS": 8,
+            "TEST_PAIRS": 12,
+            "STEPS": 4,
+            "PRETRAINING_STEPS": 2,
+            "EVERY": 2,
+        },
+        fusions: {"TRAIN": 40, "TEST": 12, "STEPS": 2},
+        pretraining: {
+            "SHORT_STEPS": 2,
+            "COMPARED": 8,
+            "SPEECH_SIZES": {"train": 40, "validation": 8, "test": 8},
+        },
+        comparison: {},
     }
-    for name, value in sizes.items():
-        monkeypatch.setattr(cross_modal_pretraining, name, value)
-    monkeypatch.setattr(cross_modal_pretraining, "_SPEECH_SPLITS", (("train", 16), ("test", 8)))
-    experiments = (cross_modal_pretraining.pairs, cross_modal_pretraining.spoken_pairs)
-    for cached in experiments:
+    for module, values in sizes.items():
+        for name, value in values.items():
+            monkeypatch.setattr(module, name, value)
+        if module is not protocol:
+            monkeypatch.setattr(module, "SEEDS", (0,))
+            monkeypatch.setattr(module, "RESULTS", tmp_path / f"{module.__name__}.json")
+    for module in (pretraining, comparison):
+        monkeypatch.setattr(module, "LABELED", (8,))
+    for cached in (protocol.pairs, pretraining.spoken_pairs):
         cached.cache_clear()
     yield
-    for cached in experiments:
+    for cached in (protocol.pairs, pretraining.spoken_pairs):
         cached.cache_clear()
 
 
@@ -89,7 +102,7 @@ def test_texts_are_spoken_and_end_with_the_clip():
         scenes.examples("test", 4, modalities=("text", "smell"))
 
 
-def test_degrading_takes_away_what_it_says():
+def test_degrading_removes_what_it_says():
     clean = scenes.examples("test", 32)
     same = scenes.degraded(clean)
     np.testing.assert_array_equal(same.inputs["image"], clean.inputs["image"])
@@ -98,6 +111,21 @@ def test_degrading_takes_away_what_it_says():
     assert np.ptp(gray.inputs["image"], axis=-1).max() < 1e-3
     assert (gray.inputs["text"] < len(SPECIAL)).all()
     assert gray.texts == [""] * 32
+    rows = np.array([5, 3])  # degraded after examples were chosen
+    chosen = scenes.degraded(clean.take(rows), gray=1.0)
+    np.testing.assert_array_equal(chosen.inputs["image"], gray.inputs["image"][rows])
+    with pytest.raises(ValueError, match="masked=1.5"):
+        scenes.degraded(clean, masked=1.5)
+
+
+def test_a_gray_image_tells_no_color():
+    """The images of one scene in all colors differ in nothing but their lightness, if at all."""
+    images = []
+    for color in scenes.ATTRIBUTES["color"]:
+        thing = scenes.scene.Thing("large", color, "star", "center")
+        rng = np.random.default_rng(0)
+        images.append(render.render(scenes.scene.Scene((thing,)), rng=rng, gray=True))
+    assert all((image == images[0]).all() for image in images)
 
 
 # --- joint training ---
@@ -130,10 +158,36 @@ def test_joint_training_learns_with_modality_dropout_and_is_saved(fusion, exampl
 
 def test_modality_dropout_never_drops_all():
     layer = joint_training.CompleteModalities(1.0)
-    ones = [np.ones((200, 3), "float32"), np.ones((200, 2, 3), "float32"), np.ones((200, 3), "float32")]
-    kept = np.stack([np.asarray(x).reshape(200, -1)[:, 0] == 1 for x in layer(ones, training=True)])  # (3, 200)
-    assert (kept.sum(axis=0) == 1).all() and kept.any(axis=1).all()
-    assert all((np.asarray(x) == 1).all() for x in layer(ones))
+    ones = [[np.ones((200, 3), "float32")], [np.ones((200, 2, 3), "float32"), np.zeros((200, 2), bool)]]
+    ones.append([np.ones((200, 3), "float32")])
+
+    def kept(modalities, training):
+        return [np.asarray(x).reshape(200, -1)[:, 0] == 1 for x, *_ in layer(modalities, training=training)]
+
+    drawn = np.stack(kept(ones, training=True))  # (3, 200)
+    assert (drawn.sum(axis=0) == 1).all() and drawn.any(axis=1).all()
+    assert np.all(kept(ones, training=False))
+    given = kept([[None], ones[1], [None]], training=True)
+    assert given[1].all() and not given[0].any() and not given[2].any()  # the only one that is there stays
+    mask = layer([ones[0], [None, None], ones[2]])[1][1]
+    assert np.all(mask)  # each of the learned vectors counts
+
+
+def test_cross_attention_chooses_among_the_vectors_of_a_sequence(examples):
+    encoders = joint_training.encoders(examples.vocabulary, units=8, sequences=True)
+    text, mask = encoders["text"](examples.inputs["text"])
+    assert encoders["image"](examples.inputs["image"][:2]).shape == (2, 64, 8) and text.shape == (48, 16, 8)
+    model = joint_training.build(encoders, scenes.CLASSES, "cross_attention", units=8)
+    grid = encoders["image"](examples.inputs["image"])
+
+    def color(words):
+        return np.array(model.get_layer("g")([grid, keras.ops.convert_to_tensor(words), mask])["color"])
+
+    changed = np.array(text)
+    changed[~np.array(mask)] = 100
+    np.testing.assert_allclose(color(changed), color(text), atol=1e-4)  # padding counts for nothing
+    changed[:, 1] = changed[::-1, 1]  # another word
+    assert np.abs(color(changed) - color(text)).max() > 1e-4
 
 
 def test_joint_training_refuses_what_it_cannot_use(examples):
@@ -144,6 +198,9 @@ def test_joint_training_refuses_what_it_cannot_use(examples):
         joint_training.build({"grid": grid}, scenes.CLASSES)
     with pytest.raises(ValueError, match="fusion='sum'"):
         joint_training.build(encoders, scenes.CLASSES, "sum")
+    vectors = {name: encoders[name] for name in ("image", "touch")}
+    with pytest.raises(ValueError, match="encoders.*'image' and 'touch'"):
+        joint_training.build(vectors, scenes.CLASSES, "cross_attention")
     classifier = Classifier(joint_training.build(encoders, scenes.CLASSES, units=8))
     with pytest.raises(ValueError, match="'image', 'text', 'touch', 'speech'.*smell"):
         classifier({"smell": examples.inputs["touch"]})
@@ -154,27 +211,8 @@ def test_joint_training_refuses_what_it_cannot_use(examples):
 def test_every_modality_has_an_encoder(examples):
     for name, encoder in joint_training.encoders(examples.vocabulary, MODALITIES, units=8).items():
         assert encoder(examples.inputs[name][:2]).shape == (2, 8)
-
-
-@pytest.mark.quality
-def test_the_experiment_of_joint_training_scores_every_combination(monkeypatch, tmp_path):
-    results = joint_training.experiment(train=40, test=16, steps=1)
-    monkeypatch.setattr(joint_training, "experiment", lambda: results)
-    assert set(results.scores["concat of three"]) == {"image + text + touch", "image", "text", "touch"}
-    assert all(0 <= share <= 1 for scores in results.scores.values() for share in scores.values())
-    assert {len(values) for values in results.curves.values()} == {len(results.noise)}
-    assert len(results.plot().axes[0].lines) == 3
-    written = joint_training.run(tmp_path / "results.json")
-    assert records.read(tmp_path / "results.json", joint_training.Results) == written
-    assert written.scores == results.scores and "joint_training" in written.measured["command"]
-
-
-def test_shipped_results_of_joint_training_keep_what_the_chapter_says():
-    results = joint_training.results()
-    alone = {name: results.scores[name][name] for name in ("image", "text")}
-    fused = results.scores["concat"]
-    assert fused["image + text"] >= max(alone.values()) + 0.05
-    assert all(fused[name] >= share - 0.03 for name, share in alone.items())
+    with pytest.raises(ValueError, match="modalities.*'smell'"):
+        joint_training.encoders(examples.vocabulary, ["smell"])
 
 
 # --- cross-modal pre-training ---
@@ -194,7 +232,7 @@ def test_one_encoder_is_pretrained_on_single_modalities_and_fine_tuned_on_pairs(
 @pytest.mark.parametrize("modalities", [("image", "text"), ("text", "speech")])
 def test_cross_modal_pretraining_equals_its_formula(modalities, examples, tmp_path):
     encoder = tiny_encoder(examples.vocabulary)
-    model = cross_modal_pretraining.build(encoder, scenes.CLASSES, modalities, steps=2, units=8)
+    model = cross_modal_pretraining.build(encoder, scenes.CLASSES, modalities, units=8)
     assert model.get_layer("h") is encoder.h  # the same layer for both modalities
     inputs = {name: examples.inputs[name] for name in modalities}
     expected = model.get_layer("g")([tensor for name, x in inputs.items() for tensor in encoder(name, x)])
@@ -210,7 +248,7 @@ def test_cross_modal_pretraining_equals_its_formula(modalities, examples, tmp_pa
     with pytest.raises(ValueError, match=f"all of '{modalities[0]}', '{modalities[1]}'.*{modalities[0]}"):
         Classifier(model)({modalities[0]: inputs[modalities[0]]})
     with pytest.raises(ValueError, match="modalities.*'smell'"):
-        cross_modal_pretraining.build(encoder, scenes.CLASSES, ("image", "smell"), steps=2)
+        cross_modal_pretraining.build(encoder, scenes.CLASSES, ("image", "smell"))
 
 
 def test_padding_does_not_change_the_answer(examples):
@@ -229,13 +267,15 @@ def test_padding_does_not_change_the_answer(examples):
 
 def test_training_masks_words_and_patches_at_their_rates(examples):
     text, image = examples.inputs["text"], examples.inputs["image"]
-    words, patches = cross_modal_pretraining.MaskedWords(0.5), cross_modal_pretraining.MaskedPatches(0.5)
-    np.testing.assert_array_equal(words(text), text)
+    is_word = text >= len(SPECIAL)
+    for kind in ("words", "masked words only"):
+        masked, weights = map(np.array, cross_modal_pretraining.masked(text, kind, [0, 1]))
+        changed = masked != text
+        assert (masked[changed] == UNKNOWN).all() and is_word[changed].all()
+        assert 0.2 < changed.sum() / is_word.sum() < 0.4
+        np.testing.assert_array_equal(weights, is_word if kind == "words" else changed)
+    patches = cross_modal_pretraining.MaskedPatches(0.5)
     np.testing.assert_array_equal(patches(image), image)
-    masked = np.array(words(text, training=True))
-    changed = masked != text
-    assert (masked[changed] == UNKNOWN).all() and (text[changed] >= len(SPECIAL)).all()
-    assert 0.4 < changed.sum() / (text >= len(SPECIAL)).sum() < 0.6
     masked = np.array(patches(image, training=True))
     size = cross_modal_pretraining.PATCH
     is_gray = (masked == 127.5).all(axis=-1)[:, ::size, ::size]  # (N, 8, 8)
@@ -254,42 +294,22 @@ def test_half_of_the_pairs_to_match_have_the_text_of_another_scene():
         assert pairs.labels["match"][row] == all(getattr(thing, name) == value for name, value in truth.items())
 
 
-@pytest.mark.parametrize("fraction", [0.001, 0.0, -0.1, 1.5])
-def test_a_fraction_that_leaves_no_pair_is_refused(fraction, examples):
-    with pytest.raises(ValueError, match=f"fraction={fraction}"):
-        cross_modal_pretraining.subset(examples, fraction)
-    assert len(cross_modal_pretraining.subset(examples, 0.5)) == 24
+@pytest.mark.parametrize("count", [0, -1, 49, 1.5])
+def test_a_sample_of_more_examples_than_there_are_is_refused(count, examples):
+    with pytest.raises(ValueError, match=f"count={count}"):
+        examples.sample(count)
+    assert len(examples.sample(24)) == 24
 
 
-@pytest.mark.quality
-def test_the_experiment_of_pretraining_fills_its_grid(tiny_pairs, tmp_path):
-    results = cross_modal_pretraining.run(tmp_path / "results.json")
-    assert records.read(tmp_path / "results.json", cross_modal_pretraining.Results) == results
-    assert {len(shares) for kind in results.accuracy.values() for shares in kind.values()} == {1}
-    assert results.accuracy.keys() == set(cross_modal_pretraining.KINDS)
-    assert len(results.plot().axes[0].lines) == 3 and len(results.plot_speech().axes[0].lines) == 2
-
-
-def test_fine_tuning_in_an_experiment_leaves_the_encoder_as_it_was(tiny_pairs):
-    encoder = cross_modal_pretraining.pretrained("words")
-    before = [np.array(weight) for weight in encoder.weights]
-    cross_modal_pretraining.accuracy(encoder, 0.5)
-    for weight, values in zip(encoder.weights, before, strict=True):
-        np.testing.assert_array_equal(weight, values)
-
-
-def test_shipped_results_of_pretraining_keep_what_the_chapter_says():
-    results = cross_modal_pretraining.results()
-    scratch, words = (results.accuracy[kind]["0.05"] for kind in ("none", "words"))
-    assert len(scratch) == len(words) == 3 and min(words) > max(scratch)
-    for file in (joint_training.RESULTS, cross_modal_pretraining.RESULTS):
-        assert json.loads(file.read_text())["measured"].keys() == {
-            "command",
-            "version",
-            "date",
-            "machine",
-            "minutes",
-        }
+def test_a_copy_of_an_encoder_leaves_it_as_it_is(examples):
+    encoder = tiny_encoder(examples.vocabulary)
+    model = cross_modal_pretraining.build(encoder.copy(), scenes.CLASSES, units=8)
+    text, before = examples.inputs["text"], [np.array(weight) for weight in encoder.h.weights]
+    np.testing.assert_array_equal(model.get_layer("h").get_weights()[0], before[0])
+    vectors = np.array(encoder("text", text)[0])
+    classification.fit(model, examples, steps=1)
+    np.testing.assert_array_equal(encoder("text", text)[0], vectors)
+    assert (model.get_layer("h").get_weights()[0] != before[0]).any()
 
 
 # --- modality translation ---
@@ -312,12 +332,28 @@ def test_translation_reads_what_the_translator_generates(adversarial):
     expected = classifier(255 * image)
     for name in scenes.ATTRIBUTES:
         np.testing.assert_allclose(outputs[name], expected[name], atol=1e-4)
-    with pytest.raises(ValueError, match=r"reader.*\(None, 16, 16, 3\).*\(None, 32, 32, 3\)"):
+    with pytest.raises(ValueError, match=r"classifier.*\(None, 16, 16, 3\).*\(None, 32, 32, 3\)"):
         modality_translation.build(generator, text_to_image.classifier.build_classifier(scenes.ATTRIBUTES, 32))
 
 
-def test_translation_keeps_the_scene_through_a_sharp_image_and_loses_the_shape_through_a_blurred_one():
-    results = modality_translation.experiment(train=1000, test=64)
+def test_a_text_without_words_is_translated_into_its_own_image(examples):
+    generator = text_to_image.ImageGenerator(
+        text_to_image.build("toy", vocabulary=examples.vocabulary, units=8, channels=8)
+    )
+    empty = scenes.degraded(scenes.examples("train", 3), masked=1.0)
+    empty.inputs["text"][0] = examples.inputs["text"][0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        images = modality_translation.translated(generator, empty)
+    own = empty.inputs["image"].astype("uint8")
+    assert (images[1:] == own[1:]).all() and (images[0] != own[0]).any()
+
+
+# --- experiments ---
+
+
+def test_translation_keeps_the_scene_through_a_sharp_image_and_blurs_the_shape_through_a_pixel_loss():
+    results = translation.run(train=1000, test=64)
     scores = results.scores
     direct, adversarial = scores["text → class"], scores["text → image (adversarial) → class"]
     assert adversarial["all"] >= direct["all"] - 0.03
@@ -326,10 +362,54 @@ def test_translation_keeps_the_scene_through_a_sharp_image_and_loses_the_shape_t
     assert len(results.grid().findobj(AxesImage)) == 12 and len(results.plot().axes[0].patches) == 25
 
 
-def test_the_comparison_asks_all_methods_the_same_question(tiny_pairs, monkeypatch):
-    monkeypatch.setattr("mmkeras.methods.comparison.STEPS", 2)
-    comparison = compare(fraction=0.5)
-    assert [row["labeled_pairs"] for row in comparison.rows] == [20, 20, 20]
-    assert all(0 <= row["accuracy"] <= 1 and row["parameters"] > 100_000 for row in comparison.rows)
-    assert comparison.rows[2]["seconds_before"] > 60 and "modality translation" in str(comparison)
-    assert len(comparison.plot().axes[0].patches) == 15
+def test_training_returns_to_the_weights_that_are_best_on_validation(examples, monkeypatch):
+    monkeypatch.setattr(protocol, "EVERY", 2)
+    monkeypatch.setattr(protocol, "PATIENCE", 2)
+    model = joint_training.build(tiny_encoders(examples), scenes.CLASSES, units=8, learning_rate=0.01)
+    seen = []
+    original = Classifier.scores
+
+    def scores(self, examples):
+        result = original(self, examples)
+        seen.append(np.mean([result[name] for name in scenes.CLASSES]))
+        return result
+
+    monkeypatch.setattr(Classifier, "scores", scores)
+    trained = protocol.best_fit(model, examples, examples, steps=12)
+    assert trained.steps == 2 * (1 + np.argmax(seen)) <= 12
+    assert original(trained.classifier, examples)["color"] > 0
+    assert np.mean([original(trained.classifier, examples)[name] for name in scenes.CLASSES]) == max(seen)
+
+
+@pytest.mark.slow
+def test_the_experiments_fill_their_results(tiny_experiments):
+    found = fusions.run(fusions.RESULTS)
+    assert fusions.results() == found and "fusions.run()" in found.measured["command"]
+    assert set(found.scores["concat of three"]) == {"image + text + touch", "image", "text", "touch"}
+    assert len(found.plot().axes[0].lines) == 3
+    found = pretraining.run(pretraining.RESULTS)
+    assert pretraining.results() == found
+    assert {len(shares) for kind in found.accuracy.values() for shares in kind.values()} == {1}
+    assert len(found.plot().axes[0].lines) == 3 and len(found.plot_speech().axes[0].lines) == 3
+    found = comparison.run(comparison.RESULTS)
+    assert comparison.results() == found and set(comparison.METHODS) < set(found.accuracy)
+    assert all(0 <= share <= 1 for shares in found.accuracy.values() for share in shares["8"])
+    assert found.costs["modality translation"]["pretraining_seconds"] > 60
+    assert "joint training" in str(found) and len(found.plot().axes[0].lines) == 6
+    assert found.winner(8) is None or found.winner(8) in comparison.METHODS
+
+
+def test_a_method_wins_only_if_its_worst_seed_is_ahead_of_all_others():
+    shares = {"joint training": [0.5, 0.6], "cross-modal pre-training": [0.3, 0.4]}
+    for third, winner in ((0.45, "joint training"), (0.55, None)):
+        accuracy = {
+            name: {"8": values} for name, values in (shares | {"modality translation": [0.1, third]}).items()
+        }
+        assert comparison.Results(accuracy, {}, {}, {}).winner(8) == winner
+
+
+@pytest.mark.parametrize("experiment", [fusions, pretraining, comparison])
+def test_shipped_results_name_their_command(experiment):
+    measured = experiment.results().measured
+    assert measured.keys() == {"command", "version", "date", "machine", "minutes"}
+    assert experiment.__name__.rpartition(".")[2] in measured["command"]

@@ -71,6 +71,21 @@ def quiet_stderr() -> Iterator[None]:
             os.close(stderr)
 
 
+def quiet() -> None:
+    """Loads Keras and TensorFlow without their start-up notes. For the first line of a notebook.
+
+    It also hides, for the rest of the process, the note that Keras prints whenever `fit` gets a
+    `tf.data.Dataset`. All other warnings are shown as before.
+    """
+    with quiet_stderr():
+        import keras  # noqa: F401
+        import tensorflow as tf
+
+        tf.config.list_logical_devices()  # the first look for a GPU prints notes, too
+        tf.transpose([[True]])  # and so does the first boolean tensor, such as a mask
+    warnings.filterwarnings("ignore", message="`shuffle=True` was passed, but will be ignored")
+
+
 @contextlib.contextmanager
 def quiet_c_stderr() -> Iterator[None]:
     """Drops what C libraries print to stderr within the block, in any thread. Python's output still appears.

@@ -4,6 +4,7 @@ of each word of a prompt on the generated image (`Influence`)."""
 import os
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 
 from mmkeras.evaluation.alignment import Word
@@ -107,3 +108,16 @@ class Alignment:
         from mmkeras.evaluation import plots
 
         return plots.alignment(self, path)
+
+
+def shuffled(model: keras.Model, seed: int = 0) -> keras.Model:
+    """A copy of a model with shuffled weights, each array in itself. An explanation that the copy shares shows
+    nothing of what the model has learned (Adebayo et al. 2018, arXiv:1810.03292).
+
+    Args:
+        model: keras.Model.
+        seed: int. Seed of the shuffling. Defaults to 0.
+    """
+    rng, copy = np.random.default_rng(seed), keras.models.clone_model(model)
+    copy.set_weights([rng.permutation(w.ravel()).reshape(w.shape) for w in model.get_weights()])
+    return copy

@@ -248,7 +248,11 @@ def pretrain(
         if image is None:
             return {"text": hidden}, {"words": text}, {"words": weights}
         targets = {"words": text, "pixels": image / 127.5 - 1}
-        return {"text": hidden, "image": image}, targets, {"words": weights, "pixels": tf.ones_like(image[..., 0])}
+        return (
+            {"text": hidden, "image": image},
+            targets,
+            {"words": weights, "pixels": tf.ones_like(image[..., 0])},
+        )
 
     parts = [
         tf.data.Dataset.range(2**31, output_type="int32"),

@@ -62,8 +62,8 @@ class CompleteModalities(keras.layers.Layer):
     an input may be None, unless all are.
 
     Args:
-        rate: float. Modality dropout: the rate at which training treats a modality as missing. One of those that
-            an example has, chosen at random, always stays. Defaults to 0.
+        rate: float. Modality dropout: the rate at which training treats a modality as missing. One of the
+            modalities that are there, chosen at random per example, always stays. Defaults to 0.
     """
 
     def __init__(self, rate: float = 0.0, **kwargs):
@@ -133,13 +133,12 @@ def build(
     Outputs: {attribute: logits (B, classes) float32}
 
     Args:
-        encoders: {modality: keras.Model}. One input; outputs (B, D) or (B, N, D), and for the latter, if some of
-            the N are padding, a mask (B, N) bool.
+        encoders: {modality: keras.Model}. One input; outputs (B, D) or (B, N, D), and for the latter, if some
+            of the N are padding, a mask (B, N) bool.
         classes: {attribute: number of classes}.
         fusion: str. `"concat"`: vectors side by side. `"gated"`: a gate weighs the modalities in each channel
             (Arevalo et al. 2017, arXiv:1702.01992). `"cross_attention"`: the vectors of each modality attend to
-            those of the others (Tsai et al. 2019, arXiv:1906.00295); with one vector per modality there is
-            nothing to choose from, so give it sequences. Defaults to `"concat"`.
+            those of the others (Tsai et al. 2019, arXiv:1906.00295). Defaults to `"concat"`.
         modality_dropout: float. Rate at which training replaces a modality by its learned vector (Neverova et
             al. 2016, arXiv:1501.00102). One modality of each example always stays. Defaults to 0.
         units: int. Channels of the fusion. Defaults to 128.
@@ -149,7 +148,8 @@ def build(
             et al. 2016, arXiv:1512.00567). Defaults to 0.
 
     Raises:
-        ValueError: if there is no encoder, an encoder's output cannot be fused, or the fusion is unknown.
+        ValueError: if there is no encoder, an encoder's output cannot be fused, the fusion is unknown, or
+            cross-attention gets two single vectors.
     """
     if fusion not in FUSIONS:
         raise ValueError(
@@ -157,6 +157,12 @@ def build(
         )
     checks.numbers(0, modality_dropout=modality_dropout)
     _check(encoders)
+    if fusion == "cross_attention" and [len(e.outputs[0].shape) for e in encoders.values()] == [2, 2]:
+        raise ValueError(
+            "Expected encoders to return a sequence (B, N, D) of at least one modality for cross-attention: "
+            "over a single vector each attention weight is 1. Received: vectors (B, D) of "
+            f"{' and '.join(map(repr, encoders))}. With encoders(..., sequences=True) they are sequences."
+        )
 
     # --- h1(X1), h2(X2), ... ---
     inputs, encoded = {}, []
@@ -268,7 +274,7 @@ def encoders(
     def lstm(x, mask):
         both_ways = layers.MaskedBidirectional(layers.MaskedLSTM(units // 2, return_sequences=True))
         x = both_ways(x, mask=mask)  # (B, N, U)
-        return [x, mask] if sequences else ops.max(x, axis=1)
+        return [ops.where(mask[:, :, None], x, 0), mask] if sequences else ops.max(x, axis=1)
 
     makers = {"image": image, "text": text, "touch": touch, "speech": speech}
     checks.among(makers, modalities=modalities)

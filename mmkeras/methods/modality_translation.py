@@ -1,4 +1,4 @@
-"""Modality translation (chapters 3.4 and 4.3): X2 = f(X1), and a model of the modality X2 classifies the result.
+"""Modality translation (chapters 3.4 and 4.3): X2 = f(X1), and a classifier of the modality X2.
 
     text ─ f: translator (an image generator) ─ image ─ classifier of images ─ attributes
 
@@ -22,7 +22,8 @@ def build(translator: keras.Model, classifier: keras.Model, *, scale: float = 25
     Args:
         translator: keras.Model. X1 → X2, such as the model of an `ImageGenerator`.
         classifier: keras.Model. X2 → anything, such as the model of an `AttributeClassifier`.
-        scale: float. Factor from the translator's values to the classifier's. Defaults to 255, from 0..1 to 0..255.
+        scale: float. Factor from the translator's values to the classifier's. Defaults to 255, from 0..1 to
+            0..255.
 
     Raises:
         ValueError: if the classifier does not take what the translator returns.
@@ -32,8 +33,8 @@ def build(translator: keras.Model, classifier: keras.Model, *, scale: float = 25
     (translated,), expected = translator.outputs, classifier.inputs
     if len(expected) != 1 or expected[0].shape[1:] != translated.shape[1:]:
         raise ValueError(
-            f"Expected classifier to take the translator's output, {tuple(translated.shape)}. Received: classifier "
-            f"with inputs {[tuple(x.shape) for x in expected]}"
+            f"Expected classifier to take the translator's output, {tuple(translated.shape)}. Received: "
+            f"classifier with inputs {[tuple(x.shape) for x in expected]}"
         )
     inputs = {x.name: keras.Input(x.shape[1:], dtype=x.dtype, name=x.name) for x in translator.inputs}
     image = translator(inputs)  # (B, S, S, 3)
@@ -43,8 +44,11 @@ def build(translator: keras.Model, classifier: keras.Model, *, scale: float = 25
 
 
 def translated(generator: ImageGenerator, examples: scenes.Examples) -> np.ndarray:
-    """The images that a generator draws of the texts of examples without their masked words, (N, S, S, 3) uint8.
-    Where no word is left, nothing can be drawn: the example's own image stands there."""
+    """The images that a generator draws of the texts of examples, without their masked words.
+
+    Returns:
+        (N, S, S, 3) uint8. Where no word is left, nothing can be drawn: the example's own image stands there.
+    """
     texts, images = examples.texts, examples.inputs["image"].round().astype("uint8")
     rows = [row for row, text in enumerate(texts) if text]
     images[rows] = np.stack(generator([texts[row] for row in rows]))

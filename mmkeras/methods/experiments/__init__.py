@@ -1,4 +1,4 @@
-"""Experiments of chapters 3 and 4. They take longer than a notebook may, so their results ship with the package.
+"""Experiments of chapters 3 and 4. They take longer than a notebook may, so their results are shipped.
 
 - `fusions`: joint training with three fusions, and with a modality missing
 - `pretraining`: the gain from pre-training on single modalities

@@ -29,7 +29,7 @@ class Results:
     """What `run` measures.
 
     Attributes:
-        accuracy: {method or baseline: {labeled pairs: share of test pairs with all attributes right, per seed}}.
+        accuracy: {method or baseline: {labeled pairs: share of test pairs with all attributes right, a seed}}.
         steps: {method or baseline: {labeled pairs: steps up to the best weights, per seed}}.
         costs: {method: {"parameters", "seconds" of training with the most pairs, "pretraining_data",
             "pretraining_seconds"}}; means over the seeds.
@@ -70,7 +70,7 @@ class Results:
         return plots.lines(LABELED, ys, "labeled pairs", "all attributes right", path, log_x=True)
 
     def winner(self, pairs: int) -> str | None:
-        """The method whose worst seed is ahead of the best seed of both others. None if there is no such method.
+        """The method whose worst seed is ahead of the best seeds of both others, or None.
 
         Args:
             pairs: int. Number of labeled pairs, of `LABELED`.

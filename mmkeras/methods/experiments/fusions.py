@@ -1,5 +1,5 @@
-"""Joint training on degraded toy scenes: a model for each modality, one for each fusion, and what they do when a
-modality is missing."""
+"""Joint training on degraded toy scenes: a model for each modality, one for each fusion, and each of them with
+a modality missing."""
 
 import os
 import time

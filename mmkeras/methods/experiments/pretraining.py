@@ -1,7 +1,7 @@
 """The gain from pre-training on single modalities, at an equal budget.
 
-Each model trains for at most 1,500 steps in all. From scratch all of them are on labeled pairs; a pre-trained one
-has spent 500 of them on unlabeled texts. Validation chooses the best weights.
+Each model trains for at most 1,000 steps in all. From scratch all of them are on labeled pairs; a pre-trained
+one has spent 400 of them on unlabeled texts. Validation chooses the best weights.
 """
 
 import functools
@@ -34,8 +34,8 @@ class Results:
     """Shares of test pairs with all attributes right, one per seed.
 
     Attributes:
-        accuracy: {kind of pre-training: {labeled pairs: a share per seed}}. `"none"` is from scratch; `"none, 300
-            steps"` is the same after 300 steps.
+        accuracy: {kind of pre-training: {labeled pairs: a share per seed}}. `"none"` is from scratch; `"none,
+            300 steps"` is a shorter training.
         steps: {kind: {labeled pairs: steps on pairs, per seed}}, up to the best weights.
         seconds: {kind: {labeled pairs: seconds of training, per seed}}, pre-training not included.
         pretraining_seconds: {kind: seconds per seed}.
@@ -73,7 +73,7 @@ class Results:
 
 
 def pretrained(kind: str, seed: int = 0) -> Encoder:
-    """Step 1: a new encoder, pre-trained for 500 steps on the texts and the images of `protocol.pairs`, without
+    """Step 1: a new encoder, pre-trained for 400 steps on the texts and the images of `protocol.pairs`, without
     their pairing.
 
     Args:
@@ -90,7 +90,7 @@ def pretrained(kind: str, seed: int = 0) -> Encoder:
 def fine_tuned(
     encoder: Encoder, labeled: scenes.Examples, validation: scenes.Examples, kind: str, *, seed: int = 0
 ) -> Trained:
-    """Step 2: a copy of the encoder and a new g, trained on labeled pairs for the steps that pre-training has left.
+    """Step 2: a copy of the encoder and a new g, trained on labeled pairs for the steps that are left.
 
     Args:
         encoder: Encoder. It stays as it is.

@@ -1,5 +1,5 @@
-"""What a translation loses: the attributes of texts, directly and through an image, and those of images, directly
-and through a caption. The generators, the captioner and the image classifier are ready-trained."""
+"""What a translation loses: the attributes of texts, directly and through an image, and those of images,
+directly and through a caption. The generators, the captioner and the image classifier are ready-trained."""
 
 import os
 from dataclasses import dataclass
