@@ -223,18 +223,19 @@ def test_the_schedule_of_a_preset_stays_without_warmup_steps():
 
 
 @pytest.mark.parametrize(
-    ("task", "precision"),
+    ("task", "precision", "options"),
     [
-        ("captioning", "mixed_float16"),
-        ("speech_to_text", "mixed_bfloat16"),
-        ("text_to_image", "mixed_float16"),
+        ("captioning", "mixed_float16", {}),
+        ("speech_to_text", "mixed_bfloat16", {}),
+        ("text_to_image", "mixed_float16", {}),
+        ("text_to_image", "mixed_bfloat16", {"adversarial": True}),
     ],
 )
-def test_mixed_precision_trains(task, precision, small_data):
+def test_mixed_precision_trains(task, precision, options, small_data):
     data = small_data(task)
     try:
         assert training.use_precision(precision) == precision
-        model = tiny(task, data)
+        model = tiny(task, data, **options)
     finally:
         training.use_precision("float32")
     inputs, targets = next(iter(data.train))
