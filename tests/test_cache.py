@@ -65,7 +65,8 @@ def test_an_interrupted_computation_is_not_read(folder):
 @pytest.mark.parametrize("damage", ["truncated", "removed", "no meta", "invalid meta"])
 def test_examples_are_computed_again_if_files_are_damaged(folder, damage):
     cached()
-    data, meta = folder / "features" / "data.tfrecord", folder / "features" / "meta.json"
+    (place,) = folder.iterdir()
+    data, meta = place / "data.tfrecord", place / "meta.json"
     if damage == "truncated":
         os.truncate(data, data.stat().st_size // 2)
     elif damage == "removed":

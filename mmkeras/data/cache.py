@@ -37,11 +37,12 @@ def cached(split: Split, name: str, facts: dict, compute: Callable[[], tf.data.D
 
     Args:
         split: The split that the examples are computed from.
-        name: str. Name of the folder on disk.
+        name: str. End of the name of the folder on disk. It starts with a hash of `title` and of the kind of
+            texts, so that runs in two languages do not replace each other's examples.
         facts: dict. JSON-able values on which the examples also depend. If these or `split.made_from` differ
             from those on disk, the examples are computed again.
         compute: () → dataset of examples.
-        title: str. Printed before they are computed.
+        title: str. What is computed from which split. Printed before.
 
     Returns:
         The split with these examples, in the order of `compute`, and with their number.
@@ -49,7 +50,7 @@ def cached(split: Split, name: str, facts: dict, compute: Callable[[], tf.data.D
     Raises:
         OSError: if the disk is full. What was written is removed.
     """
-    place = folder() / name
+    place = folder() / f"{digest(title, split.made_from.get('texts'))}-{name}"
     made_from = json.loads(json.dumps(split.made_from | facts))
     if not _is_current(place, made_from):
         print(f"{title} (once, cached in {place})")
