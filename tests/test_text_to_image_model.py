@@ -132,6 +132,14 @@ def test_only_a_different_text_is_a_negative_for_the_matching_image(tiny_images)
     assert discriminator_loss(np.stack([one] * 16)) == 1.5
 
 
+def test_weights_of_examples_are_refused(tiny_images):
+    model = build_gan(tiny_images)
+    model.compile(model.optimizer, run_eagerly=True)
+    inputs, real = next(iter(tiny_images.train))
+    with pytest.raises(ValueError, match="sample_weight"):
+        model.train_on_batch(inputs, real, sample_weight=np.ones(len(real)))
+
+
 def test_fit_warns_of_mode_collapse(tiny_images):
     model = build_gan(tiny_images, learning_rate=0.0)
     model.compile(model.optimizer, run_eagerly=True)

@@ -151,7 +151,7 @@ def build(
         model.compile(
             optimizers.adam(config.learning_rate, config.decay_steps),
             loss=losses.TokenCrossentropy(config.label_smoothing),
-            metrics=[losses.TokenAccuracy()],
+            weighted_metrics=[losses.TokenAccuracy()],
         )
     return model
 

@@ -163,11 +163,13 @@ def build_classifier(
     logits = {name: layers.ClassLogits(classes, name=name)(features) for name, classes in attributes.items()}
     model = keras.Model(image, logits, name=NAME)
     # Label smoothing as in captioning, so that unseen pairs of color and shape are also recognized.
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.2)
+    loss = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=0.2, reduction="mean_with_sample_weight"
+    )
     model.compile(
         optimizers.adam(2e-3, steps),
         loss=dict.fromkeys(attributes, loss),
-        metrics={name: ["accuracy"] for name in attributes},
+        weighted_metrics={name: ["accuracy"] for name in attributes},
     )
     return model
 
