@@ -144,7 +144,7 @@ def test_damaged_and_missing_images_are_named(photos):
         ({"language": "fr"}, ValueError, "language='fr'"),
         ({"batch_size": 0}, ValueError, "batch_size=0"),
         ({"objects": 3}, ValueError, "objects=3"),
-        ({"table": "a.csv"}, TypeError, "table"),
+        ({"table": "a.csv"}, ValueError, "objects, data_dir.*table='a.csv'"),
         ({"source": "coco_captions", "language": "zh"}, ValueError, "language='zh'"),
     ],
 )
