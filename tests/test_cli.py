@@ -83,8 +83,30 @@ def test_importing_the_package_adds_no_filters():
 def test_all_names_of_the_package_resolve():
     for name in dir(mmkeras):
         getattr(mmkeras, name)
-    with pytest.raises(AttributeError, match="speling"):
-        _ = mmkeras.speling
+    for module in (mmkeras, mmkeras.data, mmkeras.toy, mmkeras.distribute):
+        with pytest.raises(AttributeError, match="speling"):
+            _ = module.speling
+
+
+def test_every_module_is_an_attribute_of_its_package():
+    """Each package after a new import of mmkeras, since what another one has imported is an attribute, too."""
+    code = (
+        "import operator, pkgutil, sys, keras, tensorflow, tensorflow_datasets as tfds, mmkeras\n"
+        "names = [module.name for module in pkgutil.walk_packages(mmkeras.__path__, 'mmkeras.')]\n"
+        "last = ''\n"
+        "for name in [name for name in names if '._' not in name]:\n"
+        "    package = name.rpartition('.')[0]\n"
+        "    if package != last:\n"
+        "        for module in [module for module in sys.modules if module.partition('.')[0] == 'mmkeras']:\n"
+        "            del sys.modules[module]\n"
+        "        import mmkeras\n"
+        "    with tfds.core.registered.skip_registration():\n"
+        "        assert operator.attrgetter(name.removeprefix('mmkeras.'))(mmkeras).__name__ == name\n"
+        "    assert name.split('.')[1] in dir(mmkeras)\n"
+        "    last = package\n"
+        "    print(name)"
+    )
+    assert len(run(sys.executable, "-c", code).stdout.split()) > 60
 
 
 @pytest.fixture(scope="module")
