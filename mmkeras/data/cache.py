@@ -81,6 +81,14 @@ def _is_current(place, made_from):
         return False
 
 
+def _rename(partial, place, made_from):
+    try:
+        os.replace(partial, place)
+    except OSError:  # another process has just written there
+        if not _is_current(place, made_from):
+            raise
+
+
 def _write(place, made_from, compute):
     place.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{place.name}.partial-", dir=place.parent))
@@ -94,8 +102,9 @@ def _write(place, made_from, compute):
                 count += 1
         meta = {"made_from": made_from, "count": count, "bytes": path.stat().st_size}
         (partial / "meta.json").write_text(json.dumps(meta))
-        shutil.rmtree(place, ignore_errors=True)
-        os.replace(partial, place)
+        if not _is_current(place, made_from):  # otherwise another process was faster
+            shutil.rmtree(place, ignore_errors=True)
+            _rename(partial, place, made_from)
     except (OSError, tf.errors.OpError) as error:
         if "No space left" not in str(error):
             raise
