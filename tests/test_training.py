@@ -162,6 +162,13 @@ def test_the_folder_of_a_run_holds_its_history(data, tmp_path):
     assert mmkeras.load(run / "last.keras")("red").shape == (16, 16, 3)
 
 
+def test_paths_among_the_settings_are_compared_as_text(data, tmp_path):
+    options = {"epochs": 1, "run": tmp_path / "run", "verbose": 0}
+    training.train(tiny_generator(data), data, settings={"data_options": {"data_dir": tmp_path}}, **options)
+    settings = {"data_options": {"data_dir": str(tmp_path)}}
+    training.train(tiny_generator(data), data, settings=settings, resume=True, **options)
+
+
 @pytest.mark.parametrize(
     ("losses", "patience", "best_epoch", "is_over"),
     [

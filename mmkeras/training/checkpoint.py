@@ -77,13 +77,13 @@ class TrainingRun:
 
     Args:
         folder: path. Created if missing.
-        settings: dict. JSON-able values by name, which must be the same when the run is resumed.
+        settings: dict. JSON-able values or paths by name, which must be the same when the run is resumed.
         strategy: tf.distribute.Strategy.
     """
 
     def __init__(self, folder: str | os.PathLike, settings: dict, strategy: tf.distribute.Strategy):
         self.folder, self.strategy = Path(folder), strategy
-        self.settings = json.loads(json.dumps(settings))
+        self.settings = json.loads(json.dumps(settings, default=os.fspath))  # a path as a str
         self.is_chief = distribute.is_chief(strategy)
         self.last, self.best = self.folder / "last.keras", self.folder / "best.keras"
         self._events, self._drawn = None, 0.0
