@@ -138,6 +138,17 @@ def test_a_finished_run_returns_averaged_weights(data, tmp_path):
     assert all(map(np.array_equal, *(model.get_weights() for model in models)))
 
 
+def test_the_best_model_on_disk_has_averaged_weights(data, tmp_path):
+    plain, saved = (tiny_generator(data) for _ in range(2))
+    for model, run in ((plain, None), (saved, tmp_path / "run")):
+        model.compile(keras.optimizers.Adam(1e-2, use_ema=True), loss="mse", run_eagerly=True)
+        training.train(model, data, epochs=1, run=run, verbose=0)
+    best, last = (keras.saving.load_model(tmp_path / "run" / f"{name}.keras") for name in ("best", "last"))
+    assert all(map(np.array_equal, plain.get_weights(), saved.get_weights()))
+    assert all(map(np.array_equal, saved.get_weights(), best.get_weights()))
+    assert not all(map(np.array_equal, saved.get_weights(), last.get_weights()))
+
+
 # --- the folder of a run ---
 
 
