@@ -232,9 +232,11 @@ def test_text_to_image_on_a_folder(trained, invoke, tmp_path):
     assert model.is_file() and "sharpness" in done.out and "UserWarning" not in done.err
     assert "variety" in invoke("evaluate", model, "--source", folder).out
     options = ("--output", tmp_path / "images", "--explain", tmp_path / "influence")
-    done = invoke("predict", model, "gray number 1", "number 0", *options)
+    done = invoke("predict", model, "gray number 1", "number 0", "number 0", *options)
     paths = [line.split("\t")[1] for line in done.out.splitlines()]
-    assert [Image.open(path).size for path in paths] == [(16, 16)] * 2
+    assert [Image.open(path).size for path in paths] == [(16, 16)] * 3
+    assert "--beams 2" in invoke("predict", model, "gray", "--beams", 2).err
+    assert "--beams 2" in invoke("evaluate", model, "--source", folder, "--beams", 2).err
     assert (tmp_path / "influence" / "1.png").is_file()
 
 
