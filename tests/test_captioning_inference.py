@@ -263,6 +263,7 @@ def test_evaluate_raises_for_datasets_that_do_not_fit(trained):
         (None, "dataset=None"),
         (dataset(32, "a red circle"), r"image_size=64.*\(32, 32\)"),
         (dataset(64, "红色圆形"), "红色圆形"),
+        (dataset(64, "a red circle").take(0), "dataset without any"),
     ):
         with pytest.raises(ValueError, match=received):
             evaluate(captioner, data)

@@ -144,7 +144,7 @@ def evaluate(captioner: Captioner, dataset: "tf.data.Dataset", **options: Any) -
         A warning names a collapse: the same caption for all images, or empty captions.
 
     Raises:
-        ValueError: if the dataset does not fit the model (fields, image size, vocabulary).
+        ValueError: if the dataset is empty or does not fit the model (fields, image size, vocabulary).
     """
     checks.images(dataset, captioner.image_size)
     vocabulary = captioner.vocabulary
@@ -157,6 +157,7 @@ def evaluate(captioner: Captioner, dataset: "tf.data.Dataset", **options: Any) -
         references += batch_references
         tokens, _ = captioner.generate(batch["image"].numpy(), positions=positions, **options)
         captions += [vocabulary.decode(ids) for ids in tokens]
+    checks.not_empty(captions)
 
     def spaced(text):  # the metrics expect tokens separated by spaces
         return " ".join(vocabulary.split(text))

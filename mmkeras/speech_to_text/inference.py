@@ -237,8 +237,7 @@ def evaluate(transcriber: Transcriber, dataset: "tf.data.Dataset", **options: An
             [clip[:length] for clip, length in rows], positions=positions, **options
         )
         references += batch_references
-    if not references:
-        raise ValueError("Expected dataset to have at least one batch. Received: dataset without any")
+    checks.not_empty(references)
 
     def plain(text):  # as the model generates it: lower case, no punctuation
         return vocabulary.join(vocabulary.split(text))

@@ -145,13 +145,14 @@ def evaluate_classifier(classifier: AttributeClassifier, dataset: tf.data.Datase
         Accuracy of each attribute, and `all`, the share of images with all attributes correct.
 
     Raises:
-        ValueError: if the dataset lacks labels or its images have another size.
+        ValueError: if the dataset is empty, it lacks labels, or its images have another size.
     """
     checks.images(dataset, classifier.image_size)
     predictions, labels = [], []
     for batch in progress.bar(dataset, "images"):
         labels.append(classifier.labels(batch))
         predictions.append(classifier.predict(batch["image"].numpy())[0])
+    checks.not_empty(labels)
     predictions = keras.tree.map_structure(lambda *parts: np.concatenate(parts), *predictions)
     return classifier.accuracy(predictions, labels)
 

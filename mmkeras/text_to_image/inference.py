@@ -264,8 +264,7 @@ def evaluate(
         real.append(batch["image"].numpy())
         if classifier is not None:
             labels.append(classifier.labels(batch))
-    if not real:
-        raise ValueError("Expected dataset to have at least one batch. Received: dataset without any")
+    checks.not_empty(real)
     real, generated = np.concatenate(real), np.concatenate(generated)  # (N, S, S, 3) uint8
     scores: dict[str, float] = {}
     if classifier is not None:
