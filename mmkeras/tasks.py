@@ -20,7 +20,6 @@ class Task:
     Attributes:
         package: str. Import path, with `build`, `data` and `evaluate`.
         answerer: str. Name of the answering class in the package.
-        epochs: int. Passes over the toy world that the preset `"toy"` is made for.
         file: str. Default name of the model file.
         options: Options of `mmkeras train` that the task takes: of `build`, and `unit` of `data`.
         title: str. What people call the task.
@@ -30,7 +29,6 @@ class Task:
 
     package: str
     answerer: str
-    epochs: int
     file: str
     options: tuple[str, ...]
     title: str
@@ -41,12 +39,16 @@ class Task:
         """The package, imported."""
         return importlib.import_module(self.package)
 
+    @property
+    def epochs(self) -> int:
+        """Passes over the toy world that the preset `"toy"` is made for."""
+        return self.load().model.EPOCHS
+
 
 TASKS = {
     "captioning": Task(
         "mmkeras.captioning",
         "Captioner",
-        12,
         "captioner.keras",
         ("image_size", "weights", "fine_tune"),
         "Image captioning",
@@ -56,7 +58,6 @@ TASKS = {
     "speech_to_text": Task(
         "mmkeras.speech_to_text",
         "Transcriber",
-        3,
         "transcriber.keras",
         ("head", "unit"),
         "Speech to text",
@@ -66,7 +67,6 @@ TASKS = {
     "text_to_image": Task(
         "mmkeras.text_to_image",
         "ImageGenerator",
-        16,
         "image_generator.keras",
         ("image_size", "adversarial"),
         "Text to image",

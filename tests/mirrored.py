@@ -19,6 +19,7 @@ from tiny import BATCH_SIZE, MODELS
 
 import mmkeras
 from mmkeras import distribute, training
+from mmkeras.nn.losses import TokenCrossentropy
 from mmkeras.text_to_image.gan import losses as gan_losses
 
 TRAININGS = ("captioning", "attention", "text_to_image")
@@ -60,7 +61,7 @@ def check(name, data_dir, folder, strategy):
         answers(answerer, data.test)
 
 
-def check_adversarial_losses(strategy, middle):
+def check_losses(strategy, middle):
     """Two replicas that share a batch of four have the losses and gradients of the whole batch."""
     rng = np.random.default_rng(0)
     image_embedding, text_embedding = rng.normal(size=(2, 4, 8)).astype("float32")
@@ -72,6 +73,9 @@ def check_adversarial_losses(strategy, middle):
             loss = gan_losses.contrastive_loss(image_embedding, text_embedding, tokens)
             loss += gan_losses.bag_of_words_loss(image_embedding, text_embedding)
             share = loss / mmkeras.distribute.collectives.count()
+            logits = tf.stack([image_embedding, text_embedding], axis=1)  # (4, 2, 8)
+            weights = tokens[:, 1] - 5  # 0, 1, 2, 0
+            share += TokenCrossentropy()(tokens, logits, weights)
         gradients = tape.gradient(share, [image_embedding, text_embedding])
         return [loss, gan_losses.batch_std(image_embedding), *gradients]
 
@@ -108,7 +112,7 @@ def main(data_dir, folder):
     strategy = distribute.strategy("mirrored")
     check_float16(strategy)
     for middle in (3, 4):  # the second replica has one example, or none
-        check_adversarial_losses(strategy, middle)
+        check_losses(strategy, middle)
     for name in TRAININGS:
         keras.utils.set_random_seed(0)
         check(name, data_dir, Path(folder), strategy)

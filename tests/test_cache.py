@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -20,8 +21,9 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def cached(calls=None, facts=None, stop=None):
+def cached(calls=None, facts=None, stop=None, on_read=lambda: None):
     def examples():
+        on_read()
         if calls is not None:
             calls.append(1)
         for i, array in enumerate(ARRAYS):
@@ -65,7 +67,8 @@ def test_an_interrupted_computation_is_not_read(folder):
 @pytest.mark.parametrize("damage", ["truncated", "removed", "no meta", "invalid meta"])
 def test_examples_are_computed_again_if_files_are_damaged(folder, damage):
     cached()
-    data, meta = folder / "features" / "data.tfrecord", folder / "features" / "meta.json"
+    (place,) = folder.iterdir()
+    data, meta = place / "data.tfrecord", place / "meta.json"
     if damage == "truncated":
         os.truncate(data, data.stat().st_size // 2)
     elif damage == "removed":
@@ -77,6 +80,28 @@ def test_examples_are_computed_again_if_files_are_damaged(folder, damage):
     calls = []
     check(cached(calls))
     assert calls
+
+
+@pytest.mark.parametrize("when", ["before it is renamed", "while it is renamed"])
+def test_the_examples_of_a_faster_process_are_used(when, folder, tmp_path_factory, monkeypatch):
+    cached()
+    (place,) = folder.iterdir()
+    faster, rmtree = tmp_path_factory.mktemp("faster") / "copy", shutil.rmtree
+    shutil.move(place, faster)
+
+    def write_faster(path=place, **options):
+        rmtree(path, **options)
+        if path == place:
+            shutil.copytree(faster, place)
+
+    if when == "while it is renamed":
+        monkeypatch.setattr(cache.shutil, "rmtree", write_faster)
+        check(cached())
+    else:
+        check(cached(on_read=lambda: write_faster(ignore_errors=True)))
+    assert os.listdir(folder) == [place.name]
+    meta = (place / "meta.json").stat().st_mtime_ns
+    assert meta == (faster / "meta.json").stat().st_mtime_ns  # copytree keeps the time
 
 
 def test_a_full_disk_leaves_no_files(folder):

@@ -2,6 +2,7 @@
 
 import os
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -143,7 +144,7 @@ def test_damaged_and_missing_images_are_named(photos):
         ({"language": "fr"}, ValueError, "language='fr'"),
         ({"batch_size": 0}, ValueError, "batch_size=0"),
         ({"objects": 3}, ValueError, "objects=3"),
-        ({"table": "a.csv"}, TypeError, "table"),
+        ({"table": "a.csv"}, ValueError, "objects, data_dir.*table='a.csv'"),
         ({"source": "coco_captions", "language": "zh"}, ValueError, "language='zh'"),
     ],
 )
@@ -214,6 +215,22 @@ def test_other_weights_have_other_features(frozen, own_cache):
     _, other = frozen()
     difference = features(with_features(data, model)) - features(with_features(data, other))
     assert np.abs(difference).max() > 0 and len(list(own_cache.iterdir())) == 2
+
+
+def test_features_of_each_language_have_its_captions(own_cache, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(builders, "EXAMPLES", dict.fromkeys(builders.EXAMPLES, 8))
+
+    def featured(language):
+        data = captioning_data("toy", language=language, data_dir=tmp_path)
+        keras.utils.clear_session()  # the same names, seed and so weights of the encoder for both languages
+        keras.utils.set_random_seed(0)
+        model = build("toy", vocabulary=data.vocabulary, fine_tune=False, **TINY)
+        return with_features(data, model)
+
+    for language in ("en", "zh", "en"):
+        data = featured(language)
+        assert all(scene.parse(text) for text in texts(data.train, data.vocabulary))
+    assert capsys.readouterr().out.count("Features of toy train") == 2
 
 
 def test_trainable_encoders_keep_images(toy_data):

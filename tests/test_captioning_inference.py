@@ -90,6 +90,16 @@ def test_samples_depend_on_the_seed(trained, images):
     assert (one != three).any()
 
 
+def test_samples_of_an_image_depend_on_seed_and_position_only(trained, images):
+    captioner, _ = trained
+    same = [images[0]] * 40  # more than a batch
+    captions = captioner(same, seed=0, temperature=2.0)
+    assert captions[:3] == captioner(same[:3], seed=0, temperature=2.0)
+    assert captions[32:] != captioner(same[:8], seed=32, temperature=2.0)
+    tokens, _ = captioner.generate(np.stack(same[:8]), seed=0, positions=range(32, 40), temperature=2.0)
+    assert captions[32:] == [captioner.vocabulary.decode(ids) for ids in tokens]
+
+
 def test_explain_has_an_attention_map_per_word(trained, images, tmp_path):
     captioner, _ = trained
     image = Image.fromarray(images[3]).resize((90, 60))
@@ -115,7 +125,7 @@ def test_reference_captions_have_perfect_scores(trained, toy_data, monkeypatch):
     captioner, _ = trained
     references = iter([row[1].decode() for b in toy_data.test.take(2) for row in b["captions"].numpy()])
 
-    def generate(batch):
+    def generate(batch, positions):
         return [captioner.vocabulary.encode(next(references)) for _ in batch], None
 
     monkeypatch.setattr(captioner, "generate", generate)
@@ -253,6 +263,7 @@ def test_evaluate_raises_for_datasets_that_do_not_fit(trained):
         (None, "dataset=None"),
         (dataset(32, "a red circle"), r"image_size=64.*\(32, 32\)"),
         (dataset(64, "红色圆形"), "红色圆形"),
+        (dataset(64, "a red circle").take(0), "dataset without any"),
     ):
         with pytest.raises(ValueError, match=received):
             evaluate(captioner, data)

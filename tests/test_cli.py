@@ -83,8 +83,30 @@ def test_importing_the_package_adds_no_filters():
 def test_all_names_of_the_package_resolve():
     for name in dir(mmkeras):
         getattr(mmkeras, name)
-    with pytest.raises(AttributeError, match="speling"):
-        _ = mmkeras.speling
+    for module in (mmkeras, mmkeras.data, mmkeras.toy, mmkeras.distribute):
+        with pytest.raises(AttributeError, match="speling"):
+            _ = module.speling
+
+
+def test_every_module_is_an_attribute_of_its_package():
+    """Each package after a new import of mmkeras, since what another one has imported is an attribute, too."""
+    code = (
+        "import operator, pkgutil, sys, keras, tensorflow, tensorflow_datasets as tfds, mmkeras\n"
+        "names = [module.name for module in pkgutil.walk_packages(mmkeras.__path__, 'mmkeras.')]\n"
+        "last = ''\n"
+        "for name in [name for name in names if '._' not in name]:\n"
+        "    package = name.rpartition('.')[0]\n"
+        "    if package != last:\n"
+        "        for module in [module for module in sys.modules if module.partition('.')[0] == 'mmkeras']:\n"
+        "            del sys.modules[module]\n"
+        "        import mmkeras\n"
+        "    with tfds.core.registered.skip_registration():\n"
+        "        assert operator.attrgetter(name.removeprefix('mmkeras.'))(mmkeras).__name__ == name\n"
+        "    assert name.split('.')[1] in dir(mmkeras)\n"
+        "    last = package\n"
+        "    print(name)"
+    )
+    assert len(run(sys.executable, "-c", code).stdout.split()) > 60
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +157,9 @@ def test_an_error_is_one_line(trained, invoke, tmp_path):
         (("train", "chess"), "Received: chess"),
         (("train", "captioning", "--head", "ctc"), "--head"),
         (("train", "captioning", "--source", "nowhere"), "source='nowhere'"),
+        (("train", "captioning", "--max-seconds", 3, "--output", tmp_path / "c.keras"), "--max-seconds"),
+        (("evaluate", "captioning", "--table", "x.csv"), "--table"),
+        (("evaluate", model, "--source", folder, "--data-dir", tmp_path), "--data-dir"),
         (("train", "captioning", "--preset", "huge"), "preset='huge'"),
         (("train", "captioning", "--output", "model.h5"), ".keras"),
         (("evaluate", nowhere), "nowhere.keras"),
@@ -207,9 +232,11 @@ def test_text_to_image_on_a_folder(trained, invoke, tmp_path):
     assert model.is_file() and "sharpness" in done.out and "UserWarning" not in done.err
     assert "variety" in invoke("evaluate", model, "--source", folder).out
     options = ("--output", tmp_path / "images", "--explain", tmp_path / "influence")
-    done = invoke("predict", model, "gray number 1", "number 0", *options)
+    done = invoke("predict", model, "gray number 1", "number 0", "number 0", *options)
     paths = [line.split("\t")[1] for line in done.out.splitlines()]
-    assert [Image.open(path).size for path in paths] == [(16, 16)] * 2
+    assert [Image.open(path).size for path in paths] == [(16, 16)] * 3
+    assert "--beams 2" in invoke("predict", model, "gray", "--beams", 2).err
+    assert "--beams 2" in invoke("evaluate", model, "--source", folder, "--beams", 2).err
     assert (tmp_path / "influence" / "1.png").is_file()
 
 

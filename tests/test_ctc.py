@@ -66,6 +66,14 @@ def test_padding_does_not_change_the_loss():
     assert loss(labels, with_lengths(longer, [8, 5])) == pytest.approx(short, rel=1e-6)
 
 
+def test_weights_of_examples_weigh_their_tokens():
+    logits = with_lengths(np.random.default_rng(3).normal(size=(3, 4, V)).astype("float32"), [4, 4, 4])
+    labels = np.array([[A, B], [C, 0], [B, 0]])
+    first, last = (loss(labels[i : i + 1], logits[i : i + 1]) for i in (0, 2))
+    weighted = float(ctc.CTC()(labels, logits, np.array([1.0, 0.0, 2.0])))
+    assert weighted == pytest.approx((2 * first + 2 * last) / 4, rel=1e-5)
+
+
 def test_label_that_does_not_fit_has_no_loss():
     rng = np.random.default_rng(4)
     logits = rng.normal(size=(2, 3, V)).astype("float32")

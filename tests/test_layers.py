@@ -48,6 +48,29 @@ def test_label_smoothing_spreads_probability_over_all_words():
         losses.TokenCrossentropy(1)
 
 
+@pytest.mark.parametrize("weights", [[0, 1, 0.5], [[0], [1], [0.5]], [[0, 0], [1, 1], [0.5, 0.5]]])
+def test_weights_of_examples_weigh_their_tokens_in_loss_and_accuracy(weights):
+    rng = np.random.default_rng(0)
+    tokens, logits = np.array([[1, 2], [3, 0], [2, 2]]), rng.normal(size=(3, 2, 4)).astype("float32")
+    each = -np.take_along_axis(logits - np.log(np.exp(logits).sum(-1, keepdims=True)), tokens[..., None], -1)
+    expected = (each[1, 0, 0] + each[2].sum() / 2) / 2
+    loss, accuracy = losses.TokenCrossentropy(), losses.TokenAccuracy()
+    for scale in (1, 0.01):
+        scaled = scale * np.array(weights)
+        assert float(loss(tokens, logits, scaled)) == pytest.approx(expected, rel=1e-5)
+        accuracy.reset_state()
+        accuracy.update_state(tokens, logits, scaled)
+        correct = logits.argmax(-1) == tokens
+        assert float(accuracy.result()) == pytest.approx((correct[1, 0] + correct[2].sum() / 2) / 2)
+
+
+def test_weights_of_examples_weigh_their_pixels():
+    image, target = np.random.default_rng(0).random((2, 3, 4, 4, 3)).astype("float32")
+    loss = losses.PixelCrossentropy()
+    expected = (loss(target[:1], image[:1]) + 3 * loss(target[2:], image[2:])) / 4
+    assert float(loss(target, image, np.array([1, 0, 3]))) == pytest.approx(float(expected), rel=1e-5)
+
+
 def test_the_loss_of_padding_only_is_zero():
     assert float(losses.TokenCrossentropy()(np.zeros((1, 3), int), LOGITS)) == 0
 

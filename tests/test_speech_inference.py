@@ -77,6 +77,15 @@ def endless(**sizes):
     return Transcriber(model)
 
 
+def test_samples_of_a_clip_depend_on_seed_and_position_only(clips, monkeypatch):
+    transcriber = endless()
+    options = {"temperature": 9.0, "max_length": 8, "sample_rate_hz": RATE}
+    together = transcriber([clips[0]] * 4, **options)
+    monkeypatch.setattr("mmkeras._utils.batches.BATCH_SIZE", 2)
+    assert transcriber([clips[0]] * 4, **options) == together and together[:2] != together[2:]
+    assert transcriber.explain(clips[0], **options).text == together[0]
+
+
 @pytest.mark.parametrize(("subsampling", "beams"), [(4, 1), (8, 2)])
 def test_max_length_follows_the_duration_of_a_clip(subsampling, beams):
     transcriber = endless(subsampling=subsampling)

@@ -128,6 +128,17 @@ def test_cached_images_keep_their_labels(tmp_path, monkeypatch):
         np.testing.assert_array_equal(expected, received)
 
 
+def test_cached_images_of_each_language_have_its_captions(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMKERAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(task_data, "IN_MEMORY_MB", 1e-3)
+    monkeypatch.setattr(builders, "EXAMPLES", dict.fromkeys(builders.EXAMPLES, 8))
+    for language in ("en", "zh"):
+        data = image_data("toy", language=language, image_size=16, data_dir=tmp_path)
+        ((inputs, _),) = data.train
+        assert all(scene.parse(data.vocabulary.decode(row)) for row in inputs["tokens"].numpy())
+    assert len(list((tmp_path / "cache").glob("*-square-16px"))) == 4
+
+
 def test_enlarged_images_are_counted_in_a_warning(photos):
     with pytest.warns(UserWarning, match="8 of 8 .* 64") as caught:
         data = image_data(photos, batch_size=4)

@@ -160,6 +160,8 @@ def test_the_classifier_learns_and_loads_from_its_file(classifier, tiny_images, 
         classifier([])
     with pytest.raises(ValueError, match="epochs=0"):
         train_classifier(tiny_images, epochs=0)
+    with pytest.raises(ValueError, match="dataset without any"):
+        evaluate_classifier(classifier, tiny_images.test.take(0))
 
 
 def test_evaluate_compares_generated_with_real_images(generator, classifier, tiny_images):

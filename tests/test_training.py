@@ -138,6 +138,17 @@ def test_a_finished_run_returns_averaged_weights(data, tmp_path):
     assert all(map(np.array_equal, *(model.get_weights() for model in models)))
 
 
+def test_the_best_model_on_disk_has_averaged_weights(data, tmp_path):
+    plain, saved = (tiny_generator(data) for _ in range(2))
+    for model, run in ((plain, None), (saved, tmp_path / "run")):
+        model.compile(keras.optimizers.Adam(1e-2, use_ema=True), loss="mse", run_eagerly=True)
+        training.train(model, data, epochs=1, run=run, verbose=0)
+    best, last = (keras.saving.load_model(tmp_path / "run" / f"{name}.keras") for name in ("best", "last"))
+    assert all(map(np.array_equal, plain.get_weights(), saved.get_weights()))
+    assert all(map(np.array_equal, saved.get_weights(), best.get_weights()))
+    assert not all(map(np.array_equal, saved.get_weights(), last.get_weights()))
+
+
 # --- the folder of a run ---
 
 
@@ -160,6 +171,13 @@ def test_the_folder_of_a_run_holds_its_history(data, tmp_path):
                     losses[event.step] = float(tf.make_ndarray(value.tensor))
     assert losses == {epoch: np.float32(loss) for epoch, loss in enumerate(history["val_loss"], 1)}
     assert mmkeras.load(run / "last.keras")("red").shape == (16, 16, 3)
+
+
+def test_paths_among_the_settings_are_compared_as_text(data, tmp_path):
+    options = {"epochs": 1, "run": tmp_path / "run", "verbose": 0}
+    training.train(tiny_generator(data), data, settings={"data_options": {"data_dir": tmp_path}}, **options)
+    settings = {"data_options": {"data_dir": str(tmp_path)}}
+    training.train(tiny_generator(data), data, settings=settings, resume=True, **options)
 
 
 @pytest.mark.parametrize(
@@ -223,26 +241,6 @@ def test_the_schedule_of_a_preset_stays_without_warmup_steps():
 
 
 @pytest.mark.parametrize(
-    ("task", "precision"),
-    [
-        ("captioning", "mixed_float16"),
-        ("speech_to_text", "mixed_bfloat16"),
-        ("text_to_image", "mixed_float16"),
-    ],
-)
-def test_mixed_precision_trains(task, precision, small_data):
-    data = small_data(task)
-    try:
-        assert training.use_precision(precision) == precision
-        model = tiny(task, data)
-    finally:
-        training.use_precision("float32")
-    inputs, targets = next(iter(data.train))
-    assert np.isfinite(model.train_on_batch(inputs, targets, return_dict=True)["loss"])
-    assert all(variable.dtype == "float32" for variable in model.trainable_variables)
-
-
-@pytest.mark.parametrize(
     ("tpus", "gpus", "expected"),
     [
         (["TPU:0"], [], "mixed_bfloat16"),
@@ -259,8 +257,8 @@ def test_precision_depends_on_the_oldest_accelerator(tpus, gpus, expected, monke
     monkeypatch.setattr(
         tf.config.experimental, "get_device_details", lambda gpu: {"compute_capability": gpu} if gpu else {}
     )
-    assert training.use_precision() == expected
-    training.use_precision("float32")
+    assert training.use_precision() == expected == keras.config.dtype_policy().name
+    assert training.use_precision("float32") == "float32" == keras.config.dtype_policy().name
 
 
 # --- errors ---

@@ -129,6 +129,20 @@ def test_a_photograph_is_answered_with_a_note_and_toy_images_without():
             assert np.mean(answerer.novelty(batch) > answerer.novelty.threshold) < 0.01
 
 
+@pytest.mark.parametrize("name", ("captioning", "attribute_classifier"))
+def test_the_note_numbers_images_as_in_the_list(name):
+    inputs = ["missing.png", *toy_images("test", 1), skimage.data.coffee()]
+    with pytest.warns(UserWarning, match=r"image number 2 \(score"), pytest.warns(UserWarning, match="missing"):
+        mmkeras.pretrained(name)(inputs)
+
+
+def test_the_score_beside_the_caption_is_that_of_the_image_alone():
+    captioner, batch = mmkeras.pretrained("captioning"), np.stack(toy_images("test", 3))
+    *_, scores = captioner._generator({"image": batch})
+    np.testing.assert_allclose(scores, captioner.novelty(batch), rtol=1e-4)
+    assert captioner.generate(batch)[0].shape == (3, 50)
+
+
 def test_an_unknown_name_or_language_is_refused():
     with pytest.raises(ValueError, match="name.*'captioning', 'speech_to_text'.*'capptioning'"):
         mmkeras.pretrained("capptioning")

@@ -11,7 +11,7 @@ BATCH_SIZE = 32
 def answer(
     inputs: Any,
     read: Callable[[Any], Any],
-    predict: Callable[[list, int], list],
+    predict: Callable[[list, list[int]], list],
     name: str,
     *,
     batch_size: int = BATCH_SIZE,
@@ -24,7 +24,7 @@ def answer(
     Args:
         inputs: One input, or a list or tuple of inputs.
         read: input → the value that `predict` takes. Raises ValueError or OSError if it cannot be read.
-        predict: (values of a batch, position of the batch in the list) → list of answers.
+        predict: (values of a batch, their positions in the list) → list of answers.
         name: str. Plural name of the inputs in messages.
         batch_size: int. Inputs in memory at a time. Defaults to 32.
         is_list: bool. Whether `inputs` is a list of inputs. Defaults to None: True for a list or tuple.
@@ -48,7 +48,7 @@ def answer(
                     raise
                 errors[i] = error
         if values:
-            answers |= zip(values, predict(list(values.values()), start), strict=True)
+            answers |= zip(values, predict(list(values.values()), list(values)), strict=True)
     if errors:
         first = "; ".join(f"number {i}: {error}" for i, error in list(errors.items())[:3])
         message = f"{len(errors)} of {len(inputs)} {name} cannot be read: {first}"

@@ -38,6 +38,12 @@ def dataset(batches: Any, *fields: str) -> dict[str, Any]:
     return spec
 
 
+def not_empty(results: list) -> None:
+    """Raises ValueError if there is no result, since a dataset has no batch."""
+    if not results:
+        raise ValueError("Expected dataset to have at least one batch. Received: dataset without any")
+
+
 def images(batches: Any, image_size: int) -> None:
     """Raises ValueError unless a dataset has images of this size, with captions."""
     shape = tuple(dataset(batches, "image", "captions")["image"].shape[1:3])

@@ -179,7 +179,7 @@ def _features(split, title, grid, weights):
 
     return cache.cached(
         split,
-        f"{cache.digest(title)}-{grid.image_size}px-{weights}",
+        f"features-{grid.image_size}px-{weights}",
         {"image_size": grid.image_size, "weights": weights},
         lambda: tf.data.Dataset.from_generator(features, output_signature=spec),
         f"Features of {title}",

@@ -42,19 +42,29 @@ class Captioner:
         saving.check(model, TASK, "captioning model", "mmkeras.captioning.build()")
         self.model = model
         self.encoder = model.get_layer("encoder")
-        decoder = model.get_layer("decoder")
-        self.vocabulary = decoder.get_layer("embedding").vocabulary
+        self.decoder = model.get_layer("decoder")
+        self.vocabulary = self.decoder.get_layer("embedding").vocabulary
         grid = self.encoder.get_layer("grid")
         self.network, self.image_size = grid.network, grid.image_size
-        self.novelty: Novelty | None = None
-        self._generator = Generator(self.encoder, decoder)
+        self.novelty = None
+
+    @property
+    def novelty(self) -> Novelty | None:
+        return self._novelty
+
+    @novelty.setter
+    def novelty(self, novelty: Novelty | None):
+        self._novelty = novelty
+        encoder = novelty.beside(self.encoder, "grid") if novelty else self.encoder
+        self._generator = Generator(encoder, self.decoder)
 
     def __call__(self, inputs: Any, *, seed: int = 0, **options: Any) -> str | list[str | None] | None:
         """Generates a caption for each image.
 
         Args:
             inputs: Path, open file, PIL image or array (see `mmkeras.media.images.read`), or a list of these.
-            seed: int. Seed for sampling. Defaults to 0.
+            seed: int. Seed for sampling. The noise of an image depends on the seed and its position in the list
+                only. Defaults to 0.
             **options: `beams`, `length_penalty`, `temperature`, `top_p`, `max_length`, see
                 `mmkeras.decoding.generator.Generator`.
 
@@ -66,11 +76,11 @@ class Captioner:
             FileNotFoundError, ValueError: if a single image, or every image of a list, cannot be read.
         """
 
-        def predict(values, start):
-            batch = np.stack(values)
+        def predict(values, positions):
+            inputs = {"image": np.stack(values)}
+            tokens, _, *scores = self._generator(inputs, seed=seed, positions=positions, **options)
             if self.novelty:
-                self.novelty.warn(batch, start)
-            tokens, _ = self.generate(batch, seed=seed + start, **options)
+                self.novelty.warn(*scores, positions)
             return [self.vocabulary.decode(ids) for ids in tokens]
 
         return batches.answer(inputs, self._read, predict, "images")
@@ -80,12 +90,12 @@ class Captioner:
 
         Args:
             batch: (B, image_size, image_size, 3) RGB 0..255, or (B, h, w, C) features.
-            **options: See `mmkeras.decoding.generator.Generator`.
+            **options: `positions` and others, see `mmkeras.decoding.generator.Generator`.
 
         Returns:
             tokens (B, max_length) int32, padded with 0 after `<end>`, and their log-probability (B,).
         """
-        return self._generator({"image": np.asarray(batch)}, **options)
+        return self._generator({"image": np.asarray(batch)}, **options)[:2]
 
     def explain(self, image: Any, **options: Any) -> Explanation:
         """The caption of one image, with an attention map of each word.
@@ -134,7 +144,7 @@ def evaluate(captioner: Captioner, dataset: "tf.data.Dataset", **options: Any) -
         A warning names a collapse: the same caption for all images, or empty captions.
 
     Raises:
-        ValueError: if the dataset does not fit the model (fields, image size, vocabulary).
+        ValueError: if the dataset is empty or does not fit the model (fields, image size, vocabulary).
     """
     checks.images(dataset, captioner.image_size)
     vocabulary = captioner.vocabulary
@@ -143,9 +153,11 @@ def evaluate(captioner: Captioner, dataset: "tf.data.Dataset", **options: Any) -
         batch_references = [[text.decode() for text in texts if text] for texts in batch["captions"].numpy()]
         if not references:
             vocabulary.check_known(text for texts in batch_references for text in texts)
+        positions = range(len(references), len(references) + len(batch_references))
         references += batch_references
-        tokens, _ = captioner.generate(batch["image"].numpy(), **options)
+        tokens, _ = captioner.generate(batch["image"].numpy(), positions=positions, **options)
         captions += [vocabulary.decode(ids) for ids in tokens]
+    checks.not_empty(captions)
 
     def spaced(text):  # the metrics expect tokens separated by spaces
         return " ".join(vocabulary.split(text))

@@ -209,6 +209,7 @@ def evaluate(
         import mmkeras
 
         answerer = _load(model, language or "en")
+        decoding = _beams(answerer, beams)
         words = getattr(
             answerer, "vocabulary", mmkeras.data.vocabulary.Vocabulary(())
         ).words  # a classifier has none
@@ -227,7 +228,7 @@ def evaluate(
         )
         if data.test is None:
             raise ValueError(f"Expected a source with a test split. Received: source={source!r}")
-        _score(answerer, data, **({"beams": beams} if _has_text(answerer) else {}))
+        _score(answerer, data, **decoding)
 
 
 @app.command()
@@ -245,14 +246,14 @@ def predict(
         answerer = _load(model, language)
         if explain and not hasattr(answerer, "explain"):
             raise ValueError(f"Expected no --explain for {answerer.model.name}. Received: --explain {explain}")
-        options = {"beams": beams} if _has_text(answerer) else {"seed": seed} if _has_images(answerer) else {}
-        answers = dict(zip(inputs, answerer(inputs, **options), strict=True))
+        options = _beams(answerer, beams) | ({"seed": seed} if _has_images(answerer) else {})
+        answers = answerer(inputs, **options)
         if _has_images(answerer):
-            answers = {
-                text: None if image is None else _save_image(output, number, image)
-                for number, (text, image) in enumerate(answers.items())
-            }
-        for given, answer in answers.items():
+            answers = [
+                None if image is None else _save_image(output, number, image)
+                for number, image in enumerate(answers)
+            ]
+        for given, answer in zip(inputs, answers, strict=True):
             if isinstance(answer, dict):
                 answer = ", ".join(f"{attribute}: {name}" for attribute, name in answer.items())
             if answer is not None:  # None for an unreadable input, which a warning has named
@@ -260,11 +261,11 @@ def predict(
         if explain:
             explain.mkdir(parents=True, exist_ok=True)
             names = [
-                f"{number}" if _has_images(answerer) else Path(text).stem for number, text in enumerate(answers)
+                f"{number}" if _has_images(answerer) else Path(text).stem for number, text in enumerate(inputs)
             ]
             if len(set(names)) < len(names):  # files with the same name in several folders
                 names = [f"{number}_{name}" for number, name in enumerate(names)]
-            for name, (given, answer) in zip(names, answers.items(), strict=True):
+            for name, given, answer in zip(names, inputs, answers, strict=True):
                 if answer is not None:
                     answerer.explain(given, **options).plot(explain / f"{name}.png")
 
@@ -369,8 +370,13 @@ def _has_images(answerer):
     return answerer.model.name == "text_to_image"
 
 
-def _has_text(answerer):
-    return answerer.model.name in ("captioning", "speech_to_text")
+def _beams(answerer, beams):
+    """The option of a model that generates text. Raises ValueError if another one is given beams."""
+    if answerer.model.name in ("captioning", "speech_to_text"):
+        return {"beams": beams}
+    if beams != 1:
+        raise ValueError(f"Expected no --beams for {answerer.model.name}. Received: --beams {beams}")
+    return {}
 
 
 def _save_image(folder, number, image):

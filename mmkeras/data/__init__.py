@@ -2,16 +2,4 @@
 
 from mmkeras._utils import lazy
 
-__getattr__ = lazy.submodules(
-    __name__,
-    "cache",
-    "captions",
-    "folder",
-    "labels",
-    "pipeline",
-    "sources",
-    "tables",
-    "task_data",
-    "tfds",
-    "vocabulary",
-)
+__getattr__ = lazy.submodules(__name__)

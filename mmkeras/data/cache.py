@@ -37,11 +37,12 @@ def cached(split: Split, name: str, facts: dict, compute: Callable[[], tf.data.D
 
     Args:
         split: The split that the examples are computed from.
-        name: str. Name of the folder on disk.
+        name: str. End of the name of the folder on disk. It starts with a hash of `title` and of the kind of
+            texts, so that runs in two languages do not replace each other's examples.
         facts: dict. JSON-able values on which the examples also depend. If these or `split.made_from` differ
             from those on disk, the examples are computed again.
         compute: () → dataset of examples.
-        title: str. Printed before they are computed.
+        title: str. What is computed from which split. Printed before.
 
     Returns:
         The split with these examples, in the order of `compute`, and with their number.
@@ -49,7 +50,7 @@ def cached(split: Split, name: str, facts: dict, compute: Callable[[], tf.data.D
     Raises:
         OSError: if the disk is full. What was written is removed.
     """
-    place = folder() / name
+    place = folder() / f"{digest(title, split.made_from.get('texts'))}-{name}"
     made_from = json.loads(json.dumps(split.made_from | facts))
     if not _is_current(place, made_from):
         print(f"{title} (once, cached in {place})")
@@ -80,6 +81,14 @@ def _is_current(place, made_from):
         return False
 
 
+def _rename(partial, place, made_from):
+    try:
+        os.replace(partial, place)
+    except OSError:  # another process has just written there
+        if not _is_current(place, made_from):
+            raise
+
+
 def _write(place, made_from, compute):
     place.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{place.name}.partial-", dir=place.parent))
@@ -93,8 +102,9 @@ def _write(place, made_from, compute):
                 count += 1
         meta = {"made_from": made_from, "count": count, "bytes": path.stat().st_size}
         (partial / "meta.json").write_text(json.dumps(meta))
-        shutil.rmtree(place, ignore_errors=True)
-        os.replace(partial, place)
+        if not _is_current(place, made_from):  # otherwise another process was faster
+            shutil.rmtree(place, ignore_errors=True)
+            _rename(partial, place, made_from)
     except (OSError, tf.errors.OpError) as error:
         if "No space left" not in str(error):
             raise

@@ -1,5 +1,6 @@
 """The sources of data: the toy world, a dataset of TensorFlow Datasets, or a folder."""
 
+import inspect
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -65,9 +66,12 @@ def _read(source, known: Mapping[str, Callable], from_folder: Callable, *args, *
         raise ValueError(
             f"Expected source to be one of {names}, or a folder that exists. Received: source={source!r}"
         )
-    try:
-        return (from_folder if is_folder else known[source])(source, *args, **options)
-    except TypeError as error:
-        if "unexpected keyword" not in str(error):
-            raise
-        raise TypeError(f"Expected options of the source {str(source)!r}. Received: {error}") from None
+    parameters = inspect.signature(folder.read if is_folder else known[source]).parameters.values()
+    takes = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    if unknown := [name for name in options if name not in takes]:
+        received = (f"{name}={options[name]!r} (--{name.replace('_', '-')})" for name in unknown)
+        raise ValueError(
+            f"Expected options that the source {str(source)!r} takes: {', '.join(takes)}. "
+            f"Received: {', '.join(received)}"
+        )
+    return (from_folder if is_folder else known[source])(source, *args, **options)

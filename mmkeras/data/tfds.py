@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from mmkeras._utils import terminal
-from mmkeras.data import pipeline
+from mmkeras.data import cache, pipeline
 from mmkeras.data.folder import BYTES_PER_SAMPLE
 from mmkeras.data.labels import PHRASINGS, label_names, phrasings
 from mmkeras.data.task_data import Split
@@ -39,6 +39,7 @@ def read_splits(
     megabytes: Callable[[int], float] = lambda count: math.inf,
     keep: Callable[[dict], tf.Tensor] | None = None,
     attributes: Mapping[str, tuple[str, ...]] | None = None,
+    texts_key: str = "",
 ) -> dict[str, Split]:
     """The splits of a dataset. Only the requested features are decoded.
 
@@ -52,6 +53,8 @@ def read_splits(
         megabytes: number of examples → size of the decoded inputs. Defaults to infinity: too much for memory.
         keep: record of `text_fields` → bool, whether to use it. Defaults to all.
         attributes: {attribute: class names} of the examples' labels.
+        texts_key: str. Which of the texts that the dataset can have, such as the language. Defaults to `""`: it
+            has only one kind.
     """
     import tensorflow_datasets as tfds
 
@@ -74,7 +77,7 @@ def read_splits(
             functools.partial(examples, name),
             functools.partial(texts, name),
             count,
-            {"dataset": builder.info.full_name, "split": name, "count": count},
+            {"dataset": builder.info.full_name, "split": name, "count": count, "texts": texts_key},
             megabytes(count),
             attributes=attributes or {},
         )
@@ -90,7 +93,9 @@ def _english_only(source, language):
 # --- images ---
 
 
-def _image_splits(builder, names, size, crop, *, text_fields, to_texts, to_labels=None, attributes=None):
+def _image_splits(
+    builder, names, size, crop, *, text_fields, to_texts, texts_key="", to_labels=None, attributes=None
+):
     def resized(image):
         return images.resize(images.crop(image) if crop else image, size)
 
@@ -113,6 +118,7 @@ def _image_splits(builder, names, size, crop, *, text_fields, to_texts, to_label
         to_texts=to_texts,
         megabytes=lambda count: count * size**2 * 3 / 2**20,
         attributes=attributes,
+        texts_key=texts_key,
     )
 
 
@@ -148,6 +154,7 @@ def toy_images(
         crop,
         text_fields={"captions": {language}, "things": set(names), "relation": True},
         to_texts=lambda record: record["captions"][language],
+        texts_key=language,
         to_labels=to_labels,
         attributes=attributes,
     )
@@ -176,7 +183,8 @@ def labeled_images(
     _english_only(source, language)
     builder = prepared(source, data_dir)
     names = label_names(source, builder.info.features["label"].names)
-    captions = tf.constant([phrasings(name, PHRASINGS[source]) for name in names])  # (labels, phrasings)
+    texts = [phrasings(name, PHRASINGS[source]) for name in names]
+    captions = tf.constant(texts)  # (labels, phrasings)
     if "validation" in builder.info.splits:
         splits = {"train": "train", "validation": "validation", "test": "test"}
     else:
@@ -188,6 +196,7 @@ def labeled_images(
         crop,
         text_fields={"label": True},
         to_texts=lambda record: captions[record["label"]],
+        texts_key=cache.digest(texts),
         to_labels=lambda record: {"label": record["label"]},
         attributes={"label": names},
     )

@@ -12,6 +12,7 @@ from keras import ops
 from mmkeras.data.vocabulary import END, PAD, START, UNKNOWN
 from mmkeras.decoding.search import NEVER
 from mmkeras.distribute import collectives
+from mmkeras.nn.losses import Averaged
 
 BLANK = PAD
 FORBIDDEN = (UNKNOWN, START, END)  # `decode` never returns these
@@ -42,8 +43,8 @@ def lengths(logits: Any) -> Any:
 
 
 @keras.saving.register_keras_serializable("mmkeras")
-class CTC(keras.losses.Loss):
-    """CTC loss, averaged over the tokens of all transcripts of a batch.
+class CTC(Averaged, keras.losses.Loss):
+    """CTC loss, averaged over the tokens of all transcripts of a batch, see `mmkeras.nn.losses.Averaged`.
 
     Inputs: y_true (B, L) int token ids, padded with 0; `<start>` and `<end>` are ignored
             y_pred (B, S, V) logits, as `OnlyBlank` returns them
@@ -55,7 +56,7 @@ class CTC(keras.losses.Loss):
     def __init__(self, name="ctc", **kwargs):
         super().__init__(name=name, **kwargs)
 
-    def call(self, y_true, y_pred):
+    def elements(self, y_true, y_pred):
         rows = ops.shape(y_true)[0]
         labels, y_pred = (
             collectives.pad_empty_batch(ops.cast(y_true, "int32")),
@@ -69,8 +70,8 @@ class CTC(keras.losses.Loss):
         labels = ops.where(fits[:, None], labels, PAD)
         counted = ops.where(fits, tokens, 0)
         losses = ops.ctc_loss(labels, y_pred, counted, steps, mask_index=BLANK)  # (B,)
-        total = ops.sum(ops.where(fits, losses, 0.0)[:rows])
-        return collectives.ratio(total, ops.cast(ops.sum(counted), total.dtype))
+        losses = ops.where(fits, losses, 0.0)[:rows, None]  # (B, 1)
+        return losses, ops.cast(counted[:rows, None], losses.dtype)
 
 
 def steps_needed(labels: Any) -> Any:

@@ -1,6 +1,6 @@
 """`Generator`: encoder, head and decoding loop as one compiled graph."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,7 @@ class Generator:
 
     Args:
         encoder: keras.Model. Inputs → memory, then its mask (unless the decoder is unmasked), then for an
-            attention decoder its first state (hidden, cell).
+            attention decoder its first state (hidden, cell). Further outputs are returned beside the tokens.
         head: keras.Model. `mmkeras.nn.attention_decoder`, or a CTC head: memory (B, S, M), mask (B, S) → logits
             (B, S, V) as `mmkeras.decoding.ctc.OnlyBlank` returns them.
     """
@@ -38,12 +38,16 @@ class Generator:
         self.kind = "attention" if len(head.outputs) > 1 else "ctc"
         self._graphs: dict[tuple, _Graph] = {}
 
-    def __call__(self, inputs: dict[str, np.ndarray], **options: Any) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(
+        self, inputs: dict[str, np.ndarray], *, positions: Sequence | None = None, **options: Any
+    ) -> tuple[np.ndarray, ...]:
         """Generates token ids: greedily, by beam search, or by sampling. Each combination of options is
         compiled once.
 
         Args:
             inputs: {name: array} of the encoder.
+            positions: For each row an int or several, on which its noise in sampling depends beside the seed.
+                Defaults to 0, 1, ...
             **options: `beams` (int, prefixes that a beam search keeps; 1 is greedy. Defaults to 1). An
                 attention decoder also takes `length_penalty` (float; the best beam maximizes log-probability /
                 length**length_penalty. Defaults to 0), `temperature` (float, samples at this temperature.
@@ -52,8 +56,8 @@ class Generator:
                 (int, seed for sampling. Defaults to 0).
 
         Returns:
-            tokens (B, T) int32, padded with 0 after `<end>`, and their log-probability (B,). T is `max_length`,
-            with CTC the number of time steps or less.
+            tokens (B, T) int32, padded with 0 after `<end>`; their log-probability (B,); further outputs of the
+            encoder. T is `max_length`, with CTC the number of time steps or less.
 
         Raises:
             TypeError: for an option that the head does not take.
@@ -76,9 +80,12 @@ class Generator:
                         f"Expected either beams (beam search), or temperature or top_p (sampling). Received: "
                         f"beams={options['beams']}, temperature={temperature}, top_p={top_p}"
                     )
-                # Drawn here, so that the same seed gives the same tokens on every backend.
-                shape = len(next(iter(inputs.values()))), options["max_length"]
-                inputs["noise"] = np.random.default_rng(seed).random(shape).astype("float32")
+                # Drawn here, so that the same seed gives the same tokens on every backend; and for each row of
+                # its own, so that they do not depend on the other rows.
+                rows = range(len(next(iter(inputs.values())))) if positions is None else positions
+                draws = [np.random.default_rng([seed, *np.atleast_1d(row)]) for row in rows]
+                noise = np.stack([draw.random(options["max_length"]) for draw in draws])  # (B, T)
+                inputs["noise"] = noise.astype("float32")
                 options |= {"temperature": 1.0 if temperature is None else temperature, "top_p": top_p}
         key = tuple(options.items())
         if key not in self._graphs:
@@ -96,7 +103,7 @@ class Generator:
         Returns:
             (B, T, S) float32, S the length of the memory.
         """
-        encoded = self._encoded({name: ops.convert_to_tensor(x) for name, x in inputs.items()})
+        encoded, _ = self._encoded({name: ops.convert_to_tensor(x) for name, x in inputs.items()})
         if self.kind == "ctc":
             probabilities = ops.convert_to_numpy(ops.softmax(self.head(encoded, training=False)))  # (B, S, V)
             return np.take_along_axis(probabilities, tokens[:, None], axis=2).swapaxes(1, 2)
@@ -106,15 +113,20 @@ class Generator:
         return ops.convert_to_numpy(attention)
 
     def _encoded(self, inputs):
+        """The outputs of the encoder that the head takes, and the others."""
         tensors = [inputs[tensor.name] for tensor in self.encoder.inputs]
         # Keras expects a tensor, not a list, for one input.
-        return self.encoder(tensors if len(tensors) > 1 else tensors[0], training=False)
+        outputs = self.encoder(tensors if len(tensors) > 1 else tensors[0], training=False)
+        count = len(self.head.inputs) - (self.kind == "attention")  # without the tokens
+        return outputs[:count], outputs[count:]
 
     def _ctc_decode(self, inputs, beams):
-        return ctc.decode(self.head(self._encoded(inputs), training=False), beams)
+        encoded, others = self._encoded(inputs)
+        return *ctc.decode(self.head(encoded, training=False), beams), *others
 
     def _attention_decode(self, inputs, beams, length_penalty, max_length, **sampling):
-        *memory, hidden, cell = self._encoded(inputs)  # (B, S, M) and mask (B, S), (B, U), (B, U)
+        # (B, S, M) and mask (B, S), (B, U), (B, U)
+        (*memory, hidden, cell), others = self._encoded(inputs)
         if beams > 1:
             memory = search.repeat(memory, beams)  # (B * K, S, M)
 
@@ -130,10 +142,12 @@ class Generator:
             "forbidden": FORBIDDEN,
         }
         if sampling:
-            return search.sample(next, (hidden, cell), noise=inputs["noise"], **sampling, **arguments)
-        if beams == 1:
-            return search.greedy(next, (hidden, cell), **arguments)
-        return search.beam(next, (hidden, cell), beams=beams, length_penalty=length_penalty, **arguments)
+            decode, options = search.sample, {"noise": inputs["noise"], **sampling}
+        elif beams == 1:
+            decode, options = search.greedy, {}
+        else:
+            decode, options = search.beam, {"beams": beams, "length_penalty": length_penalty}
+        return *decode(next, (hidden, cell), **options, **arguments), *others
 
 
 class _Graph(keras.Model):

@@ -6,8 +6,12 @@ The names of `strategies` load on first use: graphs import `collectives`, and th
 
 import importlib
 
+from mmkeras._utils import lazy
+
+_submodule = lazy.submodules(__name__)
+
 
 def __getattr__(name: str):
-    if name.startswith("__"):
-        raise AttributeError(name)
+    if name in ("collectives", "keras_patches", "strategies") or name.startswith("_"):
+        return _submodule(name)
     return getattr(importlib.import_module("mmkeras.distribute.strategies"), name)

@@ -32,19 +32,18 @@ def largest(value):
 
 
 def ratio(numerator, denominator):
-    """numerator / denominator, each a scalar () that is summed over all replicas, as a loss (1,).
+    """numerator / denominator, each a scalar () that is summed over all replicas; 0 if the denominator is 0.
 
     Keras averages a loss on each replica and then averages over the replicas. That is correct only if all
-    replicas have the same number of examples and of tokens. Here every replica returns the loss of the whole
-    batch.
+    replicas have the same number of examples and of tokens. Here every replica has the loss of the whole batch.
     """
-    return (total(numerator) / ops.maximum(total(denominator), 1))[None]
+    return ops.divide_no_nan(total(numerator), total(denominator))
 
 
 def mean(value):
     """The mean () over all elements of a tensor on all replicas; 0 if there are none."""
     value = ops.cast(value, "float32")
-    return ratio(ops.sum(value), ops.cast(ops.size(value), "float32"))[0]
+    return ratio(ops.sum(value), ops.cast(ops.size(value), "float32"))
 
 
 def gathered(value):

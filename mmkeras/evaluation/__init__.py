@@ -2,4 +2,4 @@
 
 from mmkeras._utils import lazy
 
-__getattr__ = lazy.submodules(__name__, "alignment", "explain", "metrics", "plots")
+__getattr__ = lazy.submodules(__name__)

@@ -1,9 +1,13 @@
 """How unlike its training images an image is."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
+from keras import ops
 
 from mmkeras._utils import terminal
+from mmkeras.distribute import collectives
 
 
 class Novelty:
@@ -19,23 +23,41 @@ class Novelty:
     """
 
     def __init__(self, network: keras.Model, threshold: float = float("inf")):
-        self.threshold = threshold
-        self._norms = [x for x in network.layers if isinstance(x, keras.layers.BatchNormalization)]
-        self._activations = keras.Model(network.input, [norm.input for norm in self._norms])
+        self.network, self.threshold = network, threshold
+        distances = []
+        for norm in network.layers:
+            if isinstance(norm, keras.layers.BatchNormalization):
+                mean = ops.mean(norm.input, axis=(1, 2))  # (B, C)
+                distances.append((mean - norm.moving_mean) ** 2 / (norm.moving_variance + norm.epsilon))
+        # a tensor of the network's graph
+        self.scores = ops.mean(ops.concatenate(distances, axis=1), axis=1)  # (B,)
+        self._model = keras.Model(network.input, self.scores)
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """(B, S, S, 3) RGB 0..255 → scores (B,), near 0 for images like those in training."""
-        distances = []
-        for norm, activation in zip(self._norms, self._activations(batch), strict=True):
-            mean = keras.ops.mean(activation, axis=(1, 2))  # (B, C)
-            distances.append((mean - norm.moving_mean) ** 2 / (norm.moving_variance + norm.epsilon))
-        return keras.ops.convert_to_numpy(keras.ops.mean(keras.ops.concatenate(distances, axis=1), axis=1))
+        return collectives.predict_batches(self._model, batch)
 
-    def warn(self, batch: np.ndarray, start: int = 0) -> None:
-        """Warns of images with a score above the threshold. `start` is the number of the first image."""
-        scores = self(batch)
+    def beside(self, model: keras.Model, layer: str) -> keras.Model:
+        """A model with the scores (B,) as a further output, so that the network runs once for both.
+
+        Args:
+            model: keras.Model. Image → outputs. A layer applies the network to the image first.
+            layer: str. Name of this layer.
+        """
+        image = keras.Input(self.network.input_shape[1:], name=model.inputs[0].name)
+        features, scores = keras.Model(self.network.input, [self.network.output, self.scores])(image)
+        outputs = keras.Model(model.get_layer(layer).output, model.outputs)(features)
+        return keras.Model(image, [*outputs, scores])
+
+    def warn(self, scores: np.ndarray, positions: Sequence[int]) -> None:
+        """Warns of images with a score above the threshold.
+
+        Args:
+            scores: (B,). From this object, or from a model that `beside` returns.
+            positions: B ints. The numbers that the warning gives the images.
+        """
         if (unlike := np.flatnonzero(scores > self.threshold)).size:
-            numbers = ", ".join(f"{start + i} (score {scores[i]:.2g})" for i in unlike[:5])
+            numbers = ", ".join(f"{positions[i]} (score {scores[i]:.2g})" for i in unlike[:5])
             terminal.warn(
                 f"Unlike any training image, so do not rely on the answer: image number {numbers}"
                 f"{' ...' if len(unlike) > 5 else ''}. In training 99.9 % score below {self.threshold:.2g}."

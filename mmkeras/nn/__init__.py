@@ -2,6 +2,4 @@
 
 from mmkeras._utils import lazy
 
-__getattr__ = lazy.submodules(
-    __name__, "attention_decoder", "convolutions", "encoders", "layers", "losses", "optimizers", "spectrogram"
-)
+__getattr__ = lazy.submodules(__name__)

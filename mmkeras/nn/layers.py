@@ -153,7 +153,7 @@ class GuidedAttention(keras.layers.AdditiveAttention):
             distance = _progress(valid)[:, :, None] - _progress(memory_valid)[:, None]  # (B, T, N)
             far = 1 - ops.exp(-(distance**2) / (2 * DIAGONAL_WIDTH**2))  # (B, T, N)
             loss = ops.sum(ops.sum(ops.cast(weights, "float32") * far, axis=-1) * valid)
-            self.add_loss(self.diagonal_penalty * collectives.ratio(loss, ops.sum(valid))[0])
+            self.add_loss(self.diagonal_penalty * collectives.ratio(loss, ops.sum(valid)))
         return (context, weights) if return_attention_scores else context
 
     def get_config(self):

@@ -7,9 +7,36 @@ from mmkeras.data.vocabulary import PAD
 from mmkeras.distribute import collectives
 
 
+class Averaged:
+    """A loss that is averaged over the elements of a batch (such as tokens or pixels) of all replicas.
+
+    For subclasses of `keras.losses.Loss`, in place of its reduction. A `sample_weight` weighs the elements of
+    each example, in the sum and in the number that it is divided by: an example of weight 0 is as if it were
+    not in the batch, and weights that are all equal change nothing.
+    """
+
+    def elements(self, y_true, y_pred):
+        """The losses of the elements (B, ...), and their numbers (B, ...), 0 where there is none."""
+        raise NotImplementedError
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        y_true, y_pred = (ops.convert_to_tensor(y, self.dtype) for y in (y_true, y_pred))
+        losses, numbers = (weighted(x, sample_weight) for x in self.elements(y_true, y_pred))
+        # divided by the number of replicas, since Keras adds up their losses
+        return collectives.ratio(ops.sum(losses), ops.sum(numbers)) / collectives.count()
+
+
+def weighted(values, sample_weight):
+    """Values (B, ...), multiplied by the weights of their examples (B,), (B, 1) or (B, ...), if not None."""
+    if sample_weight is None:
+        return values
+    weight = ops.cast(sample_weight, values.dtype)
+    return values * ops.reshape(weight, (*ops.shape(weight), *[1] * (len(values.shape) - len(weight.shape))))
+
+
 @keras.saving.register_keras_serializable("mmkeras")
-class TokenCrossentropy(keras.losses.Loss):
-    """Cross-entropy averaged over the non-padding tokens (id 0 is padding) of all replicas.
+class TokenCrossentropy(Averaged, keras.losses.Loss):
+    """Cross-entropy averaged over the non-padding tokens (id 0 is padding) of all replicas, see `Averaged`.
 
     `y_true` (B, T) token ids, `y_pred` (B, T, V) logits.
 
@@ -30,35 +57,36 @@ class TokenCrossentropy(keras.losses.Loss):
             )
         self.label_smoothing = label_smoothing
 
-    def call(self, y_true, y_pred):
+    def elements(self, y_true, y_pred):
         log_probs = ops.log_softmax(y_pred)  # (B, T, V)
         target = ops.take_along_axis(log_probs, ops.cast(y_true, "int32")[..., None], axis=-1)[..., 0]  # (B, T)
         smoothing = self.label_smoothing
         losses = -(1 - smoothing) * target - smoothing * ops.mean(log_probs, axis=-1)  # (B, T)
         mask = ops.cast(ops.not_equal(y_true, PAD), losses.dtype)  # (B, T)
-        return collectives.ratio(ops.sum(losses * mask), ops.sum(mask))
+        return losses * mask, mask
 
     def get_config(self):
         return super().get_config() | {"label_smoothing": self.label_smoothing}
 
 
 @keras.saving.register_keras_serializable("mmkeras")
-class PixelCrossentropy(keras.losses.BinaryCrossentropy):
-    """Binary cross-entropy averaged over the pixels of all replicas."""
+class PixelCrossentropy(Averaged, keras.losses.BinaryCrossentropy):
+    """Binary cross-entropy averaged over the pixels of all replicas, see `Averaged`."""
 
     def __init__(self, name: str = "pixel_crossentropy", **kwargs):
         super().__init__(name=name, **kwargs)
 
-    def call(self, y_true, y_pred):
-        losses = super().call(y_true, y_pred)  # (B, H, W)
-        return collectives.ratio(ops.sum(losses), ops.cast(ops.size(losses), losses.dtype))
+    def elements(self, y_true, y_pred):
+        losses = self.call(y_true, y_pred)  # (B, H, W)
+        return losses, ops.ones_like(losses)
 
 
 @keras.saving.register_keras_serializable("mmkeras")
 class TokenAccuracy(keras.metrics.Metric):
     """Share of the non-padding tokens whose most probable word is correct, under teacher forcing.
 
-    `y_true` (B, T) token ids, `y_pred` (B, T, V) logits. Averaged over tokens, not over batches.
+    `y_true` (B, T) token ids, `y_pred` (B, T, V) logits. Averaged over tokens, not over batches; a
+    `sample_weight` weighs the tokens of each example.
     """
 
     def __init__(self, name: str = "token_accuracy", **kwargs):
@@ -67,7 +95,7 @@ class TokenAccuracy(keras.metrics.Metric):
         self.count = self.add_variable((), initializer="zeros", name="count")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        mask = ops.cast(ops.not_equal(y_true, PAD), self.dtype)  # (B, T)
+        mask = weighted(ops.cast(ops.not_equal(y_true, PAD), self.dtype), sample_weight)  # (B, T)
         best = ops.argmax(y_pred, axis=-1)  # (B, T)
         correct = ops.cast(ops.equal(best, ops.cast(y_true, best.dtype)), self.dtype)
         self.correct.assign_add(ops.sum(correct * mask))

@@ -80,28 +80,35 @@ class Transcriber:
         def read(clip):
             return audio.read(clip, self.sample_rate_hz, sample_rate_hz)
 
-        def predict(clips, start):
-            return self.transcribe(clips, **options)
+        def predict(clips, positions):
+            return self.transcribe(clips, positions=positions, **options)
 
         is_list = isinstance(inputs, list | tuple) and not audio.is_pair(inputs)
         return batches.answer(inputs, read, predict, "clips", batch_size=CLIPS_IN_MEMORY, is_list=is_list)
 
-    def transcribe(self, clips: Sequence[np.ndarray], **options: Any) -> list[str]:
+    def transcribe(
+        self, clips: Sequence[np.ndarray], *, positions: Sequence[int] | None = None, **options: Any
+    ) -> list[str]:
         """Transcribes arrays at the model's sample rate, as `mmkeras.media.audio.read` returns them.
 
         Args:
             clips: Arrays (n,) float32 in -1..1.
+            positions: An int for each clip, on which its noise in sampling depends beside the seed. Defaults to
+                0, 1, ...
             **options: See `mmkeras.decoding.generator.Generator`. `max_length` defaults to more
                 tokens than can be spoken in the duration of a clip. CTC takes `beams` only.
         """
         segments = [self._segments(clip) for clip in clips]
         self._warn_of_splits(segments)
         parts = [clip[a:b] for clip, spans in zip(clips, segments, strict=True) for a, b in spans]
+        positions = range(len(clips)) if positions is None else positions
+        numbers = [(p, n) for p, spans in zip(positions, segments, strict=True) for n in range(len(spans))]
         by_length = sorted(range(len(parts)), key=lambda i: len(parts[i]))  # for little padding
         texts = [""] * len(parts)
         for start in progress.bar(range(0, len(parts), batches.BATCH_SIZE), "transcripts"):
             indices = by_length[start : start + batches.BATCH_SIZE]
-            tokens = self._generate(self._padded([parts[i] for i in indices]), **options)  # (B, T)
+            inputs, rows = self._padded([parts[i] for i in indices]), [numbers[i] for i in indices]
+            tokens = self._generate(inputs, positions=rows, **options)  # (B, T)
             for i, ids in zip(indices, tokens, strict=True):
                 texts[i] = self.vocabulary.decode(ids)
         return long_form.merge(texts, [len(spans) for spans in segments], " " if self._has_spaces else "")
@@ -122,9 +129,9 @@ class Transcriber:
         segments = self._segments(samples)
         self._warn_of_splits([segments])
         tokens, words, rows = [], [], [np.zeros((0, steps), np.float32)]
-        for start, stop in segments:
+        for number, (start, stop) in enumerate(segments):
             inputs = self._padded([samples[start:stop]])
-            ids = self._generate(inputs, **options)  # (1, T)
+            ids = self._generate(inputs, positions=[(0, number)], **options)  # (1, T)
             ids = ids[:, (ids[0] != PAD) & (ids[0] != END)]
             if not ids.size:
                 continue
@@ -225,10 +232,12 @@ def evaluate(transcriber: Transcriber, dataset: "tf.data.Dataset", **options: An
                     f"data(..., **transcriber.data_options). Received: sample_rate_hz={rate_hz}"
                 )
         rows = zip(batch["audio"].numpy(), batch["length"].numpy(), strict=True)
-        texts += transcriber.transcribe([clip[:length] for clip, length in rows], **options)
+        positions = range(len(texts), len(texts) + len(batch_references))
+        texts += transcriber.transcribe(
+            [clip[:length] for clip, length in rows], positions=positions, **options
+        )
         references += batch_references
-    if not references:
-        raise ValueError("Expected dataset to have at least one batch. Received: dataset without any")
+    checks.not_empty(references)
 
     def plain(text):  # as the model generates it: lower case, no punctuation
         return vocabulary.join(vocabulary.split(text))

@@ -40,10 +40,19 @@ class AttributeClassifier:
     def __init__(self, model: keras.Model):
         saving.check(model, NAME, "classifier", "mmkeras.text_to_image.classifier.build_classifier()")
         self.model = self.network = model
-        self.novelty: Novelty | None = None
         self.image_size = model.input_shape[1]
         self.attributes = {name: model.get_layer(name).classes for name in model.output_names}
-        self._network = keras.Model(model.input, [model.output, model.get_layer("features").output])
+        self.novelty = None
+
+    @property
+    def novelty(self) -> Novelty | None:
+        return self._novelty
+
+    @novelty.setter
+    def novelty(self, novelty: Novelty | None):
+        self._novelty = novelty
+        outputs = [self.model.output, self.model.get_layer("features").output]
+        self._network = keras.Model(self.model.input, outputs + ([novelty.scores] if novelty else []))
 
     def __call__(self, inputs: Any) -> dict[str, str] | list[dict[str, str] | None]:
         """Predicts the class of each attribute.
@@ -63,11 +72,10 @@ class AttributeClassifier:
         def read(image):
             return images.resize(images.crop(images.read(image)), self.image_size)  # (S, S, 3)
 
-        def predict(values, start):
-            batch = np.stack(values)
+        def predict(values, positions):
+            classes, _, *scores = self._predict(np.stack(values))
             if self.novelty:
-                self.novelty.warn(batch, start)
-            classes, _ = self.predict(batch)
+                self.novelty.warn(*scores, positions)
             return [
                 {name: names[classes[name][i]] for name, names in self.attributes.items()}
                 for i in range(len(values))
@@ -84,8 +92,12 @@ class AttributeClassifier:
         Returns:
             {attribute: (B,) int class ids}, and the features (B, 64) from which they are predicted.
         """
-        logits, features = collectives.predict_batches(self._network, batch)
-        return {name: logits[name].argmax(axis=-1) for name in self.attributes}, features
+        return self._predict(batch)[:2]
+
+    def _predict(self, batch):
+        """As `predict`, and with `novelty` its scores (B,)."""
+        logits, *others = collectives.predict_batches(self._network, batch)
+        return {name: logits[name].argmax(axis=-1) for name in self.attributes}, *others
 
     def labels(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:
         """The true class ids of a batch of a test split: {attribute: (B,)}.
@@ -133,13 +145,14 @@ def evaluate_classifier(classifier: AttributeClassifier, dataset: tf.data.Datase
         Accuracy of each attribute, and `all`, the share of images with all attributes correct.
 
     Raises:
-        ValueError: if the dataset lacks labels or its images have another size.
+        ValueError: if the dataset is empty, it lacks labels, or its images have another size.
     """
     checks.images(dataset, classifier.image_size)
     predictions, labels = [], []
     for batch in progress.bar(dataset, "images"):
         labels.append(classifier.labels(batch))
         predictions.append(classifier.predict(batch["image"].numpy())[0])
+    checks.not_empty(labels)
     predictions = keras.tree.map_structure(lambda *parts: np.concatenate(parts), *predictions)
     return classifier.accuracy(predictions, labels)
 
@@ -163,11 +176,13 @@ def build_classifier(
     logits = {name: layers.ClassLogits(classes, name=name)(features) for name, classes in attributes.items()}
     model = keras.Model(image, logits, name=NAME)
     # Label smoothing as in captioning, so that unseen pairs of color and shape are also recognized.
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.2)
+    loss = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=0.2, reduction="mean_with_sample_weight"
+    )
     model.compile(
         optimizers.adam(2e-3, steps),
         loss=dict.fromkeys(attributes, loss),
-        metrics={name: ["accuracy"] for name in attributes},
+        weighted_metrics={name: ["accuracy"] for name in attributes},
     )
     return model
 

@@ -87,13 +87,12 @@ def data(
     )
     for name, split in splits.items():
         if name in ("train", "validation") and not split.fits_in_memory:
-            title = f"{source} {name}"
             splits[name] = cache.cached(
                 split,
-                f"{cache.digest(title)}-square-{image_size}px",
+                f"square-{image_size}px",
                 {"image_size": image_size, "labels": list(split.attributes)},
                 split.examples,
-                f"Images of {title} at {image_size} pixels",
+                f"Images of {source} {name} at {image_size} pixels",
             )
 
     def finish(batch):

@@ -83,7 +83,7 @@ class ImageGenerator:
                 )
         noise = self._noise(samples or 1, seed)  # (samples, Z)
 
-        def predict(texts, start):
+        def predict(texts, positions):
             text = collectives.predict_batches(self._encode, self._tokens(texts))  # (N, U)
             images = self.generate(np.repeat(text, len(noise), axis=0), np.tile(noise, (len(text), 1)))
             return list(images if samples is None else images.reshape(len(text), samples, *images.shape[1:]))
@@ -264,8 +264,7 @@ def evaluate(
         real.append(batch["image"].numpy())
         if classifier is not None:
             labels.append(classifier.labels(batch))
-    if not real:
-        raise ValueError("Expected dataset to have at least one batch. Received: dataset without any")
+    checks.not_empty(real)
     real, generated = np.concatenate(real), np.concatenate(generated)  # (N, S, S, 3) uint8
     scores: dict[str, float] = {}
     if classifier is not None:

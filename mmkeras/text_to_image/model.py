@@ -21,6 +21,7 @@ from mmkeras.text_to_image.gan import networks
 from mmkeras.text_to_image.gan.model import Adversarial
 
 TASK = "text_to_image"
+EPOCHS = 16  # passes over the toy world that the preset "toy" is made for
 
 
 def check_image_size(image_size: int) -> None:
@@ -72,7 +73,7 @@ PRESETS = {
         condition_dim=64,
         noise_dim=16,
         learning_rate=2e-3,
-        decay_steps=4000,  # 16 epochs of the toy world's 4,000 images in batches of 16
+        decay_steps=EPOCHS * 4000 // 16,  # of the toy world's 4,000 images, in batches of 16
     ),
 }
 

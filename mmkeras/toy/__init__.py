@@ -8,3 +8,7 @@
 Everything is seeded by split and index, so a version always has the same scenes, whatever the
 order in which they are made.
 """
+
+from mmkeras._utils import lazy
+
+__getattr__ = lazy.submodules(__name__)

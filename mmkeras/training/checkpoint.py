@@ -1,7 +1,8 @@
 """The folder of a training run: `TrainingRun`, and how far the run is: `RunState`.
 
 - `last.keras`   after the last complete epoch: the model, its optimizer, the settings and the `RunState`
-- `best.keras`   the model after the epoch with the lowest validation loss
+- `best.keras`   the model after the epoch with the lowest validation loss. If the optimizer averages the
+                 weights, as that of the adversarial model, it has the averages; `last.keras` has the weights
 - `history.csv`, `curves.png`, `events/` (TensorBoard): the history of `fit`
 
 `last.keras` alone decides where a run resumes, and it is replaced atomically. Everything else is derived from
@@ -77,13 +78,13 @@ class TrainingRun:
 
     Args:
         folder: path. Created if missing.
-        settings: dict. JSON-able values by name, which must be the same when the run is resumed.
+        settings: dict. JSON-able values or paths by name, which must be the same when the run is resumed.
         strategy: tf.distribute.Strategy.
     """
 
     def __init__(self, folder: str | os.PathLike, settings: dict, strategy: tf.distribute.Strategy):
         self.folder, self.strategy = Path(folder), strategy
-        self.settings = json.loads(json.dumps(settings))
+        self.settings = json.loads(json.dumps(settings, default=os.fspath))  # a path as a str
         self.is_chief = distribute.is_chief(strategy)
         self.last, self.best = self.folder / "last.keras", self.folder / "best.keras"
         self._events, self._drawn = None, 0.0
@@ -138,7 +139,8 @@ class TrainingRun:
                 if not self.is_chief:  # saves, too: reading a variable can take all workers
                     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
                 if is_best:
-                    saving.save(model, folder / self.best.name)
+                    with _averaged_weights(model):
+                        saving.save(model, folder / self.best.name)
                 saving.save(model, folder / self.last.name, notes)
             if self.is_chief:
                 self._report(state)
@@ -219,6 +221,21 @@ def check_folder(folder: str | os.PathLike, resume: bool) -> None:
             f"(--resume, in Python resume=True), or use another folder (--run)."
         )
     saving.check_writable(next(path for path in (folder, *folder.absolute().parents) if path.exists()))
+
+
+@contextlib.contextmanager
+def _averaged_weights(model):
+    """Replaces the weights by their averages within the block, if the optimizer keeps averages."""
+    if not getattr(getattr(model.optimizer, "inner_optimizer", model.optimizer), "use_ema", False):
+        yield
+        return
+    weights = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    try:
+        yield
+    finally:
+        for variable, value in zip(model.trainable_variables, weights, strict=True):
+            variable.assign(value)
 
 
 def _read_state(path):

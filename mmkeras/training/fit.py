@@ -84,8 +84,8 @@ def train(
         warmup_steps: int. Steps in which the learning rate rises from 0. With a number, a schedule of the
             optimizer is replaced, too. Defaults to None: 0 for an optimizer with a schedule, else a twentieth
             of the run and at most 1,000.
-        settings: dict. Other JSON-able values that must be the same when the run is resumed, such as the
-            preset. Defaults to none.
+        settings: dict. Other JSON-able values or paths that must be the same when the run is resumed, such as
+            the preset. Defaults to none.
         callbacks: Further callbacks for `fit`. Default to none.
         seed: int. Seed of Python, NumPy and TensorFlow, to which the number of the epoch is added. Defaults to
             0.

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from mmkeras import tasks
+from mmkeras._utils import lazy
+
+__getattr__ = lazy.submodules(__name__)
 
 FOLDER = Path(__file__).parent
 CARDS = "cards.json"

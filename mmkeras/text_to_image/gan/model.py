@@ -116,6 +116,12 @@ class Adversarial(keras.Model):
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        if sample_weight is not None:
+            raise ValueError(
+                f"Expected sample_weight to be None, since the adversarial losses compare the examples of a "
+                f"batch with each other. Use adversarial=False, or leave examples out of the data. Received: "
+                f"sample_weight={sample_weight}"
+            )
         tokens, real = x["tokens"], ops.convert_to_tensor(y)  # (B, T), (B, S, S, 3)
         text = y_pred if training else self.encoder(tokens)  # (B, U)
         batch_size = ops.shape(tokens)[0]

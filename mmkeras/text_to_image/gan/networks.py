@@ -35,11 +35,10 @@ def two_stage_generator(
 
     # --- conditioning augmentation (StackGAN, section 3.2): a sample from a normal distribution around the
     # text, so that training covers the space between the texts ---
-    mean = keras.layers.Dense(condition_dim, name="mean")(text)  # (B, D)
+    mean = _head(condition_dim, "mean")(text)  # (B, D)
     # The variance starts small, since noise as strong as the text would hide it at the start of training.
     small = keras.initializers.Constant(-4.0)
-    dense = keras.layers.Dense(condition_dim, bias_initializer=small, name="log_variance")
-    log_variance = dense(text)  # (B, D)
+    log_variance = _head(condition_dim, "log_variance", bias_initializer=small)(text)  # (B, D)
     augmented = mean + ops.exp(0.5 * log_variance) * noise[:, :condition_dim]  # (B, D)
     condition = keras.layers.Concatenate()([augmented, noise[:, condition_dim:]])  # (B, D + Z)
 
@@ -96,9 +95,9 @@ def discriminator(image_size: int, units: int, features: int = 128) -> keras.Mod
     cells = keras.layers.Flatten()(_leaky(keras.layers.Conv2D(48, 3, padding="same")(x)))  # (B, 768)
     x = keras.layers.Concatenate()([cells, pooled])  # (B, 864)
     outputs = [
-        keras.layers.Dense(1, name="realness")(x),  # (B, 1)
-        keras.layers.Dense(features, name="image_embedding")(x),  # (B, F)
-        keras.layers.Dense(features, name="text_embedding")(text),  # (B, F)
+        _head(1, "realness")(x),  # (B, 1)
+        _head(features, "image_embedding")(x),  # (B, F)
+        _head(features, "text_embedding")(text),  # (B, F)
     ]
     return keras.Model([image, text], outputs, name="discriminator")
 
@@ -123,9 +122,9 @@ def image_text_matcher(vocabulary_size: int, image_size: int, units: int, featur
     x = image_features(keras.layers.Rescaling(2.0, offset=-1)(image))  # (B, 608)
     x = keras.layers.Dense(features, activation="relu")(x)  # (B, F)
     outputs = [
-        keras.layers.Dense(features, name="image_embedding")(x),  # (B, F)
-        keras.layers.Dense(features, name="text_embedding")(text),  # (B, F)
-        keras.layers.Dense(vocabulary_size, name="words")(x),  # (B, V)
+        _head(features, "image_embedding")(x),  # (B, F)
+        _head(features, "text_embedding")(text),  # (B, F)
+        _head(vocabulary_size, "words")(x),  # (B, V)
     ]
     return keras.Model([image, text], outputs, name="image_text_matcher")
 
@@ -148,8 +147,8 @@ def posterior_network(image_size: int, noise_dim: int) -> keras.Model:
     # The variance starts small, so that the noise is informative and the decoder learns to use it.
     small = keras.initializers.Constant(-2.0)
     outputs = [
-        keras.layers.Dense(noise_dim, name="mean")(x),  # (B, Z)
-        keras.layers.Dense(noise_dim, bias_initializer=small, name="log_variance")(x),  # (B, Z)
+        _head(noise_dim, "mean")(x),  # (B, Z)
+        _head(noise_dim, "log_variance", bias_initializer=small)(x),  # (B, Z)
     ]
     return keras.Model(image, outputs, name="posterior_network")
 
@@ -169,6 +168,11 @@ def frozen_call(network: keras.Model, inputs, training: bool):
     state = [variable.value for variable in network.non_trainable_variables]
     outputs, _ = network.stateless_call(weights, state, inputs, training=training)
     return outputs
+
+
+def _head(units, name, **options):
+    # float32 also under mixed precision: the losses are computed from it
+    return keras.layers.Dense(units, dtype="float32", name=name, **options)
 
 
 def _convolved(x, filters):
