@@ -66,8 +66,8 @@ def train(
 
     An optimizer that has a learning-rate schedule keeps it, as in the `"toy"` presets. A constant learning rate
     becomes the peak of a linear warm-up and a cosine decay to a fiftieth at the end of the run. If one of the
-    callbacks is a `LearningRateScheduler` or a `ReduceLROnPlateau`, it alone sets the learning rate: there is no
-    warm-up, and a schedule is replaced by its current value.
+    callbacks is a `LearningRateScheduler` or a `ReduceLROnPlateau`, it alone sets the learning rate: there is
+    no warm-up, and a schedule is replaced by its current value.
 
     Under a strategy of tf.distribute, build the model in its scope. With several workers all read the run's
     folder, which they must share, and only the chief writes.
@@ -172,7 +172,7 @@ def train(
 
 
 def _sets_rate(callbacks, warmup_steps):
-    """Whether one of the callbacks sets the learning rate. Raises ValueError if there are warm-up steps, too."""
+    """Whether one of the callbacks sets the learning rate. Raises ValueError if there are warm-up steps."""
     setters = [type(x).__name__ for x in callbacks if isinstance(x, learning_rate.CALLBACKS)]
     if setters and warmup_steps is not None:
         raise ValueError(
