@@ -120,7 +120,7 @@ def train(
         raise ValueError(
             f"Expected data with rows of split 'train' in {data.source!r}. Received: data.train=None"
         )
-    _check_data(model, data)
+    check_data(model, data)
     steps = int(data.train.cardinality())
     # an attribute of Keras's TensorFlow backend only; the default strategy does nothing
     strategy = getattr(model, "distribute_strategy", None) or tf.distribute.get_strategy()
@@ -182,13 +182,19 @@ def _sets_rate(callbacks, warmup_steps):
     return bool(setters)
 
 
-def _check_data(model, data):
-    """Raises ValueError if the data do not fit a model of mmkeras."""
+def check_data(model: keras.Model, data: TaskData, ignored: Sequence[str] = ("max_length",)) -> None:
+    """Raises ValueError if the data do not fit a model of mmkeras.
+
+    Args:
+        model: keras.Model.
+        data: TaskData.
+        ignored: Names of sizes that may differ. Default to `max_length`: a model takes captions of any length.
+    """
     if model.name not in tasks.ANSWERERS:
         return
     for name, expected in tasks.answerer(model).data_options.items():
         received = getattr(data, name)
-        if name != "max_length" and received != expected:  # a model takes captions of any length
+        if name not in ignored and received != expected:
             raise ValueError(
                 f"Expected data of the model's {name}, {expected!r}. Received: data.{name}={received!r}. "
                 f"Use data(..., **answerer.data_options), or build a model for these data."

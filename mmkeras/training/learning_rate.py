@@ -19,12 +19,11 @@ def schedule(optimizer: keras.optimizers.Optimizer, steps: int, warmup_steps: in
     Raises:
         ValueError: if the warm-up is not shorter than the run.
     """
-    optimizer = _inner(optimizer)
-    peak = keras.optimizers.serialize(optimizer)["config"]["learning_rate"]
-    if isinstance(peak, dict):
-        if warmup_steps is None:
-            return
-        peak = peak["config"].get("warmup_target") or peak["config"]["initial_learning_rate"]
+    optimizer = inner(optimizer)
+    has_schedule = isinstance(keras.optimizers.serialize(optimizer)["config"]["learning_rate"], dict)
+    if has_schedule and warmup_steps is None:
+        return
+    top = peak(optimizer)
     if warmup_steps is None:
         warmup_steps = min(int(WARMUP_SHARE * steps), WARMUP_STEPS)
     if not 0 <= warmup_steps < steps:
@@ -32,7 +31,7 @@ def schedule(optimizer: keras.optimizers.Optimizer, steps: int, warmup_steps: in
             f"Expected warmup_steps to be at least 0 and less than the {steps} steps of the run. "
             f"Received: warmup_steps={warmup_steps}"
         )
-    start, target = (0.0, peak) if warmup_steps else (peak, None)
+    start, target = (0.0, top) if warmup_steps else (top, None)
     optimizer.learning_rate = keras.optimizers.schedules.CosineDecay(
         start, steps - warmup_steps, alpha=0.02, warmup_target=target, warmup_steps=warmup_steps
     )
@@ -47,7 +46,7 @@ def make_settable(model: keras.Model) -> None:
     Args:
         model: keras.Model. Compiled.
     """
-    optimizer = _inner(model.optimizer)
+    optimizer = inner(model.optimizer)
     config = optimizer.get_config()
     if not isinstance(config["learning_rate"], dict):
         return
@@ -62,5 +61,14 @@ def make_settable(model: keras.Model) -> None:
     model.make_train_function(force=True)  # a compiled step holds the schedule
 
 
-def _inner(optimizer):
-    return getattr(optimizer, "inner_optimizer", optimizer)  # float16 wraps it, to scale the loss
+def inner(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """The optimizer that has the learning rate; float16 wraps it, to scale the loss."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def peak(optimizer: keras.optimizers.Optimizer) -> float:
+    """The highest learning rate of a constant or of a schedule of this package."""
+    rate = keras.optimizers.serialize(inner(optimizer))["config"]["learning_rate"]
+    if not isinstance(rate, dict):
+        return rate
+    return rate["config"].get("warmup_target") or rate["config"]["initial_learning_rate"]
