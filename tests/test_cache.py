@@ -109,3 +109,16 @@ def test_a_full_disk_leaves_no_files(folder):
         cached(stop=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     assert not list(folder.iterdir())
     check(cached())
+
+
+@pytest.mark.parametrize("home", [None, "read-only"])
+def test_an_error_without_a_home_directory_names_the_variable(home, tmp_path, monkeypatch):
+    monkeypatch.delenv("MMKERAS_CACHE")
+    if home is None:  # as of a container's user whom no password file names
+        monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    else:
+        (tmp_path / home).write_text("")  # not even root can write below a file
+        monkeypatch.setenv("HOME", str(tmp_path / home))
+    with pytest.raises(OSError, match="Received: '.*/mmkeras'.*MMKERAS_CACHE"):
+        cached()
+    assert not os.path.exists("~")

@@ -237,6 +237,19 @@ def test_trainable_encoders_keep_images(toy_data):
     assert with_features(toy_data, build("toy", vocabulary=toy_data.vocabulary)) is toy_data
 
 
+def test_models_frozen_after_they_are_built_are_refused_before_features_are_computed(frozen, own_cache):
+    data, _ = frozen()
+    model = build("document", weights=None, vocabulary=data.vocabulary, fine_tune=True, **TINY)
+    model.get_layer("encoder").trainable = False
+    with pytest.raises(ValueError, match="fine_tune=False.*Received: a model built with fine_tune=True"):
+        with_features(data, model)
+    assert not list(own_cache.iterdir())
+    _, other = frozen()
+    other.set_weights(model.get_weights())  # as the message says
+    for one, two in zip(model.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
 def test_features_of_another_size_are_refused(frozen):
     data, _ = frozen()
     model = build("document", weights=None, vocabulary=data.vocabulary, **{**TINY, "image_size": 96})

@@ -15,10 +15,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.src.backend.tensorflow import trainer
+from keras.src.backend.tensorflow.optimizer import TFOptimizer
 
 import mmkeras
 from mmkeras import distribute
-from mmkeras.distribute import strategies
+from mmkeras.distribute import keras_patches, strategies
 from mmkeras.nn import layers
 from mmkeras.toy import builders
 
@@ -129,6 +131,42 @@ def test_a_strategy_takes_no_batch_before_training(no_cluster):
         model.compile("sgd", "mse", metrics=["mae"])
     model.fit(dataset.map(lambda x: (x, x)), epochs=3, verbose=0)
     assert len(passes) == 3
+
+
+@pytest.fixture
+def patches_once_more(monkeypatch):
+    """Lets a test apply the patches to what it puts in the place of Keras's functions."""
+    monkeypatch.setattr(keras_patches, "_replace", keras_patches._replace.__wrapped__)
+    for name in ("_all_reduce_sum_gradients", "_clip_gradients"):
+        monkeypatch.setattr(TFOptimizer, name, getattr(TFOptimizer, name))
+    scaling = keras.optimizers.LossScaleOptimizer
+    monkeypatch.setattr(scaling, "check_finite", scaling.check_finite)
+
+
+def test_several_replicas_on_a_keras_that_cannot_be_patched_are_an_error(patches_once_more, monkeypatch):
+    monkeypatch.delattr(trainer, "reduce_per_replica")
+    keras_patches.apply(1)  # needs no patch
+    build = getattr(trainer, "TensorFlowTrainer", None) or trainer.Trainer
+    before = build._maybe_symbolic_build
+    with pytest.raises(ValueError, match=f"keras={keras.__version__}, replicas=2.*reduce_per_replica"):
+        keras_patches.apply(2)
+    assert build._maybe_symbolic_build is before  # nothing is patched by half
+
+
+def test_the_functions_are_patched_where_keras_3_16_has_them(patches_once_more, monkeypatch):
+    class Trainer:
+        def _maybe_symbolic_build(self):
+            """Keras's"""
+
+    names = ("conv", "conv_transpose", "max_pool", "average_pool")
+    nn = SimpleNamespace(**{name: getattr(keras.ops, name) for name in names})
+    monkeypatch.setattr(trainer, "reduce_per_replica", trainer.reduce_per_replica)
+    monkeypatch.setattr(trainer, "TensorFlowTrainer", None, raising=False)
+    monkeypatch.setattr(trainer, "Trainer", Trainer, raising=False)
+    monkeypatch.setitem(sys.modules, "keras.src.backend.tensorflow.ops", SimpleNamespace(nn=nn))
+    keras_patches.apply(2)
+    for patched in (Trainer._maybe_symbolic_build, *(getattr(nn, name) for name in names)):
+        assert patched.__globals__["__name__"] == "mmkeras.distribute.keras_patches"
 
 
 def test_saved_batch_normalization_is_not_synchronized():

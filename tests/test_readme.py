@@ -1,7 +1,10 @@
 """The Python code of README.md runs as written, on small data and for one epoch."""
 
+import contextlib
 import dataclasses
 import re
+import runpy
+import sys
 from pathlib import Path
 
 import keras
@@ -67,6 +70,15 @@ def test_the_python_code_of_the_readme_runs(folder, monkeypatch):
     assert isinstance(variables["model"], keras.Model)
     written = {"captioner.keras", "attention.png", "words.png", "captioner.run"}
     assert written <= {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("version", [(3, 9), (3, 10), (3, 13), (3, 14)])
+def test_the_first_command_names_the_python_to_take(version, monkeypatch):
+    script = re.search(r"^python3 (\S+\.py) && python3 -m venv", README, re.MULTILINE)[1]
+    monkeypatch.setattr(sys, "version_info", (*version, 0))
+    refused = pytest.raises(SystemExit, match=r"3\.10 to 3\.13.*uv venv.*3\.13")
+    with contextlib.nullcontext() if (3, 10) <= version <= (3, 13) else refused:
+        runpy.run_path(str(Path(__file__).parents[1] / script))
 
 
 def test_files_that_the_readmes_link_to_exist():

@@ -1,8 +1,10 @@
 """The toy world: scenes, their captions and images, and the dataset."""
 
+import errno
 import hashlib
 import itertools
 import multiprocessing
+import os
 
 import numpy as np
 import pytest
@@ -147,3 +149,32 @@ def test_the_dataset_has_the_scenes_of_each_split():
         captions = [caption.decode() for caption in example["captions"]["zh"].numpy()]
         assert captions == list(scene.captions(expected, "zh"))
         assert scene.COLORS[example["things"]["color"][0]] == expected.things[0].color
+
+
+def test_two_first_uses_at_once_read_the_data_of_the_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(builders, "EXAMPLES", {"train": 2})
+    others, draw = [], render.draw
+
+    def draw_beside_another_process(*args):
+        if not others:
+            others.append("another process")  # which is complete before the first use is
+            builders.toy_images(16, data_dir=tmp_path)
+        return draw(*args)
+
+    monkeypatch.setattr(render, "draw", draw_beside_another_process)
+    builder = builders.toy_images(16, data_dir=tmp_path)
+    assert others and int(builder.as_dataset(split="train").cardinality()) == 2
+    assert [path.name for path in (tmp_path / "toy_images" / "16px").iterdir()] == ["1.0.0"]
+
+
+def test_a_full_disk_is_one_line_that_says_how_to_choose_another(tmp_path, monkeypatch):
+    def draw(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(render, "draw", draw)
+    with pytest.raises(OSError, match=f"room for toy_images/16px/1.0.0 in {tmp_path}.*TFDS_DATA_DIR") as raised:
+        builders.toy_images(16, data_dir=tmp_path)
+    assert "\n" not in str(raised.value)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=f"Received: '{tmp_path}/file/data'.*TFDS_DATA_DIR"):
+        builders.toy_images(16, data_dir=tmp_path / "file" / "data")

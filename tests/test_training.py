@@ -22,6 +22,7 @@ from mmkeras._utils import saving
 from mmkeras.data.vocabulary import Vocabulary
 from mmkeras.nn import optimizers
 from mmkeras.toy import builders
+from mmkeras.training import learning_rate
 from mmkeras.training.checkpoint import RunState, _read_state
 
 SPEECH = {"encoder_layers": 1, "bands": 8, "frame_ms": 40, "hop_ms": 40, "subsampling": 1}
@@ -238,6 +239,55 @@ def test_the_schedule_of_a_preset_stays_without_warmup_steps():
     assert float(optimizer.learning_rate) == pytest.approx(2e-3)
     with pytest.raises(ValueError, match="warmup_steps=10"):
         training.schedule(optimizer, steps=10, warmup_steps=10)
+
+
+@pytest.mark.parametrize("decay_steps", [750, None])
+def test_a_callback_that_sets_the_learning_rate_is_obeyed(data, tmp_path, decay_steps):
+    rates = []
+
+    def halved(epoch, rate):
+        rates.append(rate)
+        return rate / 2
+
+    def train(resume, epochs):
+        model = tiny_generator(data, decay_steps=decay_steps, learning_rate=0.25)
+        callback = keras.callbacks.LearningRateScheduler(halved)
+        training.train(
+            model, data, epochs=epochs, run=tmp_path / "run", resume=resume, callbacks=[callback], verbose=0
+        )
+        return model
+
+    assert float(train(False, 2).optimizer.learning_rate) == 0.0625
+    saved = keras.saving.load_model(tmp_path / "run" / "last.keras")
+    assert float(saved.optimizer.learning_rate) == 0.0625
+    assert float(train(True, 3).optimizer.learning_rate) == 0.03125
+    assert rates == [0.25, 0.125, 0.0625]
+
+
+def test_the_optimizer_keeps_its_moments_if_its_schedule_becomes_a_constant(data):
+    model = tiny_generator(data, decay_steps=2, learning_rate=0.25)
+    training.train(model, data, epochs=1, verbose=0)
+    before = {variable.path: np.array(variable) for variable in model.optimizer.variables}
+    learning_rate.make_settable(model)
+    after = {variable.path: np.array(variable) for variable in model.optimizer.variables}
+    assert after.keys() - before.keys() == {f"{model.optimizer.name}/learning_rate"}
+    for path, value in before.items():
+        np.testing.assert_array_equal(after[path], value)
+    plateau = keras.callbacks.ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=1e9)
+    training.train(model, data, epochs=3, callbacks=[plateau], verbose=0)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.25 * 0.02 / 4)
+
+
+def test_callbacks_that_cannot_set_the_learning_rate_are_named(data):
+    class Halve(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.optimizer.learning_rate = 0.1
+
+    with pytest.raises(TypeError, match="LearningRateScheduler.*Received: callbacks with Halve"):
+        training.train(tiny_generator(data), data, epochs=1, callbacks=[Halve()], verbose=0)
+    callbacks = [keras.callbacks.ReduceLROnPlateau()]
+    with pytest.raises(ValueError, match="warmup_steps=1, callbacks with ReduceLROnPlateau"):
+        training.train(tiny_generator(data), data, epochs=1, callbacks=callbacks, warmup_steps=1)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """The ready-trained models: what ships, what it scores, and how it is trained again."""
 
+import copy
 import dataclasses
 import json
 import math
+import pickle
 import shutil
 from pathlib import Path
 
@@ -53,6 +55,21 @@ def test_every_model_ships_in_both_languages_in_15_megabytes():
     assert sum((zoo.FOLDER / card["file"]).stat().st_size for card in cards) <= 15e6
     for name in zoo.NAMES:
         assert zoo.path(name, "en") and zoo.path(name, "zh")
+
+
+@pytest.mark.parametrize("name", ["captioning", "speech_to_text", "text_to_image", "attribute_classifier"])
+def test_answering_objects_are_pickled_and_copied_after_an_answer(name):
+    answerer = mmkeras.pretrained(name)
+    image = toy_images("test", 1)[0]
+    inputs = {"text_to_image": "a red circle", "speech_to_text": (16_000, np.sin(np.arange(8000.0)))}
+    answer = answerer(inputs.get(name, image))
+    for other in (pickle.loads(pickle.dumps(answerer)), copy.deepcopy(answerer)):
+        np.testing.assert_array_equal(other(inputs.get(name, image)), answer)
+        assert other.model is not answerer.model
+        if hasattr(other, "encoder"):  # one model, not two
+            assert other.encoder is other.model.get_layer("encoder")
+        if getattr(answerer, "novelty", None):
+            assert other.novelty.threshold == answerer.novelty.threshold
 
 
 def test_the_table_of_the_models_is_up_to_date():

@@ -126,8 +126,8 @@ def with_features(data: TaskData, model: keras.Model) -> TaskData:
         model: From `mmkeras.captioning.build`.
 
     Raises:
-        ValueError: if the model has another image size, or if the encoder fell back to random weights and the
-            source is not the toy world.
+        ValueError: if the model has another image size or was frozen after it was built, or if the encoder fell
+            back to random weights and the source is not the toy world.
         OSError: if the disk is full.
     """
     grid = model.get_layer("encoder").get_layer("grid")
@@ -138,6 +138,13 @@ def with_features(data: TaskData, model: keras.Model) -> TaskData:
         raise ValueError(
             f"Expected a model for images of {data.image_size} pixels, as in the data. "
             f"Received: image_size={grid.image_size}. Build or load both with the same image_size."
+        )
+    if model.get_layer("encoder").input_shape[-1] == 3:
+        raise ValueError(
+            "Expected a model that takes features in place of images, built with fine_tune=False. Received: a "
+            "model built with fine_tune=True whose encoder was frozen afterwards. Build a frozen one and copy "
+            "the weights: frozen = mmkeras.captioning.build(..., fine_tune=False), "
+            "frozen.set_weights(model.get_weights())."
         )
     weights = cache.digest(
         *(w.path for w in grid.network.weights),

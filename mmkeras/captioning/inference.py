@@ -123,6 +123,12 @@ class Captioner:
         """Saves everything in one `.keras` file, which `mmkeras.load` reads."""
         saving.save(self.model, path)
 
+    def __reduce__(self):  # for pickle and copy; the compiled graphs are made again
+        return type(self), (self.model,), self.novelty and self.novelty.threshold
+
+    def __setstate__(self, threshold):
+        self.novelty = Novelty(self.network, threshold)
+
     def _read(self, image):
         return images.resize(images.read(image), self.image_size)
 

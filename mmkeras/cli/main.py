@@ -1,4 +1,4 @@
-"""The command line: `mmkeras demo`, `predict`, `train`, `evaluate`, `pretrain`.
+"""The command line: `mmkeras demo`, `predict`, `train`, `evaluate`, `doctor`, `pretrain`.
 
 TensorFlow is loaded inside the commands, so that `mmkeras --help` answers at once.
 """
@@ -210,10 +210,6 @@ def evaluate(
 
         answerer = _load(model, language or "en")
         decoding = _beams(answerer, beams)
-        words = getattr(
-            answerer, "vocabulary", mmkeras.data.vocabulary.Vocabulary(())
-        ).words  # a classifier has none
-        language = language or ("zh" if any(map(mmkeras.data.vocabulary.is_chinese, words)) else "en")
         options = _given(
             table=table,
             encoding=encoding,
@@ -224,11 +220,45 @@ def evaluate(
             data_dir=data_dir and str(data_dir),
         )
         data = mmkeras.tasks.package(answerer).data(
-            source, language=language, **answerer.data_options, **options
+            source, language=language or _language(answerer), **answerer.data_options, **options
         )
         if data.test is None:
             raise ValueError(f"Expected a source with a test split. Received: source={source!r}")
         _score(answerer, data, **decoding)
+
+
+@app.command()
+def doctor(
+    model: Model,
+    source: Annotated[
+        str | None, typer.Argument(help="What it was trained on, as --source of train; by default unknown.")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="en or zh; by default the model's.")] = None,
+    table: Table = None,
+    encoding: Encoding = None,
+    file_column: FileColumn = None,
+    text_column: TextColumn = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Say why a model does not learn: looks at the model and its data, and prints one page."""
+    with _clear_errors():
+        import mmkeras
+
+        answerer = _load(model, language or "en")
+        data = None
+        if source is not None:
+            # the length that fits the captions, so that their padding is that of training
+            options = {name: value for name, value in answerer.data_options.items() if name != "max_length"}
+            options |= _given(
+                table=table,
+                encoding=encoding,
+                file_column=file_column,
+                text_column=text_column,
+                data_dir=data_dir and str(data_dir),
+            )
+            language = language or _language(answerer)
+            data = mmkeras.tasks.package(answerer).data(source, language=language, **options)
+        typer.echo(mmkeras.training.diagnose(answerer, data))
 
 
 @app.command()
@@ -313,6 +343,14 @@ def _load(model, language):
         mmkeras.tasks.check_file(Path(model))
     _load_tensorflow()
     return mmkeras.pretrained(model, language) if is_name else mmkeras.load(model)
+
+
+def _language(answerer):
+    """The language of the model's vocabulary; a classifier has none."""
+    from mmkeras.data.vocabulary import is_chinese
+
+    words = answerer.vocabulary.words if hasattr(answerer, "vocabulary") else ()
+    return "zh" if any(map(is_chinese, words)) else "en"
 
 
 def _ready_section(name, language):

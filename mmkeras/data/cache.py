@@ -12,12 +12,15 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from mmkeras._utils import disk
 from mmkeras.data.task_data import Split
+
+CHOICE = "the environment variable MMKERAS_CACHE"
 
 
 def folder() -> Path:
     """The folder of all caches: the environment variable MMKERAS_CACHE, or `~/.cache/mmkeras`."""
-    return Path(os.environ.get("MMKERAS_CACHE", "~/.cache/mmkeras")).expanduser()
+    return Path(os.path.expanduser(os.environ.get("MMKERAS_CACHE", "~/.cache/mmkeras")))  # keeps an unknown ~
 
 
 def digest(*parts: np.ndarray | object) -> str:
@@ -48,7 +51,7 @@ def cached(split: Split, name: str, facts: dict, compute: Callable[[], tf.data.D
         The split with these examples, in the order of `compute`, and with their number.
 
     Raises:
-        OSError: if the disk is full. What was written is removed.
+        OSError: if the disk is full, or the folder cannot be written to. What was written is removed.
     """
     place = folder() / f"{digest(title, split.made_from.get('texts'))}-{name}"
     made_from = json.loads(json.dumps(split.made_from | facts))
@@ -90,28 +93,21 @@ def _rename(partial, place, made_from):
 
 
 def _write(place, made_from, compute):
-    place.parent.mkdir(parents=True, exist_ok=True)
+    disk.check_writable(place.parent, CHOICE)
     partial = Path(tempfile.mkdtemp(prefix=f"{place.name}.partial-", dir=place.parent))
     path, count = partial / "data.tfrecord", 0
     try:
-        # Not Dataset.save, which never returns if an example cannot be computed (TensorFlow 2.21).
-        with tf.io.TFRecordWriter(str(path)) as writer:
-            for example in compute():
-                parts = [tf.io.serialize_tensor(part) for part in tf.nest.flatten(example)]
-                writer.write(tf.io.serialize_tensor(tf.stack(parts)).numpy())
-                count += 1
-        meta = {"made_from": made_from, "count": count, "bytes": path.stat().st_size}
-        (partial / "meta.json").write_text(json.dumps(meta))
+        with disk.clear_errors(place.name, place.parent, CHOICE):
+            # Not Dataset.save, which never returns if an example cannot be computed (TensorFlow 2.21).
+            with tf.io.TFRecordWriter(str(path)) as writer:
+                for example in compute():
+                    parts = [tf.io.serialize_tensor(part) for part in tf.nest.flatten(example)]
+                    writer.write(tf.io.serialize_tensor(tf.stack(parts)).numpy())
+                    count += 1
+            meta = {"made_from": made_from, "count": count, "bytes": path.stat().st_size}
+            (partial / "meta.json").write_text(json.dumps(meta))
         if not _is_current(place, made_from):  # otherwise another process was faster
             shutil.rmtree(place, ignore_errors=True)
             _rename(partial, place, made_from)
-    except (OSError, tf.errors.OpError) as error:
-        if "No space left" not in str(error):
-            raise
-        free = shutil.disk_usage(place.parent).free
-        raise OSError(
-            f"Expected room for {place.name} in {place.parent}. Received: {free / 1e9:.2f} GB free. Make room, "
-            f"or set the environment variable MMKERAS_CACHE to another folder."
-        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from mmkeras._utils import terminal
+from mmkeras._utils import prepare, terminal
 from mmkeras.data import cache, pipeline
 from mmkeras.data.folder import BYTES_PER_SAMPLE
 from mmkeras.data.labels import PHRASINGS, label_names, phrasings
@@ -23,9 +23,7 @@ def prepared(name: str, data_dir: str | None) -> Any:
     """The builder of a dataset, which is downloaded and prepared on first use."""
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder(name, data_dir=data_dir)
-    builder.download_and_prepare()
-    return builder
+    return prepare.prepared(lambda: tfds.builder(name, data_dir=data_dir))
 
 
 def read_splits(

@@ -1,7 +1,7 @@
 """Fixes for Keras under tf.distribute (keras issue 20585).
 
-They replace private functions of `keras/src/backend/tensorflow` as of Keras 3.12 to 3.15, and stay correct if a
-later Keras 3 fixes the same defect. If those functions no longer exist, nothing is replaced.
+They replace private functions of `keras/src/backend/tensorflow` as of Keras 3.12 to 3.15 and of the
+nightly builds of 3.16, and stay correct if a later Keras 3 fixes the same defect.
 
 - `_maybe_symbolic_build` takes a batch from the dataset to learn its shapes. With several workers that fails;
   with one, the dataset's first epoch order is used up before training. The dataset's specification has the
@@ -23,34 +23,51 @@ from keras import tree
 
 from mmkeras.distribute import collectives
 
-try:
-    from keras.src.backend.tensorflow import nn, trainer
+
+def apply(replicas: int) -> None:
+    """Replaces the functions that are listed above, once per process.
+
+    Args:
+        replicas: int. Replicas that will train. One needs none of the fixes.
+
+    Raises:
+        ValueError: if several replicas will train and this version of Keras lacks one of the functions.
+    """
+    try:
+        _replace()
+    except (ImportError, AttributeError) as error:
+        if replicas > 1:
+            raise ValueError(
+                f"Expected keras to be a version whose training on several replicas mmkeras can fix, such as "
+                f"3.15. Received: keras={keras.__version__}, replicas={replicas} ({error}). Update mmkeras, "
+                f"install keras 3.15, or train on one device (kind='one_device')."
+            ) from error
+
+
+@functools.cache  # an error is not cached, and raised before anything is replaced
+def _replace():
+    from keras.src.backend.tensorflow import trainer
     from keras.src.backend.tensorflow.optimizer import TFOptimizer
-except ImportError:
-    trainer = None
 
-
-@functools.cache  # once per process
-def apply() -> None:
-    """Replaces the functions that are listed above."""
-    if trainer is None or not keras.__version__.startswith("3."):
-        return
-    _patch(trainer.TensorFlowTrainer, "_maybe_symbolic_build", _build_from_specification)
-    _patch(trainer, "reduce_per_replica", _reduce_scalars)
-    if hasattr(TFOptimizer, "_all_reduce_sum_gradients") and hasattr(TFOptimizer, "_clip_gradients"):
-        clip = TFOptimizer._clip_gradients
-        _patch(TFOptimizer, "_clip_gradients", _clip_one_replica_only)
-        _patch(TFOptimizer, "_all_reduce_sum_gradients", functools.partial(_clip_sum, clip))
-    _patch(keras.optimizers.LossScaleOptimizer, "check_finite", _check_all_replicas)
+    try:
+        from keras.src.backend.tensorflow.ops import nn  # since Keras 3.16
+    except ModuleNotFoundError:
+        from keras.src.backend.tensorflow import nn
+    trainer_class = getattr(trainer, "TensorFlowTrainer", None) or trainer.Trainer  # the latter since 3.16
+    several_workers = trainer._collective_all_reduce_multi_worker
+    replacements = [
+        (trainer_class, "_maybe_symbolic_build", _build_from_specification),
+        (trainer, "reduce_per_replica", functools.partial(_reduce_scalars, several_workers)),
+        (TFOptimizer, "_all_reduce_sum_gradients", functools.partial(_clip_sum, TFOptimizer._clip_gradients)),
+        (TFOptimizer, "_clip_gradients", _clip_one_replica_only),
+        (keras.optimizers.LossScaleOptimizer, "check_finite", _check_all_replicas),
+    ]
     if not tf.config.list_physical_devices("GPU"):
-        for name in ("conv", "conv_transpose", "max_pool", "average_pool"):
-            _patch(nn, name, _accept_empty_batch)
-
-
-def _patch(owner, name, replacement):
-    if hasattr(owner, name):
-        original = getattr(owner, name)
-        setattr(owner, name, functools.wraps(original)(replacement(original)))
+        pools = ("conv", "conv_transpose", "max_pool", "average_pool")
+        replacements += [(nn, name, _accept_empty_batch) for name in pools]
+    originals = [getattr(owner, name) for owner, name, _ in replacements]
+    for (owner, name, replace), original in zip(replacements, originals, strict=True):
+        setattr(owner, name, functools.wraps(original)(replace(original)))
 
 
 def _build_from_specification(original):
@@ -67,9 +84,9 @@ def _build_from_specification(original):
     return build
 
 
-def _reduce_scalars(original):
+def _reduce_scalars(several_workers, original):
     def reduce(values, strategy, reduction):
-        if reduction not in ("auto", "mean") or not trainer._collective_all_reduce_multi_worker(strategy):
+        if reduction not in ("auto", "mean") or not several_workers(strategy):
             return original(values, strategy, reduction)
         return tree.map_structure(lambda value: strategy.reduce("MEAN", value, axis=None), values)
 

@@ -61,8 +61,9 @@ def strategy(
         index: int. This worker's position in `workers`, from 0.
 
     Raises:
-        ValueError: if `kind` is unknown or its devices are missing, `index` is not a position in `workers`, or
-            several devices are requested on a backend other than TensorFlow.
+        ValueError: if `kind` is unknown or its devices are missing, `index` is not a position in `workers`,
+            several devices are requested on a backend other than TensorFlow, or there are several replicas and
+            `keras_patches` cannot fix this version of Keras.
     """
     if kind not in KINDS:
         known = ", ".join(map(repr, KINDS))
@@ -96,7 +97,7 @@ def strategy(
     else:
         chosen, devices = _tpu()
     if kind != "one_device":
-        keras_patches.apply()
+        keras_patches.apply(chosen.num_replicas_in_sync)
     print(f"Training on {devices}, since {why}", flush=True)
     return chosen
 

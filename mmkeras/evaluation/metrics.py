@@ -18,9 +18,9 @@ import numpy as np
 
 from mmkeras._utils import checks, terminal
 from mmkeras.data.vocabulary import is_chinese
+from mmkeras.evaluation import collapse
 
 References = Sequence[Sequence[str]]
-COLLAPSED = 0.01  # a variety or seed_variety below this is a collapse
 
 
 def caption_scores(references: References, candidates: Sequence[str]) -> dict[str, float]:
@@ -200,18 +200,18 @@ def image_scores(
     scores = {}
     if real_sharpness := sharpness(real):
         scores["sharpness"] = sharpness(generated) / real_sharpness
-    distance = _distance(generated, np.roll(generated, 1, axis=0))
+    scores |= variety(real, generated, resampled)
+    _warn(collapse.of_images(scores))
+    return scores
+
+
+def variety(real: np.ndarray, generated: np.ndarray, resampled: np.ndarray | None = None) -> dict[str, float]:
+    """`variety` and `seed_variety` of `image_scores`, of the same arguments, without the warning."""
+    scores, distance = {}, _distance(generated, np.roll(generated, 1, axis=0))
     if real_distance := _distance(real, np.roll(real, 1, axis=0)):
         scores["variety"] = distance / real_distance
         if resampled is not None:
             scores["seed_variety"] = _distance(generated, resampled) / max(distance, 1e-9)
-    for name, inputs in (("variety", "prompts"), ("seed_variety", "seeds")):
-        if scores.get(name, 1) < COLLAPSED:
-            terminal.warn(
-                f"Collapse: all {inputs} give the same image ({name}={scores[name]:.4f}). Train the model "
-                f"longer, or lower the learning rate."
-            )
-            break
     return scores
 
 
@@ -236,15 +236,12 @@ def warn_of_collapse(texts: Sequence[str], output_name: str, input_name: str) ->
         output_name: str. Name of an output (`"caption"`).
         input_name: str. Name of an input (`"image"`).
     """
-    empty = sum(not text for text in texts)
-    if empty > len(texts) / 2:
-        terminal.warn(f"Collapse: {empty} of {len(texts)} {output_name}s are empty. Train the model longer.")
-    text, count = Counter(texts).most_common(1)[0]
-    if count == len(texts) > 1 and text:
-        terminal.warn(
-            f"Collapse: all {count} {input_name}s get the same {output_name}, {text!r}. The model ignores the "
-            f"{input_name}. Train it longer, or lower the learning rate."
-        )
+    _warn(collapse.of_texts(texts, output_name, input_name))
+
+
+def _warn(collapsed):
+    if collapsed:
+        terminal.warn(f"Collapse: {collapsed}")
 
 
 def _distance(images, others):

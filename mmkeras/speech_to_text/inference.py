@@ -167,6 +167,9 @@ class Transcriber:
         """Saves everything in one `.keras` file, which `mmkeras.load` reads."""
         saving.save(self.model, path)
 
+    def __reduce__(self):  # for pickle and copy; the compiled graphs are made again
+        return type(self), (self.model,)
+
     def _segments(self, clip):
         return long_form.segments(clip, self.sample_rate_hz, self.log_mel.longest_seconds)
 

@@ -133,6 +133,12 @@ class AttributeClassifier:
         """Saves everything in one `.keras` file, which `mmkeras.load` reads."""
         saving.save(self.model, path)
 
+    def __reduce__(self):  # for pickle and copy; the compiled graphs are made again
+        return type(self), (self.model,), self.novelty and self.novelty.threshold
+
+    def __setstate__(self, threshold):
+        self.novelty = Novelty(self.network, threshold)
+
 
 def evaluate_classifier(classifier: AttributeClassifier, dataset: tf.data.Dataset) -> dict[str, float]:
     """Accuracy of a classifier on real images.

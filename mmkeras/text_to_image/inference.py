@@ -183,6 +183,9 @@ class ImageGenerator:
         """Saves everything in one `.keras` file, which `mmkeras.load` reads."""
         saving.save(self.model, path)
 
+    def __reduce__(self):  # for pickle and copy; the compiled graphs are made again
+        return type(self), (self.model,)
+
     def _noise(self, samples, seed):
         """(samples, noise_size). Row j does not depend on the number of samples."""
         checks.ints(0, seed=seed)

@@ -13,7 +13,7 @@ import os
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mmkeras._utils import progress, terminal
+from mmkeras._utils import prepare, progress, terminal
 from mmkeras.toy import render, scene, speak
 
 # Scenes of each split: enough to learn the toy world in minutes on two cores; one image of a test split counts
@@ -139,13 +139,17 @@ def toy_images(image_size: int = 64, objects: int = 1, data_dir: str | os.PathLi
 
     Raises:
         ValueError: if `objects` is invalid.
+        OSError: if the disk is full, or the folder cannot be written to.
     """
     config = ToyConfig(image_size, objects)
     if config.name in ToyImages.builder_configs:  # TFDS expects these by name
         config = config.name
-    with terminal.quiet_log("absl", "Using custom data configuration"):  # TFDS warns of an unlisted size
-        builder = ToyImages(config=config, data_dir=data_dir)
-    return _prepared(builder)
+
+    def create():
+        with terminal.quiet_log("absl", "Using custom data configuration"):  # TFDS warns of an unlisted size
+            return ToyImages(config=config, data_dir=data_dir)
+
+    return _prepared(create)
 
 
 def toy_speech(language: str = "en", data_dir: str | os.PathLike | None = None) -> ToySpeech:
@@ -156,16 +160,15 @@ def toy_speech(language: str = "en", data_dir: str | os.PathLike | None = None) 
         data_dir: path, optional. Folder of TFDS's datasets. Defaults to TFDS's own.
 
     Raises:
-        OSError: if eSpeak NG is not installed.
+        OSError: if eSpeak NG is not installed, the disk is full, or the folder cannot be written to.
     """
-    return _prepared(ToySpeech(config=language, data_dir=data_dir))
+    return _prepared(lambda: ToySpeech(config=language, data_dir=data_dir))
 
 
-def _prepared(builder):
+def _prepared(create):
     tfds.display_progress_bar(False)  # it shows a bar for each shard; ours is one for all images
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare()
+            return prepare.prepared(create)
     finally:
         tfds.display_progress_bar(True)
-    return builder

@@ -1,5 +1,9 @@
-"""Training: the recipe of `mmkeras train` in `fit.py`, and the checkpoints of a run in `checkpoint.py`."""
+"""Training: the recipe of `mmkeras train` in `fit.py`, the checkpoints of a run in `checkpoint.py`, the
+learning rate in `learning_rate.py`, and the reasons why a model does not learn in `diagnose.py`."""
 
-from mmkeras.training.fit import PRECISIONS, schedule, train, train_task, use_precision
+from mmkeras.training.diagnose import diagnose
+from mmkeras.training.diagnosis import Diagnosis
+from mmkeras.training.fit import PRECISIONS, train, train_task, use_precision
+from mmkeras.training.learning_rate import schedule
 
-__all__ = ["PRECISIONS", "schedule", "train", "train_task", "use_precision"]
+__all__ = ["PRECISIONS", "Diagnosis", "diagnose", "schedule", "train", "train_task", "use_precision"]

@@ -3,7 +3,8 @@
 - `last.keras`   after the last complete epoch: the model, its optimizer, the settings and the `RunState`
 - `best.keras`   the model after the epoch with the lowest validation loss. If the optimizer averages the
                  weights, as that of the adversarial model, it has the averages; `last.keras` has the weights
-- `history.csv`, `curves.png`, `events/` (TensorBoard): the history of `fit`
+- `history.csv`, `curves.png`, `events/` (TensorBoard): the history of `fit`. To read the events install
+  `tensorboard>=2.21`; TensorFlow 2.21 does not, and TensorBoard 2.20 fails beside setuptools 82
 
 `last.keras` alone decides where a run resumes, and it is replaced atomically. Everything else is derived from
 it, so that a run that is killed between two files resumes correctly.

@@ -23,11 +23,10 @@ from mmkeras._utils import progress, terminal
 from mmkeras._utils.presets import with_overrides
 from mmkeras.data import cache
 from mmkeras.data.task_data import TaskData
+from mmkeras.training import learning_rate
 from mmkeras.training.checkpoint import RunState, TrainingRun
 
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
-# The default warm-up: this share of the run, and at most this many steps.
-WARMUP_SHARE, WARMUP_STEPS = 0.05, 1000
 
 
 def use_precision(precision: str = "auto") -> str:
@@ -66,7 +65,9 @@ def train(
     """Trains a compiled model with `model.fit`. A run with a folder can be resumed.
 
     An optimizer that has a learning-rate schedule keeps it, as in the `"toy"` presets. A constant learning rate
-    becomes the peak of a linear warm-up and a cosine decay to a fiftieth at the end of the run.
+    becomes the peak of a linear warm-up and a cosine decay to a fiftieth at the end of the run. If one of the
+    callbacks is a `LearningRateScheduler` or a `ReduceLROnPlateau`, it alone sets the learning rate: there is
+    no warm-up, and a schedule is replaced by its current value.
 
     Under a strategy of tf.distribute, build the model in its scope. With several workers all read the run's
     folder, which they must share, and only the chief writes.
@@ -86,7 +87,8 @@ def train(
             of the run and at most 1,000.
         settings: dict. Other JSON-able values or paths that must be the same when the run is resumed, such as
             the preset. Defaults to none.
-        callbacks: Further callbacks for `fit`. Default to none.
+        callbacks: Further callbacks for `fit`. Their own state is not saved: `ReduceLROnPlateau` counts from 0
+            again when a run is resumed. Default to none.
         seed: int. Seed of Python, NumPy and TensorFlow, to which the number of the epoch is added. Defaults to
             0.
         verbose: As in `fit`. Defaults to `"auto"`: a bar on a terminal, else one line per epoch.
@@ -118,11 +120,15 @@ def train(
         raise ValueError(
             f"Expected data with rows of split 'train' in {data.source!r}. Received: data.train=None"
         )
-    _check_data(model, data)
+    check_data(model, data)
     steps = int(data.train.cardinality())
-    schedule(model.optimizer, epochs * steps, warmup_steps)
     # an attribute of Keras's TensorFlow backend only; the default strategy does nothing
     strategy = getattr(model, "distribute_strategy", None) or tf.distribute.get_strategy()
+    if not _sets_rate(callbacks, warmup_steps):
+        learning_rate.schedule(model.optimizer, epochs * steps, warmup_steps)
+    else:
+        with strategy.scope():
+            learning_rate.make_settable(model)
     shares = distribute.describe_batch(data.batch_size, strategy)
     if "replicas" in shares and verbose:
         print(f"Batch size {shares}", flush=True)
@@ -147,6 +153,14 @@ def train(
                 )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_how_to_resume(training_run, state, epochs)) from None
+    except TypeError as error:
+        if "LearningRateSchedule" not in str(error):
+            raise
+        raise TypeError(
+            "Expected a callback that sets the learning rate to be a keras.callbacks.LearningRateScheduler or "
+            "ReduceLROnPlateau, or a subclass of them: with these, train leaves the learning rate to them. "
+            f"Received: callbacks with {', '.join(type(x).__name__ for x in callbacks)}"
+        ) from error
     finally:
         if training_run:
             training_run.close(state)
@@ -157,13 +171,30 @@ def train(
     return state.history
 
 
-def _check_data(model, data):
-    """Raises ValueError if the data do not fit a model of mmkeras."""
+def _sets_rate(callbacks, warmup_steps):
+    """Whether one of the callbacks sets the learning rate. Raises ValueError if there are warm-up steps."""
+    setters = [type(x).__name__ for x in callbacks if isinstance(x, learning_rate.CALLBACKS)]
+    if setters and warmup_steps is not None:
+        raise ValueError(
+            f"Expected warmup_steps to be None with a callback that sets the learning rate. Received: "
+            f"warmup_steps={warmup_steps}, callbacks with {', '.join(setters)}"
+        )
+    return bool(setters)
+
+
+def check_data(model: keras.Model, data: TaskData, ignored: Sequence[str] = ("max_length",)) -> None:
+    """Raises ValueError if the data do not fit a model of mmkeras.
+
+    Args:
+        model: keras.Model.
+        data: TaskData.
+        ignored: Names of sizes that may differ. Default to `max_length`: a model takes captions of any length.
+    """
     if model.name not in tasks.ANSWERERS:
         return
     for name, expected in tasks.answerer(model).data_options.items():
         received = getattr(data, name)
-        if name != "max_length" and received != expected:  # a model takes captions of any length
+        if name not in ignored and received != expected:
             raise ValueError(
                 f"Expected data of the model's {name}, {expected!r}. Received: data.{name}={received!r}. "
                 f"Use data(..., **answerer.data_options), or build a model for these data."
@@ -186,36 +217,6 @@ class _Checkpoints(keras.callbacks.Callback):
             self.run.save(self.model, self.state, is_best)
         if self.state.is_over:
             self.model.stop_training = True
-
-
-def schedule(optimizer: keras.optimizers.Optimizer, steps: int, warmup_steps: int | None = None) -> None:
-    """Gives an optimizer with a constant learning rate a warm-up and a cosine decay.
-
-    Args:
-        optimizer: keras.optimizers.Optimizer. Changed in place.
-        steps: int. Steps of the run.
-        warmup_steps: int. See `train`. Defaults to None.
-
-    Raises:
-        ValueError: if the warm-up is not shorter than the run.
-    """
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # float16 wraps it, to scale the loss
-    peak = keras.optimizers.serialize(optimizer)["config"]["learning_rate"]
-    if isinstance(peak, dict):
-        if warmup_steps is None:
-            return
-        peak = peak["config"].get("warmup_target") or peak["config"]["initial_learning_rate"]
-    if warmup_steps is None:
-        warmup_steps = min(int(WARMUP_SHARE * steps), WARMUP_STEPS)
-    if not 0 <= warmup_steps < steps:
-        raise ValueError(
-            f"Expected warmup_steps to be at least 0 and less than the {steps} steps of the run. "
-            f"Received: warmup_steps={warmup_steps}"
-        )
-    start, target = (0.0, peak) if warmup_steps else (peak, None)
-    optimizer.learning_rate = keras.optimizers.schedules.CosineDecay(
-        start, steps - warmup_steps, alpha=0.02, warmup_target=target, warmup_steps=warmup_steps
-    )
 
 
 def _settings(model, data, steps, settings):

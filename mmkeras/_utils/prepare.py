@@ -1,0 +1,37 @@
+"""Prepares a dataset of TensorFlow Datasets on first use."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mmkeras._utils import disk
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
+CHOICE = "data_dir or the environment variable TFDS_DATA_DIR"
+
+
+def prepared(create: Callable[[], "tfds.core.DatasetBuilder"]) -> "tfds.core.DatasetBuilder":
+    """The builder of a dataset, which is downloaded and prepared unless it is on disk.
+
+    Two processes may do so at the same time. TFDS renames the folder of a complete dataset, so the second to
+    finish uses the first one's.
+
+    Args:
+        create: () → builder.
+
+    Raises:
+        OSError: if the disk is full, or the folder of the datasets cannot be written to.
+    """
+    builder = create()
+    folder, is_complete = builder.data_dir_root, builder.data_path.exists
+    if "://" not in str(folder) and not is_complete():
+        disk.check_writable(folder, CHOICE)
+    try:
+        with disk.clear_errors(builder.info.full_name, folder, CHOICE):
+            builder.download_and_prepare()
+    except OSError:
+        if not is_complete():
+            raise
+        builder = create()  # reads what the other process has prepared
+    return builder
