@@ -77,7 +77,11 @@ class Model:
 def fused(fusion: str) -> Model:
     def build():
         return joint_training.build(
-            joint_training.encoders(Vocabulary.of(WORDS), units=8), CLASSES, fusion, 0.3, units=8
+            joint_training.encoders(Vocabulary.of(WORDS), units=8, sequences=fusion == "cross_attention"),
+            CLASSES,
+            fusion,
+            0.3,
+            units=8,
         )
 
     return Model(build, SCENES, labels(CLASSES), without=FIXED_LENGTH)
@@ -85,7 +89,7 @@ def fused(fusion: str) -> Model:
 
 def cross_modal() -> keras.Model:
     encoder = cross_modal_pretraining.shared_encoder(Vocabulary.of(WORDS), width=16, blocks=1, heads=2)
-    return cross_modal_pretraining.build(encoder, CLASSES, steps=2, units=8)
+    return cross_modal_pretraining.build(encoder, CLASSES, units=8)
 
 
 def translation() -> keras.Model:

@@ -11,6 +11,4 @@ Each of the first, second and fourth has `run()`, which measures and writes, and
 
 from mmkeras._utils import lazy
 
-__getattr__ = lazy.submodules(
-    __name__, "comparison", "fusions", "pretraining", "protocol", "records", "translation"
-)
+__getattr__ = lazy.submodules(__name__)
