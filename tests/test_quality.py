@@ -206,7 +206,7 @@ def test_a_shared_encoder_says_whether_a_text_describes_an_image():
     train, test = scenes.examples("train", 4000), scenes.examples("test", 1000)
     encoder = cross_modal_pretraining.shared_encoder(train.vocabulary)
     cross_modal_pretraining.pretrain(encoder, train, "words")
-    model = cross_modal_pretraining.build(encoder, {"match": 2}, steps=800)
+    model = cross_modal_pretraining.build(encoder, {"match": 2}, decay_steps=800)
     classification.fit(model, cross_modal_pretraining.matching(train), 800)
     accuracy = Classifier(model).scores(cross_modal_pretraining.matching(test))["match"]
     print(f"text matches image: {accuracy:.3f}")

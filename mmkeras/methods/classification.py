@@ -36,7 +36,9 @@ def compiled(
     model.compile(
         optimizers.adam(learning_rate, decay_steps),
         loss=dict.fromkeys(model.output, loss),
-        metrics={name: [keras.metrics.SparseCategoricalAccuracy(name="accuracy")] for name in model.output},
+        weighted_metrics={
+            name: [keras.metrics.SparseCategoricalAccuracy(name="accuracy")] for name in model.output
+        },
     )
     return model
 
@@ -64,9 +66,8 @@ def scope(model: keras.Model):
 
 @keras.saving.register_keras_serializable("mmkeras")
 class Crossentropy(keras.losses.CategoricalCrossentropy):
-    """Cross-entropy of class ids (B,) and logits (B, classes), with label smoothing.
-
-    Keras has label smoothing for one-hot labels only.
+    """Cross-entropy of class ids (B,) and logits (B, classes), with label smoothing, averaged over the examples
+    by their weights. Keras has label smoothing for one-hot labels only.
 
     Args:
         label_smoothing: float. Defaults to 0.
@@ -74,7 +75,8 @@ class Crossentropy(keras.losses.CategoricalCrossentropy):
 
     def __init__(self, label_smoothing: float = 0.0, **kwargs):
         super().__init__(
-            label_smoothing=label_smoothing, **{"from_logits": True, "name": "crossentropy", **kwargs}
+            label_smoothing=label_smoothing,
+            **{"from_logits": True, "reduction": "mean_with_sample_weight", "name": "crossentropy", **kwargs},
         )
 
     def call(self, y_true, y_pred):
