@@ -56,8 +56,21 @@ def test_loudest_of_canceling_channels_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(audio, "_BLOCK", 1_000)
     channels = np.stack([0.9 * tone(), -tone()], axis=1)
     soundfile.write(tmp_path / "antiphase.wav", channels, 16_000, subtype="FLOAT")
-    for samples in (audio.read(tmp_path / "antiphase.wav", 16_000), audio.read(channels, 16_000, 16_000)):
-        np.testing.assert_array_equal(samples, -tone())
+    with_offset = channels + np.array([0.05, -0.2])
+    for clip in (tmp_path / "antiphase.wav", channels, with_offset):
+        np.testing.assert_allclose(audio.read(clip, 16_000, 16_000), -tone(), atol=1e-6)
+
+
+@pytest.mark.parametrize("offset", [0.02, -0.4])
+def test_constant_offset_is_removed(tmp_path, offset):
+    clip = np.pad(0.5 * tone(), 8_000)
+    soundfile.write(tmp_path / "offset.wav", clip + offset, 16_000, subtype="FLOAT")
+    expected = audio.read(clip, 16_000, 16_000)
+    for shifted in (tmp_path / "offset.wav", clip + offset, ((clip + offset) * 2**15).astype(np.int16)):
+        samples = audio.read(shifted, 16_000, 16_000)
+        np.testing.assert_allclose(samples, expected, atol=1e-4)
+        assert long_form.trim(samples, 16_000) == long_form.trim(expected, 16_000) != (0, len(clip))
+    assert np.abs(audio.without_offset(np.array([2**15 - 1, 2**15 - 3], np.int16))).max() == 1
 
 
 @pytest.mark.parametrize("name", ["clip.wav", "clip.flac", "clip.ogg", "clip.mp3"])
