@@ -212,7 +212,7 @@ def evaluate(
         words = getattr(
             answerer, "vocabulary", mmkeras.data.vocabulary.Vocabulary(())
         ).words  # a classifier has none
-        language = language or ("zh" if any(map(mmkeras.data.vocabulary.is_chinese, words)) else "en")
+        language = language or ("zh" if any(map(mmkeras.data.vocabulary.has_no_spaces, words)) else "en")
         options = _given(
             table=table,
             encoding=encoding,

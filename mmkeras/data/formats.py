@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mmkeras.data.vocabulary import is_chinese
+from mmkeras.data.vocabulary import has_no_spaces
 
 FILE_COLUMNS = (
     "image", "image_name", "audio", "audio_file", "audio_filepath", "wav", "wav_filename", "clip", "file_name",
@@ -182,7 +182,7 @@ def _text_column(path, columns: Sequence[Sequence[str]], file_column: int) -> in
 
     others = [i for i in range(len(columns)) if i != file_column]
     worded = [i for i in others if most(columns[i], lambda cell: any(map(str.isalpha, cell)))]
-    sentences = [i for i in worded if most(columns[i], lambda c: len(c.split()) > 1 or is_chinese(c))]
+    sentences = [i for i in worded if most(columns[i], lambda c: len(c.split()) > 1 or has_no_spaces(c))]
     distinct = {i: len(set(columns[i])) for i in sentences}
     sentences = [i for i in sentences if 5 * distinct[i] >= max(distinct.values())]
     if sentences:
