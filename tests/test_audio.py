@@ -1,6 +1,7 @@
 """Reading audio files and arrays, and splitting long clips."""
 
 import ctypes
+import io
 import itertools
 import sys
 
@@ -129,6 +130,8 @@ def test_pair_of_rate_and_array_equals_array_and_rate():
         ((0, tone()), "sample_rate_hz=0"),
         ((16_000, "a.wav"), "shape="),
         (["a.wav"], "clip=list of str"),
+        (io.BytesIO(b"RIFF"), "clip=BytesIO.*soundfile.read"),
+        (b"RIFF", "clip=bytes"),
     ],
 )
 def test_other_pairs_raise(clip, received):
@@ -150,6 +153,15 @@ def write_no_samples(path):
     soundfile.write(path, np.zeros(0, np.float32), 16_000)
 
 
+def write_size_zero(path):
+    """As a program that was stopped before it wrote the size of the data into the header."""
+    soundfile.write(path, tone(), 16_000)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"data") + 4
+    content[start : start + 4] = bytes(4)
+    path.write_bytes(content)
+
+
 def write_nan(path):
     soundfile.write(path, np.array([0.1, np.nan, 0.2] * 100, np.float32), 16_000, subtype="FLOAT")
 
@@ -159,7 +171,9 @@ def write_nan(path):
     [
         (lambda path: None, FileNotFoundError, "clip.wav"),
         (write_text, ValueError, "libsndfile"),
-        (write_no_samples, ValueError, "seconds=0"),
+        (lambda path: path.touch(), ValueError, "0 bytes"),
+        (write_no_samples, ValueError, "seconds=0$"),
+        (write_size_zero, ValueError, "seconds=0 .* 16044 bytes.* ffmpeg -i '.*clip.wav'"),
         (write_nan, ValueError, "NaN or infinity at sample 1"),
     ],
 )

@@ -66,6 +66,8 @@ def check(path: str | os.PathLike) -> Info:
         with terminal.quiet_c_stderr():
             info = soundfile.info(path)
     except soundfile.LibsndfileError as error:
+        if not os.path.getsize(path):
+            raise ValueError(f"Expected {path} to be audio. Received: an empty file (0 bytes)") from None
         converted = Path(path).with_suffix(".flac" if Path(path).suffix == ".wav" else ".wav")
         raise ValueError(
             f"Expected {path} to be audio that libsndfile reads (wav, flac, ogg, opus, mp3 ...). Convert other "
@@ -76,7 +78,10 @@ def check(path: str | os.PathLike) -> Info:
     if _too_long(frames, info.samplerate):  # a damaged header or a very long clip: only decoding shows which
         frames = len(_mono(lambda: _open(path), info.samplerate, path))
     if frames <= 0:
-        raise ValueError(f"Expected {path} to have samples. Received: seconds=0")
+        size, hint = os.path.getsize(path), ""
+        if size > 1000:  # more than a header
+            hint = f" in the header of {size} bytes. Repair it: ffmpeg -i {path!r} repaired.wav"
+        raise ValueError(f"Expected {path} to have samples. Received: seconds=0{hint}")
     return Info(frames / info.samplerate, info.samplerate, info.channels)
 
 
@@ -220,6 +225,11 @@ def _open(path):
 def _array(clip, rate):
     """(n, channels) float32"""
     samples = np.asarray(clip)
+    if samples.dtype.kind in "OS":
+        raise ValueError(
+            f"Expected clip to be a path, an array, or a pair (sample_rate_hz, array). Received: "
+            f"clip={type(clip).__name__}. Of an open file, soundfile.read(file) returns the array and the rate."
+        )
     if samples.ndim not in (1, 2) or not samples.size:
         raise ValueError(
             f"Expected clip to be an array (samples,) or (samples, channels) of at least one sample. "
