@@ -208,7 +208,7 @@ def test_letters_outside_of_a_given_vocabulary_are_unknown(recordings):
     table = recordings / "metadata.csv"
     table.write_text(table.read_text().replace("A-8|Clip No. 8|clip number 2", "A-8|Eight|a nice plum café"))
     vocabulary = Vocabulary(list("abcdeilmnpru 12"), "character")
-    with pytest.warns(UserWarning, match=" 3 letters.* 5 of 10 .*: '0' 'f' 'é'$") as caught:
+    with pytest.warns(UserWarning, match=" 3 characters.* 5 of 10 .*: '0' 'f' 'é'$") as caught:
         folder = data(recordings, vocabulary=vocabulary, batch_size=2, **NO_SHARES)
     assert len(caught) == 1
     assert any(UNKNOWN in ids.numpy() for _, ids in folder.train)
@@ -219,8 +219,13 @@ def test_letters_outside_of_a_given_vocabulary_are_unknown(recordings):
 
 def test_warning_names_letters_that_are_not_in_training(recordings):
     with_splits(recordings, lambda i: "train" if i < 8 else "test", lambda i: "dog" if i < 8 else "dig")
-    with pytest.warns(UserWarning, match=" 1 letters.* 2 of 10 .*: 'i'$"):
+    with pytest.warns(UserWarning, match=" 1 characters.* 2 of 10 .*: 'i'$"):
         data(recordings, batch_size=2)
+
+
+def test_words_outside_of_a_given_vocabulary_are_named(recordings):
+    with pytest.warns(UserWarning, match="lacks 2 words.* 7 of 10 texts: '0' '1'$"):
+        data(recordings, vocabulary=Vocabulary(["clip", "number", "2"]))
 
 
 # --- clips that cannot be used ---

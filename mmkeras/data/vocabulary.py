@@ -5,6 +5,7 @@ vocabulary.encode("a red square")      # [2, 4, 7, 8, 3]: <start> a red square <
 vocabulary.decode([2, 4, 7, 8, 3, 0])  # 'a red square'
 """
 
+import itertools
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -221,6 +222,19 @@ class Vocabulary:
             raise ValueError(
                 f"Expected texts with at least one {self.unit} of {self!r}. Received: texts={texts[:3]}. Make "
                 f"the dataset with data(..., **answerer.data_options), in the model's language."
+            )
+
+    def warn_of_unknown(self, texts: Iterable[str]) -> None:
+        """Warns of the words of the texts that are not in the vocabulary: their number, the most frequent ones,
+        and in how many texts they are."""
+        texts = list(texts)
+        unknown = [[word for word in self.split(text) if word not in self.ids] for text in texts]
+        if counts := Counter(itertools.chain(*unknown)):
+            first = " ".join(map(repr, sorted(counts, key=lambda word: (-counts[word], word))[:20]))
+            terminal.warn(
+                f"The vocabulary lacks {len(counts)} {self.unit}s, which become <unknown> and are never "
+                f"generated, in {sum(map(bool, unknown))} of {len(texts)} texts: "
+                f"{first}{' ...' if len(counts) > 20 else ''}"
             )
 
     def get_config(self) -> dict:
