@@ -1,6 +1,7 @@
 """Reading audio files and arrays, and splitting long clips."""
 
 import ctypes
+import io
 import itertools
 import sys
 
@@ -56,8 +57,21 @@ def test_loudest_of_canceling_channels_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(audio, "_BLOCK", 1_000)
     channels = np.stack([0.9 * tone(), -tone()], axis=1)
     soundfile.write(tmp_path / "antiphase.wav", channels, 16_000, subtype="FLOAT")
-    for samples in (audio.read(tmp_path / "antiphase.wav", 16_000), audio.read(channels, 16_000, 16_000)):
-        np.testing.assert_array_equal(samples, -tone())
+    with_offset = channels + np.array([0.05, -0.2])
+    for clip in (tmp_path / "antiphase.wav", channels, with_offset):
+        np.testing.assert_allclose(audio.read(clip, 16_000, 16_000), -tone(), atol=1e-6)
+
+
+@pytest.mark.parametrize("offset", [0.02, -0.4])
+def test_constant_offset_is_removed(tmp_path, offset):
+    clip = np.pad(0.5 * tone(), 8_000)
+    soundfile.write(tmp_path / "offset.wav", clip + offset, 16_000, subtype="FLOAT")
+    expected = audio.read(clip, 16_000, 16_000)
+    for shifted in (tmp_path / "offset.wav", clip + offset, ((clip + offset) * 2**15).astype(np.int16)):
+        samples = audio.read(shifted, 16_000, 16_000)
+        np.testing.assert_allclose(samples, expected, atol=1e-4)
+        assert long_form.trim(samples, 16_000) == long_form.trim(expected, 16_000) != (0, len(clip))
+    assert np.abs(audio.without_offset(np.array([2**15 - 1, 2**15 - 3], np.int16))).max() == 1
 
 
 @pytest.mark.parametrize("name", ["clip.wav", "clip.flac", "clip.ogg", "clip.mp3"])
@@ -116,6 +130,8 @@ def test_pair_of_rate_and_array_equals_array_and_rate():
         ((0, tone()), "sample_rate_hz=0"),
         ((16_000, "a.wav"), "shape="),
         (["a.wav"], "clip=list of str"),
+        (io.BytesIO(b"RIFF"), "clip=BytesIO.*soundfile.read"),
+        (b"RIFF", "clip=bytes"),
     ],
 )
 def test_other_pairs_raise(clip, received):
@@ -137,6 +153,15 @@ def write_no_samples(path):
     soundfile.write(path, np.zeros(0, np.float32), 16_000)
 
 
+def write_size_zero(path):
+    """As a program that was stopped before it wrote the size of the data into the header."""
+    soundfile.write(path, tone(), 16_000)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"data") + 4
+    content[start : start + 4] = bytes(4)
+    path.write_bytes(content)
+
+
 def write_nan(path):
     soundfile.write(path, np.array([0.1, np.nan, 0.2] * 100, np.float32), 16_000, subtype="FLOAT")
 
@@ -146,7 +171,9 @@ def write_nan(path):
     [
         (lambda path: None, FileNotFoundError, "clip.wav"),
         (write_text, ValueError, "libsndfile"),
-        (write_no_samples, ValueError, "seconds=0"),
+        (lambda path: path.touch(), ValueError, "0 bytes"),
+        (write_no_samples, ValueError, "seconds=0$"),
+        (write_size_zero, ValueError, "seconds=0 .* 16044 bytes.* ffmpeg -i '.*clip.wav'"),
         (write_nan, ValueError, "NaN or infinity at sample 1"),
     ],
 )

@@ -1,6 +1,7 @@
 """The command line, and imports of the package in new processes."""
 
 import contextlib
+import io
 import os
 import re
 import shutil
@@ -133,6 +134,43 @@ def test_train_saves_a_model_and_prints_its_scores(trained):
     }  # fmt: skip
     assert "Warning: " not in done.stderr
     assert not [line for line in done.stderr.splitlines() if "Note:" in line and "Collapse" not in line]
+
+
+def test_an_input_given_twice_is_answered_twice(trained, invoke, tmp_path):
+    folder, model, _ = trained
+    done = invoke("predict", model, folder / "3.png", folder / "3.png", "--explain", tmp_path)
+    assert len(done.out.splitlines()) == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"0_3.png", "1_3.png"}
+    invoke(
+        "predict", "text_to_image_pixels", "a red circle", "a red circle", "--output", tmp_path / "generated"
+    )
+    assert len(list((tmp_path / "generated").iterdir())) == 2
+
+
+def test_every_answer_can_be_printed(trained, monkeypatch):
+    folder = trained[0]
+    for encoding, first in (("cp1252", b"?"), (None, "图中左上右下".encode())):
+        stdout = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+        monkeypatch.setattr(sys, "stdout", stdout)
+        monkeypatch.delenv("PYTHONIOENCODING", raising=False)
+        if encoding:
+            monkeypatch.setenv("PYTHONIOENCODING", encoding)
+        with pytest.raises(SystemExit) as caught:
+            cli.app(["predict", "captioning", "--language", "zh", str(folder / "3.png")])
+        stdout.flush()
+        content = stdout.buffer.getvalue()
+        assert caught.value.code == 0 and content.strip()
+        assert set(content.strip()) == set(first) if encoding else content.decode()
+
+
+def test_messages_name_the_options_of_the_command(invoke, tmp_path):
+    (tmp_path / "captions.csv").write_text("photo,words\na.jpg,a dog")
+    done = invoke("train", "captioning", "--source", tmp_path, "--output", tmp_path / "a.keras")
+    assert done.status == 2 and "--file-column=" in done.err and "file_column" not in done.err
+    done = invoke(
+        "train", "captioning", "--source", tmp_path, "--file-column", 7, "--output", tmp_path / "a.keras"
+    )
+    assert done.status == 2 and "--file-column='7'" in done.err
 
 
 def test_evaluate_prints_scores_and_predict_prints_captions(trained, invoke, tmp_path):

@@ -165,6 +165,18 @@ def test_other_formats_raise_with_a_command_that_converts_them(tmp_path, name, h
         images.read(tmp_path / name)
 
 
+def test_premultiplied_gray_is_read():
+    image = one_color("LA", (GRAY, 255)).convert("La")
+    np.testing.assert_array_equal(images.read(image), np.full((8, 12, 3), GRAY))
+
+
+def test_an_empty_file_is_said_to_be_empty(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    for image, name in ((tmp_path / "a.jpg", r"a\.jpg"), (b"", "bytes")):
+        with pytest.raises(ValueError, match=f"{name}.* 0 bytes"):
+            images.read(image)
+
+
 def test_tensorflow_is_not_loaded():
     code = "import sys, mmkeras.media.images; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

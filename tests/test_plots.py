@@ -18,7 +18,11 @@ from mmkeras.evaluation.explain import Alignment, Explanation, Influence
 # matplotlib warns of glyphs that the font lacks
 pytestmark = pytest.mark.filterwarnings("error:Glyph")
 
-TEXTS = {"en": ["a", "red", "star", "at", "the", "top", "left"], "zh": list("左上的红色星形")}
+TEXTS = {
+    "en": ["a", "red", "star", "at", "the", "top", "left"],
+    "zh": list("左上的红色星形"),
+    "mixed": ["große", "étoile", "красная", "звезда", "نجمة", "حمراء", "$left"],
+}
 RAMP = np.linspace(0, 255, 24, dtype=np.uint8)
 IMAGE = np.stack([np.tile(RAMP, (24, 1)), np.tile(RAMP[:, None], (1, 24)), np.full((24, 24), 90)], axis=-1)
 IMAGE = IMAGE.astype(np.uint8)
@@ -28,7 +32,7 @@ RNG = np.random.default_rng(0)
 no_chinese = pytest.mark.skipif(plots._font("字") is None, reason="no Chinese font")
 
 
-@pytest.fixture(params=["en", pytest.param("zh", marks=no_chinese)])
+@pytest.fixture(params=["en", "mixed", pytest.param("zh", marks=no_chinese)])
 def words(request):
     return TEXTS[request.param]
 
@@ -46,6 +50,10 @@ def render(figure):
         ]  # inside the frame
 
     return crop
+
+
+def test_text_without_a_font_has_none():
+    assert plots._font("\U0010fffd") is None  # a private character; matplotlib's font of boxes has it
 
 
 def is_uniform(pixels):

@@ -208,7 +208,7 @@ def test_letters_outside_of_a_given_vocabulary_are_unknown(recordings):
     table = recordings / "metadata.csv"
     table.write_text(table.read_text().replace("A-8|Clip No. 8|clip number 2", "A-8|Eight|a nice plum café"))
     vocabulary = Vocabulary(list("abcdeilmnpru 12"), "character")
-    with pytest.warns(UserWarning, match=" 3 letters.* 5 of 10 .*: '0' 'f' 'é'$") as caught:
+    with pytest.warns(UserWarning, match=" 3 characters.* 5 of 10 .*: '0' 'f' 'é'$") as caught:
         folder = data(recordings, vocabulary=vocabulary, batch_size=2, **NO_SHARES)
     assert len(caught) == 1
     assert any(UNKNOWN in ids.numpy() for _, ids in folder.train)
@@ -219,8 +219,13 @@ def test_letters_outside_of_a_given_vocabulary_are_unknown(recordings):
 
 def test_warning_names_letters_that_are_not_in_training(recordings):
     with_splits(recordings, lambda i: "train" if i < 8 else "test", lambda i: "dog" if i < 8 else "dig")
-    with pytest.warns(UserWarning, match=" 1 letters.* 2 of 10 .*: 'i'$"):
+    with pytest.warns(UserWarning, match=" 1 characters.* 2 of 10 .*: 'i'$"):
         data(recordings, batch_size=2)
+
+
+def test_words_outside_of_a_given_vocabulary_are_named(recordings):
+    with pytest.warns(UserWarning, match="lacks 2 words.* 7 of 10 texts: '0' '1'$"):
+        data(recordings, vocabulary=Vocabulary(["clip", "number", "2"]))
 
 
 # --- clips that cannot be used ---
@@ -284,6 +289,33 @@ def test_an_epoch_has_each_usable_clip_once_if_most_are_unusable(recordings, mon
     for _ in range(2):
         assert lengths(folder.train) == [16_000, 17_600, 19_200]
     assert folder.train.cardinality() == 2
+
+
+def test_only_the_first_of_many_skipped_clips_are_named():
+    skipped = task_data.SkippedExamples("here")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for number in range(1200):
+            skipped(f"{number}.wav", f"{number}.wav is broken.")
+    counts = [int(re.search(r"\((\d+) so far", str(w.message))[1]) for w in caught]
+    assert counts == [*range(1, 11), 100, 1000]
+
+
+def test_a_clip_that_is_longer_than_its_table_says_is_left_out(recordings):
+    lines = ["path,transcript,duration", "A-0.wav,one,1.0", "A-9.wav,nine,0.8", "A-8.wav,eight,1.8"]
+    lines.append("A-7.wav,seven,1:42")  # another unit is ignored
+    (recordings / "metadata.csv").write_text("\n".join(lines))
+    with pytest.warns(UserWarning, match=r"A-9\.wav lasts 1\.90 s.* 0\.8 s.*\(1 so far\)"):
+        folder = data(recordings, **NO_SHARES)
+    assert folder.splits["train"].count == 3
+
+
+@pytest.mark.filterwarnings("ignore:.*is left out")
+def test_the_error_of_a_refused_folder_gives_the_first_reason(recordings):
+    for path in (recordings / "wavs").iterdir():
+        soundfile.write(path, 3000 * noise(1), 16_000, subtype="FLOAT")
+    with pytest.raises(ValueError, match=r"none of 10.*A-\d\.wav.*peak=1"):
+        _ = data(recordings, **NO_SHARES).train
 
 
 @in_memory_or_not

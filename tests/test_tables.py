@@ -58,6 +58,28 @@ def write(folder, files):
         ("captions_val2014.json", json.dumps(COCO)),
         ("dataset_flickr8k.json", json.dumps(KARPATHY)),
         ("metadata.jsonl", [json.dumps({"file_name": name, "text": text}) for name, text in LINES]),
+        # several texts in a row
+        (
+            "captions.csv",
+            ["image_path,caption_1,caption_2", 'a.jpg,"two dogs, on a beach",dogs', "b.jpg,a cat,"],
+        ),
+        ("captions.tsv", ["captions\tfile", '["two dogs, on a beach", "dogs"]\ta.jpg', "['a cat']\tb.jpg"]),
+        (
+            "captions.csv",
+            ["image,text", "a.jpg,['two dogs, on a beach'\n 'dogs']".replace("\n", ""), "b.jpg,a cat"],
+        ),
+        (
+            "metadata.jsonl",
+            [json.dumps({"file_name": name, "text": texts}) for name, texts in CAPTIONS.items()],
+        ),
+        # AI Challenger; Flickr8k-CN with a tab or a space; Excel
+        (
+            "captions.json",
+            json.dumps([{"image_id": name, "caption": texts} for name, texts in CAPTIONS.items()]),
+        ),
+        ("f.caption.txt", ["a.jpg#zhb#0\ttwo dogs, on a beach", "a.jpg#zhb#1\tdogs", "b.jpg#zhb#0\ta cat"]),
+        ("f.caption.txt", ["a.jpg#zhb#0 two dogs, on a beach", "a.jpg#zhb#1 dogs", "b.jpg#zhb#0 a cat"]),
+        ("captions.csv", ["sep=;", "image;caption", "a.jpg;two dogs, on a beach", "b.jpg;a cat", "a.jpg;dogs"]),
     ],
 )
 def test_every_format_gives_the_same_rows(tmp_path, name, content):
@@ -69,12 +91,35 @@ def test_every_format_gives_the_same_rows(tmp_path, name, content):
 def test_nemo_manifests_have_files_and_speakers(tmp_path):
     entry = {"audio_filepath": "a.wav", "text": "go on", "duration": 1.5, "speaker": 7}
     write(tmp_path, {"manifest.json": json.dumps(entry)})
-    assert tables.read(tables.find(tmp_path, of="transcripts")) == [Row("a.wav", ["go on"], speaker="7")]
+    assert tables.read(tables.find(tmp_path, of="transcripts")) == [
+        Row("a.wav", ["go on"], speaker="7", seconds=1.5)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("manifest.json", '{"audio_filepath": "a.wav", "offset": 0, "text": "one"}\n'
+                          '{"audio_filepath": "a.wav", "offset": 3.5, "text": "two"}'),
+        ("transcripts.csv", "start,file,text\n0,a.wav,one\n3.5,a.wav,two"),
+    ],
+)  # fmt: skip
+def test_transcripts_of_parts_of_a_clip_are_refused(tmp_path, name, content):
+    write(tmp_path, {name: content})
+    with pytest.raises(ValueError, match=rf"{name}, line [23] \('a.wav'\).* 3\.5"):
+        tables.read(tables.find(tmp_path, of="transcripts"), of="transcripts")
+
+
+@pytest.mark.parametrize("cell", ['["a dog", 5]', "['a dog', 'two]", '["a" + "b"]'])
+def test_a_list_that_cannot_be_read_is_refused(tmp_path, cell):
+    write(tmp_path, {"captions.tsv": ["image\tcaption", f"a.jpg\t{cell}"]})
+    with pytest.raises(ValueError, match="captions.tsv, line 2.*list of texts"):
+        tables.read(tmp_path / "captions.tsv")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_encodings_with_byte_order_marks_are_recognized(tmp_path, encoding):
-    content = "image,caption,split\r\na.jpg,ein Hündchen,train\r\nb.jpg,猫,test\r\n"
+    content = "image,caption,split\r\na.jpg,ein Hündchen,Train\r\nb.jpg,猫,test\r\n"
     write(tmp_path, {"captions.csv": content.encode(encoding)})
     expected = [Row("a.jpg", ["ein Hündchen"], "train"), Row("b.jpg", ["猫"], "test")]
     assert tables.read(tmp_path / "captions.csv") == expected
@@ -245,6 +290,32 @@ def test_files_are_relative_to_a_table_in_a_sub_folder(tmp_path):
     assert paths == [tmp_path / "test/0.png", tmp_path / "train/0.png"]
 
 
+def test_coco_is_read_as_unpacked(tmp_path):
+    files = {f"{split}2017/7.jpg": "" for split in ("train", "val")}  # another image of the same name
+    tables_of = {
+        f"annotations/captions_{split}2017.json": json.dumps(
+            {"images": [{"id": 1, "file_name": "7.jpg"}], "annotations": [{"image_id": 1, "caption": split}]}
+        )
+        for split in ("train", "val")
+    }
+    write(tmp_path, files | tables_of | {"annotations/instances_val2017.json": "{}"})
+    rows, paths = tables.locate(tmp_path, tables.read(tables.find(tmp_path)))
+    assert [(row.texts, row.split) for row in rows] == [(["train"], "train"), (["val"], "validation")]
+    assert paths == [tmp_path / name for name in files]
+
+
+def test_aishell_is_read_as_unpacked(tmp_path):
+    lines = ["BAC009S0002W0122 而 对 楼市", "BAC009S0724W0121 广州 市", "BAC009S0764W0121 甚至"]
+    names = ["wav/train/S0002/BAC009S0002W0122.wav", "wav/dev/S0724/BAC009S0724W0121.wav"]
+    names += ["wav/test/S0764/BAC009S0764W0121.wav"]
+    write(tmp_path, dict.fromkeys(names, "") | {"transcript/aishell_transcript_v0.8.txt": lines})
+    found = tables.find(tmp_path, of="transcripts")
+    rows, paths = tables.locate(tmp_path, tables.read(found, of="transcripts"), "transcripts")
+    assert [row.texts for row in rows] == [["而 对 楼市"], ["广州 市"], ["甚至"]]
+    assert [row.split for row in rows] == ["train", "validation", "test"]
+    assert paths == [tmp_path / name for name in names]
+
+
 def test_speakers_are_in_one_split():
     rows = [Row(f"{i}.wav", ["a"], speaker=f"speaker {i % 10}") for i in range(100)]
     splits = folder.divide(rows, 0.1, 0.2)
@@ -294,6 +365,12 @@ def test_files_are_found_in_sub_folders_and_missing_ones_named(tmp_path):
         # from another machine
         (["wavs/0.wav", "wavs/1.wav"], ["/home/a/0.wav", "/home/a/1"], ["wavs/0.wav", "wavs/1.wav"]),
         (["wavs/0.wav", "wavs/1.wav"], ["/a/0.wav", "/b/0.wav", "/a/1.wav"], [None, None, "wavs/1.wav"]),
+        (["wavs/0.WAV", "wavs/1.wav"], ["D:/a/0.wav", "D:/a/1.wav"], ["wavs/0.WAV", "wavs/1.wav"]),
+        (["0.wav", "0.flac", "1.wav"], ["0", "1"], [None, "1.wav"]),  # as an image and its mask
+        (["0.WAV", "0.wav", "1.wav"], ["0.Wav", "1.wav"], [None, "1.wav"]),
+        # Flickr8k's table names an image that does not exist
+        (["wavs/0.wav", "1.wav"], ["0.wav.1", "1.wav"], ["wavs/0.wav", "1.wav"]),
+        (["0.wav", "1.wav"], ["0.wav", "0.wav.1", "1.wav"], ["0.wav", None, "1.wav"]),
     ],
 )
 def test_no_row_gets_the_file_of_another_row(tmp_path, files, names, expected):
@@ -304,8 +381,19 @@ def test_no_row_gets_the_file_of_another_row(tmp_path, files, names, expected):
     assert dict(zip([row.file for row in rows], paths, strict=True)) == {
         name: tmp_path / path for name, path in zip(names, expected, strict=True) if path
     }
-    assert any(f"{names[-1]} → " in str(w.message) for w in caught) == names[0].startswith("/")
+    assert any(f"{names[-1]} → " in str(w.message) for w in caught) == names[0].startswith(("/", "D:"))
     assert any(f" {expected.count(None)} of " in str(w.message) for w in caught) == (None in expected)
+
+
+def test_absolute_paths_and_links_are_followed(tmp_path):
+    folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere"
+    write(elsewhere, {"a.jpg": "", "b.jpg": ""})
+    folder.mkdir()
+    (folder / "images").symlink_to(elsewhere)
+    (elsewhere / "circle").symlink_to(folder)
+    rows = [Row((elsewhere / "a.jpg").as_posix()), Row("images/a.jpg"), Row("b.jpg")]
+    expected = [elsewhere / "a.jpg", folder / "images" / "a.jpg", folder / "images" / "b.jpg"]
+    assert tables.locate(folder, rows) == (rows, expected)
 
 
 def test_a_name_without_suffix_is_an_image_or_a_clip(tmp_path):

@@ -5,6 +5,7 @@ import dataclasses
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import time
@@ -390,6 +391,15 @@ def test_invalid_arguments_are_named(options, message, data):
         training.train(tiny_generator(data), data, **options)
     with pytest.raises(ValueError, match="precision='double'"):
         training.use_precision("double")
+
+
+def test_the_error_of_a_model_without_optimizer_says_how_to_compile_it(data):
+    model = tiny_generator(data, compile=False)
+    with pytest.raises(ValueError, match=r"model.optimizer=None.*model\.compile") as caught:
+        training.train(model, data, epochs=1)
+    suggestion = re.search(r"model\.compile_from_config\(.*\)\)", str(caught.value))[0]
+    eval(suggestion, {"mmkeras": mmkeras, "model": model, "data": data})
+    assert np.isfinite(training.train(model, data, epochs=1, verbose=0)["loss"]).all()
 
 
 def test_data_without_a_training_split_are_refused(data):

@@ -15,6 +15,8 @@ TEXTS = [
     "Ein Übermut im Café, 2 mal",
     "a_b c#d  e\tf\ng",
     "naïve हिन्दी text",
+    "เด็กกำลังเล่นน้ำ",
+    "un\u00adlike zero\u200bwidth\ufeff",
     " 左上角, a 红 b ",
     "",
     "!!!",
@@ -43,6 +45,9 @@ def test_tensors_and_strings_have_the_same_ids(unit):
         ("word", "Don’t stop,  it's 2_MAL", ["don't", "stop", "it's", "2", "mal"]),
         ("word", unicodedata.normalize("NFD", "Café"), ["café"]),
         ("word", "Ｒｅｄ １２", ["red", "12"]),
+        ("word", "un\u00adbelievable می\u200cدوند क्\u200dष", ["unbelievable", "میدوند", "क्ष"]),
+        ("word", "space\u200bof no width", ["space", "of", "no", "width"]),
+        ("word", "ຄໍາ น้ำ", ["ຄຳ", "น้ำ"]),  # the first one as two letters
         ("character", "左上角, 有一个圆形", list("左上角有一个圆形")),
         ("character", "  A  red, circle! ", list("a red circle")),
         ("character", "a red 圆形 a red", list("a red圆形a red")),
@@ -84,6 +89,10 @@ def test_vocabularies_from_sizes_words_and_configs():
         (
             lambda: Vocabulary.count(["红色圆形", "蓝色方形", "a red circle"]),
             "2 of 3 .*'红色圆形'.*language='zh'",
+        ),
+        *(
+            (lambda text=text: Vocabulary.count([text, "a red circle", text]), f"2 of 3 .*{text}.*'character'")
+            for text in ("เด็กกำลังเล่นน้ำ", "ເດັກນ້ອຍ", "កុមារលេងទឹក", "ကလေးကစား")
         ),
         (lambda: Vocabulary(["a", "red"]).check_known(["ein roter Kreis", "红色圆形"]), "'ein roter Kreis'"),
     ],

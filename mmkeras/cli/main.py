@@ -3,6 +3,11 @@
 TensorFlow is loaded inside the commands, so that `mmkeras --help` answers at once.
 """
 
+import inspect
+import os
+import re
+import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -143,7 +148,7 @@ def train(
             raise ValueError(
                 f"{task} does not take {', '.join('--' + name.replace('_', '-') for name in sorted(foreign))}."
             )
-        if weights == "none":
+        if weights and weights.lower() == "none":
             options["weights"] = None
         run = run or output.with_suffix(".run")
         saving.check_path(output)
@@ -293,7 +298,7 @@ def predict(
             names = [
                 f"{number}" if _has_images(answerer) else Path(text).stem for number, text in enumerate(inputs)
             ]
-            if len(set(names)) < len(names):  # files with the same name in several folders
+            if len(set(names)) < len(names):  # a file given twice, or the same name in several folders
                 names = [f"{number}_{name}" for number, name in enumerate(names)]
             for name, given, answer in zip(names, inputs, answers, strict=True):
                 if answer is not None:
@@ -347,10 +352,10 @@ def _load(model, language):
 
 def _language(answerer):
     """The language of the model's vocabulary; a classifier has none."""
-    from mmkeras.data.vocabulary import is_chinese
+    from mmkeras.data.vocabulary import has_no_spaces
 
     words = answerer.vocabulary.words if hasattr(answerer, "vocabulary") else ()
-    return "zh" if any(map(is_chinese, words)) else "en"
+    return "zh" if any(map(has_no_spaces, words)) else "en"
 
 
 def _ready_section(name, language):
@@ -459,17 +464,33 @@ def _score(answerer, data, **options):
 
 
 class _clear_errors:  # noqa: N801 (reads as a statement: with _clear_errors(): ...)
-    """Bad input ends with the message of its error, without a traceback; a warning is one line."""
+    """Bad input ends with the message of its error, without a traceback; a warning is one line. Messages name
+    options as the command line does, --file-column for file_column. Every answer can be written."""
 
     def __enter__(self):
-        import warnings
-
-        warnings.showwarning = lambda message, *args, **kwargs: typer.echo(f"Note: {message}", err=True)
+        warnings.showwarning = lambda message, *args, **kwargs: _print(f"Note: {message}")
+        # Windows redirects in a code page that lacks most letters. Those that a terminal lacks, or an encoding
+        # that the user chose, become "?".
+        is_free = not sys.stdout.isatty() and "PYTHONIOENCODING" not in os.environ
+        sys.stdout.reconfigure(encoding="utf-8" if is_free else None, errors="replace")
 
     def __exit__(self, kind, error, traceback):
         if isinstance(error, ValueError | OSError):
-            typer.echo(f"Error: {error}", err=True)
+            _print(f"Error: {error}")
             raise typer.Exit(2) from error
         if isinstance(error, KeyboardInterrupt):
             typer.echo(f"\n{error}" if str(error) else "\nStopped.", err=True)
             raise typer.Exit(130) from error
+
+
+def _print(message):
+    commands = [inspect.signature(command.callback).parameters for command in app.registered_commands]
+    options = {name for command in commands for name, given in command.items() if given.default != given.empty}
+
+    def option(match):
+        name, value = match.groups()
+        if name not in options:
+            return match[0]
+        return f"--{name.replace('_', '-')}{'' if value else '='}"
+
+    typer.echo(re.sub(r"(?<![\w.-])(\w+)=(True\b)?", option, message), err=True)

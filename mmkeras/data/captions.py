@@ -30,7 +30,7 @@ def vocabulary_and_length(
         splits: {name: `Split`}.
         language: str. `"en"` (tokens are words) or `"zh"` (tokens are characters).
         vocabulary: `Vocabulary`, optional. Returned unchanged if given; the length may then come from a split
-            other than training.
+            other than training. For a folder a warning names the words that it lacks.
         min_count: int, optional. Words seen less often become `<unknown>`. None: 1, for COCO 5.
         max_size: int. Maximum size of the vocabulary, special tokens included.
         max_length: int, optional. Returned unchanged if given.
@@ -49,6 +49,10 @@ def vocabulary_and_length(
         raise ValueError(
             f"Expected max_length to be an int of at least 3, <start> and <end> included. "
             f"Received: max_length={max_length!r}"
+        )
+    if vocabulary is not None and os.path.isdir(source):  # the captions of TFDS take long to read
+        vocabulary.warn_of_unknown(
+            text for split in splits.values() for texts in split.texts() for text in texts
         )
     if vocabulary is not None and max_length is not None:
         return vocabulary, max_length

@@ -49,7 +49,9 @@ class ClipBatches:
         clips = clips.filter(functools.partial(self._is_usable, skipped))
         count = self._count(split, clips, training)
         if not count and training:
-            reason = skipped.first or "None has at most max_seconds of audio and a transcript that fits."
+            unreadable = split.skipped and split.skipped.first
+            unusable = "None has at most max_seconds of audio and a transcript that fits."
+            reason = skipped.first or unreadable or unusable
             raise ValueError(
                 f"Expected usable clips in {skipped.title}. Received: none of {split.count}. {reason}"
             )

@@ -17,6 +17,7 @@ from mmkeras.data.task_data import SkippedExamples, Split
 from mmkeras.media import audio, images
 
 BYTES_PER_SAMPLE = 2  # int16, as all audio in tf.data
+SPARE_SECONDS = 1.0  # how much longer than its table says a clip may last; some tables round
 
 
 @dataclass(frozen=True)
@@ -130,15 +131,20 @@ def read(
     rows, paths = tables.locate(folder, rows, medium.of)
     skipped = SkippedExamples(str(folder))
 
-    def measure(path):
+    def measure(row, path):
         try:
-            return medium.check(path, len(paths))
+            measure = medium.check(path, len(paths))
+            if row.seconds and medium.of == "transcripts" and measure > row.seconds + SPARE_SECONDS:
+                raise ValueError(
+                    f"{path.name} lasts {measure:.2f} s, and its transcript is of {row.seconds:g} s. Cut it."
+                )
+            return measure
         except (ValueError, OSError) as error:
             skipped(path.name, str(error))
             return None
 
     with ThreadPoolExecutor() as pool:
-        measures = list(pool.map(measure, paths))
+        measures = list(pool.map(measure, rows, paths))
     files = [file for file in zip(rows, paths, measures, strict=True) if file[2] is not None]
     if not files:
         raise ValueError(
@@ -179,7 +185,7 @@ def _split(medium, files, skipped):
     facts = [(p.name, p.stat().st_size, p.stat().st_mtime_ns, t) for p, t in zip(paths, texts, strict=True)]
     megabytes = sum(map(medium.megabytes, measures))
     made_from = {"files": cache.digest(*facts)}
-    return Split(examples, lambda: iter(texts), len(paths), made_from, megabytes, measures)
+    return Split(examples, lambda: iter(texts), len(paths), made_from, megabytes, measures, skipped=skipped)
 
 
 def divide(rows: Sequence[tables.Row], validation_share: float, test_share: float) -> dict[str, list[int]]:

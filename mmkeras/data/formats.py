@@ -4,53 +4,75 @@
 |---|---|
 | CSV, TSV, or with `;` or `|`, with a header | `image,caption` (Flickr8k's captions.txt), among other columns |
 | Common Voice's TSVs | `client_id<TAB>path<TAB>sentence` with other columns |
-| Flickr8k.token.txt | `beach.jpg#0<TAB>two dogs on a beach` |
+| Flickr8k.token.txt, Flickr8k-CN | `beach.jpg#0<TAB>two dogs on a beach`, `beach.jpg#zhb#0 ...` |
 | LJSpeech's metadata.csv | `LJ001-0001|as printed|as spoken`, without a header |
-| LibriSpeech's .trans.txt | `84-121123-0000 GO DO YOU HEAR` |
+| LibriSpeech's .trans.txt, AISHELL | `84-121123-0000 GO DO YOU HEAR` |
 | COCO's annotation JSON | `{"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}` |
 | Karpathy's JSON | `{"images": [{"filename", "split", "sentences": [{"raw"}]}]}` |
 | Hugging Face's metadata.jsonl | `{"file_name": ..., "text": ...}`, one object per line |
 | NeMo's manifests | `{"audio_filepath": ..., "text": ...}`, one object per line |
+| AI Challenger's JSON | `[{"image_id": ..., "caption": [...]}]`, a list of objects |
 
-A column or key named `split` divides the rows, see `SPLITS`. One of `SPEAKER_COLUMNS` names the speaker.
+A file has several texts if it has several rows, a list in a cell or a JSON value, or columns `caption_1`,
+`caption_2`, ... A column or key named `split` divides the rows, see `SPLITS`. One of `COLUMNS["speaker"]` names
+the speaker. One of `COLUMNS["start"]` and `duration` say which part of a clip a transcript is of.
 """
 
+import ast
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from mmkeras.data.vocabulary import is_chinese
+from mmkeras.data.vocabulary import has_no_spaces
 
 FILE_COLUMNS = (
-    "image", "image_name", "audio", "audio_file", "audio_filepath", "wav", "wav_filename", "clip", "file_name",
-    "filename", "file", "path",
+    "image", "image_name", "image_path", "image_file", "image_filename", "audio", "audio_file", "audio_path",
+    "audio_filepath", "wav", "wav_filename", "clip", "file_name", "filename", "file_path", "filepath", "file",
+    "path", "image_id",
 )  # fmt: skip
-TEXT_COLUMNS = ("caption", "transcript", "transcription", "text", "sentence", "comment")
-SPEAKER_COLUMNS = ("client_id", "speaker_id", "speaker")
+TEXT_COLUMNS = (
+    "caption", "transcript", "transcription", "text", "sentence", "comment", "captions", "sentences",
+)  # fmt: skip
+# field of `Entry` → names of its column; the first one in the table counts
+COLUMNS = {
+    "file": FILE_COLUMNS,
+    "split": ("split",),
+    "speaker": ("client_id", "speaker_id", "speaker"),
+    "start": ("offset", "start", "start_time", "start_seconds"),
+    "seconds": ("duration", "duration_seconds"),
+}
+_NUMBERED = re.compile(rf"({'|'.join(TEXT_COLUMNS)})[ _.-]?\d+")
 # What tables call a split, and its name here. "restval" are COCO's further training images (Karpathy's split).
 SPLITS = {
     "train": "train", "restval": "train", "validation": "validation", "valid": "validation",
     "val": "validation", "dev": "validation", "test": "test",
 }  # fmt: skip
+# image#0<TAB>caption, or image#zhb#0 caption; before a space, the name has none
+_FLICKR = re.compile(r"([^\s|]+?|[^\t|]+?(?=#[\w#]*\t))#(?:\w+#)?\d+\s+(.*)")
+_NAMED = re.compile(r"[^\s,;|]*\d[^\s,;|]* [^\t]*")  # BAC009S0002W0122 text; no header starts like that
+_LIST = re.compile(r"\[\s*['\"].*\]", re.DOTALL)
 
 
 class Entry(NamedTuple):
-    """One row of a table, unchanged. `where` names its line."""
+    """A text of a row. `where` names its line. The text is of the whole file, or of `seconds` from `start`."""
 
     where: str
     file: str
     text: str
     split: str | None = None
     speaker: str | None = None
+    start: float | None = None
+    seconds: float | None = None
 
 
 def read(
     path: Path, text: str, file_column: str | int | None = None, text_column: str | int | None = None
 ) -> Iterator[Entry]:
-    """The rows of a table, including those with an empty file name or text.
+    """The texts of a table, including those that are empty or without a file name.
 
     Args:
         path: Path of the table; some formats are recognized by its name.
@@ -60,20 +82,79 @@ def read(
     Raises:
         ValueError: if the format or its columns are not recognized. The message names the file and the line.
     """
-    first = text.split("\n", 1)[0]
+    text = re.sub(r'^"?sep=.?"?(?=\n)', "", text, flags=re.IGNORECASE)  # Excel's note; the header shows it too
+    first = text.lstrip("\n").split("\n", 1)[0]
     cells = [cell.strip().lower() for cell in first.split("|")]
-    if path.name.lower().endswith(".trans.txt"):
-        yield from _read_librispeech(path, text)
-    elif path.suffix.lower() == ".jsonl" or (path.suffix.lower() == ".json" and _is_entry(first)):
+    suffix = path.suffix.lower()
+    if suffix == ".jsonl" or (suffix == ".json" and _is_entry(first)):
         yield from _read_json_lines(path, text)
-    elif path.suffix.lower() == ".json":
+    elif suffix == ".json":
         yield from _read_json(path, text)
-    elif "#" in first.split("\t")[0] and "\t" in first:
+    elif _FLICKR.fullmatch(first):
         yield from _read_flickr(path, text)
+    elif path.name.lower().endswith(".trans.txt") or (suffix == ".txt" and _NAMED.fullmatch(first)):
+        yield from _read_named(path, text)
     elif len(cells) > 1 and not set(cells) & set(FILE_COLUMNS):
         yield from _read_pipes(path, text, file_column, text_column)
     else:
         yield from _read_columns(path, text, file_column, text_column)
+
+
+# --- rows with named values ---
+
+
+def _keys(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of the values of an entry. {name of a column: its key} → {field: key, "texts": keys}."""
+    keys = {
+        field: next((columns[name] for name in names if name in columns), None)
+        for field, names in COLUMNS.items()
+    }
+    texts = [name for name in TEXT_COLUMNS if name in columns][:1] or filter(_NUMBERED.fullmatch, columns)
+    return keys | {"texts": [columns[name] for name in texts]}
+
+
+def _entries(where, row, keys) -> Iterator[Entry]:
+    """An entry for each text of a row (cells or a JSON object); one with an empty text if there is none."""
+    values = {field: row[key] for field, key in keys.items() if field != "texts" and key is not None}
+    values["file"] = _text(values.get("file"))
+    if values.get("speaker") is not None:
+        values["speaker"] = str(values["speaker"]).strip()  # many are numbers
+    for field in ("start", "seconds"):
+        values[field] = _number(values.get(field))
+    texts = [text for key in keys["texts"] for text in _texts(row[key])]
+    for text in list(filter(None, texts)) or [""]:
+        yield Entry(where, text=text, **values)
+
+
+def _of_object(where, row):
+    if not isinstance(row, dict):
+        raise TypeError(f"expected an object, not {row!r}")
+    return _entries(where, row, _keys({name.strip().lower(): name for name in row}))
+
+
+def _text(value):
+    """The value; null or a missing one counts as empty."""
+    if not isinstance(value, str | None):
+        raise TypeError(f"expected a string, not {value!r}")
+    return value or ""
+
+
+def _texts(value):
+    """The texts of a cell or a JSON value: one, or a list in the syntax of JSON, Python, or NumPy."""
+    if isinstance(value, str) and _LIST.fullmatch(value.strip()):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            # NumPy's has no commas
+            value = ast.literal_eval(re.sub(r"(?<=['\"])\s+(?=['\"])", ", ", value.strip()))
+    return list(map(_text, value)) if isinstance(value, list) else [_text(value)]
+
+
+def _number(value):
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
 
 
 # --- JSON ---
@@ -88,50 +169,40 @@ def _is_entry(line):
 
 
 def _read_json(path, text):
-    """COCO's and Karpathy's layout. An annotation without an image or a caption counts as empty."""
+    """COCO's, Karpathy's, and AI Challenger's layout. Without an image or caption an annotation is empty."""
     try:
         content = json.loads(text)
-        if "annotations" in content:
+        if isinstance(content, list):
+            for i, row in enumerate(content):
+                yield from _of_object(f"entry {i}", row)
+        elif "annotations" in content:
             files = {image["id"]: image["file_name"] for image in content["images"]}
             for i, note in enumerate(content["annotations"]):
                 yield Entry(
                     f"annotation {i}", _text(files.get(note.get("image_id"))), _text(note.get("caption"))
                 )
-            return
-        for i, image in enumerate(content["images"]):
-            file = "/".join(filter(None, (image.get("filepath"), image["filename"])))
-            for sentence in image["sentences"]:
-                yield Entry(f"image {i}", file, _text(sentence.get("raw")), image.get("split"))
+        else:
+            for i, image in enumerate(content["images"]):
+                file = "/".join(filter(None, (image.get("filepath"), image["filename"])))
+                for sentence in image["sentences"]:
+                    yield Entry(f"image {i}", file, _text(sentence.get("raw")), image.get("split"))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{path.name}: expected COCO's annotations ('images' with id and file_name, 'annotations' with "
-            f"image_id and caption) or Karpathy's 'images' with filename and sentences. "
-            f"Received: {type(error).__name__}: {error}"
+            f"image_id and caption), Karpathy's 'images' with filename and sentences, or a list of objects "
+            f"with file_name and text. Received: {type(error).__name__}: {error}"
         ) from None
 
 
 def _read_json_lines(path, text):
     for where, line in _lines(text):
         try:
-            entry = json.loads(line)
-            file, caption, speaker = (
-                next((entry[name] for name in names if name in entry), None)
-                for names in (FILE_COLUMNS, TEXT_COLUMNS, SPEAKER_COLUMNS)
-            )
-            speaker = None if speaker is None else str(speaker)  # many are numbers
-            yield Entry(where, _text(file), _text(caption), entry.get("split"), speaker)
+            yield from _of_object(where, json.loads(line))
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"{path.name}, {where}: expected an object with file_name and text. "
                 f"Received: {line[:80]!r} ({error})"
             ) from None
-
-
-def _text(value):
-    """The value; null or a missing one counts as empty."""
-    if not isinstance(value, str | None):
-        raise TypeError(f"expected a string, not {value!r}")
-    return value or ""
 
 
 # --- lines ---
@@ -144,18 +215,20 @@ def _lines(text):
             yield f"line {number}", line
 
 
-def _read_librispeech(path, text):
+def _read_named(path, text):
+    """LibriSpeech's and AISHELL's layout."""
     for where, line in _lines(text):
         file, _, words = line.partition(" ")
-        yield Entry(where, file, words, speaker=file.partition("-")[0])  # speaker-chapter-number
+        speaker, dash, _ = file.partition("-")  # LibriSpeech's names are speaker-chapter-number
+        yield Entry(where, file, words, speaker=speaker if dash else None)
 
 
 def _read_flickr(path, text):
     for where, line in _lines(text):
-        file, tab, caption = line.partition("\t")
-        if not tab:
+        match = _FLICKR.fullmatch(line)
+        if not match:
             raise ValueError(f"{path.name}, {where}: expected image#0<TAB>caption. Received: {line!r}")
-        yield Entry(where, file.rpartition("#")[0] or file, caption)
+        yield Entry(where, *match.groups())
 
 
 def _read_pipes(path, text, file_column, text_column):
@@ -165,10 +238,10 @@ def _read_pipes(path, text, file_column, text_column):
         if len(cells) < 2:
             raise ValueError(f"{path.name}, {where}: expected file|text. Received: {cells[0]!r}")
     columns = list(zip(*(cells for _, cells in rows), strict=False))  # as many as the shortest row has
-    file_column = 0 if file_column is None else _number(path, file_column, columns, "file_column")
+    file_column = 0 if file_column is None else _column(path, file_column, columns, "file_column")
     if text_column is None:
         text_column = _text_column(path, columns, file_column)
-    text_column = _number(path, text_column, columns, "text_column")
+    text_column = _column(path, text_column, columns, "text_column")
     for where, cells in rows:
         yield Entry(where, cells[file_column], cells[text_column])
 
@@ -182,7 +255,7 @@ def _text_column(path, columns: Sequence[Sequence[str]], file_column: int) -> in
 
     others = [i for i in range(len(columns)) if i != file_column]
     worded = [i for i in others if most(columns[i], lambda cell: any(map(str.isalpha, cell)))]
-    sentences = [i for i in worded if most(columns[i], lambda c: len(c.split()) > 1 or is_chinese(c))]
+    sentences = [i for i in worded if most(columns[i], lambda c: len(c.split()) > 1 or has_no_spaces(c))]
     distinct = {i: len(set(columns[i])) for i in sentences}
     sentences = [i for i in sentences if 5 * distinct[i] >= max(distinct.values())]
     if sentences:
@@ -198,42 +271,42 @@ def _text_column(path, columns: Sequence[Sequence[str]], file_column: int) -> in
 
 def _read_columns(path, text, file_column, text_column):
     """A table with a header."""
-    first = text.split("\n", 1)[0]
+    first = text.lstrip("\n").split("\n", 1)[0]
     delimiter = max(",\t|;", key=first.count)
     # Between tabs and bars a quote has no meaning, unless the header is quoted too, as R writes tables.
     quoting = csv.QUOTE_MINIMAL if delimiter in ",;" or '"' in first else csv.QUOTE_NONE
     records = _records(path, text, delimiter=delimiter, quoting=quoting)
     _, header = next(records, (None, []))
     columns = {name.strip().lower(): i for i, name in enumerate(header)}
-
-    def number(given, names, option=None):
-        if given is not None:
-            return _number(path, given, columns, option)
-        known = next((columns[name] for name in names if name in columns), None)
-        if known is None and option:
+    keys = _keys(columns)
+    if file_column is not None:
+        keys["file"] = _column(path, file_column, columns, "file_column")
+    if text_column is not None:
+        keys["texts"] = [_column(path, text_column, columns, "text_column")]
+    for option, key in (("file_column", keys["file"]), ("text_column", keys["texts"] or None)):
+        if key is None:
             raise ValueError(
                 f"{path.name}: expected a header with a column of files ({', '.join(FILE_COLUMNS)}) and one of "
                 f"texts ({', '.join(TEXT_COLUMNS)}). Received: {first[:80]!r}. Name it with {option}="
             )
-        return known
-
-    file_column = number(file_column, FILE_COLUMNS, "file_column")
-    text_column = number(text_column, TEXT_COLUMNS, "text_column")
-    others = [number(None, ("split",)), number(None, SPEAKER_COLUMNS)]
     for where, cells in records:
         cells += [""] * (len(header) - len(cells))
         # Flickr8k's captions.txt has no quotes: the commas of a caption give surplus columns.
-        if len(cells) > len(header) and text_column < len(header) - 1:
+        if len(cells) > len(header) and keys["texts"] != [len(header) - 1]:
             raise ValueError(
                 f"{path.name}, {where}: expected {len(header)} columns, as in the header; put a text with "
                 f"{delimiter!r} into quotes. Received: {len(cells)}"
             )
-        caption = delimiter.join([cells[text_column], *cells[len(header) :]])
-        split, speaker = (None if column is None else cells[column].strip() for column in others)
-        yield Entry(where, cells[file_column], caption, split, speaker)
+        cells[len(header) - 1 :] = [delimiter.join(cells[len(header) - 1 :])]
+        try:
+            yield from _entries(where, cells, keys)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
+            raise ValueError(
+                f"{path.name}, {where}: expected a text, or a list of texts. Received: {error}"
+            ) from None
 
 
-def _number(path, column, columns, option):
+def _column(path, column, columns, option):
     """The number of a column that is given by its name or number."""
     if isinstance(column, int) and not isinstance(column, bool) and 0 <= column < len(columns):
         return column

@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,26 +35,30 @@ PATTERNS = {
 # sub-folders.
 SPLIT_PATTERNS = tuple(f"{name}.{suffix}" for name in SPLITS for suffix in ("tsv", "csv", "jsonl", "json"))
 FOLDER_PATTERNS = {
-    "captions": ("metadata.csv", "*/metadata.jsonl", "*/metadata.csv"),  # imagefolder
-    "transcripts": ("*/metadata.jsonl", "*/metadata.csv", "**/*.trans.txt"),  # audiofolder, LibriSpeech
-}
+    "captions": ("metadata.csv", "*/metadata.jsonl", "*/metadata.csv", "*/*caption*.json"),  # imagefolder, COCO
+    "transcripts": (  # audiofolder, LibriSpeech, AISHELL
+        "*/metadata.jsonl", "*/metadata.csv", "**/*.trans.txt", "*/*transcript*.txt",
+    ),
+}  # fmt: skip
 SPLIT_WORD = re.compile(rf"(?<![a-z])({'|'.join(SPLITS)})(?![a-z])")
 # A name in a table may lack one of these. Other files may have a clip's stem, such as A-0.lab.
 SUFFIXES = {
     "captions": (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"),
     "transcripts": (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au"),
 }
+_DRIVE = re.compile(r"^[A-Za-z]:/*")  # of a path as written on Windows
 BINARY = (".xlsx", ".xls", ".ods", ".parquet", ".arrow", ".feather", ".db", ".sqlite")
 
 
 @dataclass
 class Row:
-    """A file with all its texts. `speaker` is None where the table does not name one."""
+    """A file with all its texts. `speaker` and the duration of the clip are None if the table does not say."""
 
     file: str
     texts: list[str] = field(default_factory=list)
     split: str | None = None
     speaker: str | None = None
+    seconds: float | None = None
 
 
 class Table(NamedTuple):
@@ -90,20 +94,26 @@ def find(folder: Path, name: str | os.PathLike | None = None, of: str = "caption
         paths = sorted(path for path in paths if not any(part.startswith(".") for part in path.parts))
         if paths:
             break
-    words = [SPLIT_WORD.search(path.as_posix().lower()) for path in paths]
-    splits = [word and SPLITS[word[1]] for word in words]
+    splits = [_split(path) for path in paths]
     is_librispeech = bool(paths) and all(path.name.endswith(".trans.txt") for path in paths)
     has_one_for_each = None not in splits and len(set(splits)) == len(splits)
     if not paths or not (is_librispeech or has_one_for_each or len(paths) == 1):
         names = ", ".join(map(str, paths)) or "none"
         raise ValueError(
             f"Expected one table of {of} in {folder} (a file like {', '.join(PATTERNS[of])}), or one for each "
-            f"split (train, validation, test). Received: {names}. Name one with table='...' (--table)"
+            f"split (train, validation, test). Received: {names}. Name one with table='...'"
         )
     if len(set(splits)) == 1:  # a split alone leaves nothing to validate or test with
         splits = [None] * len(paths)
-    parents = ["" if path.parent == Path() else path.parent.as_posix() for path in paths]
-    return [Table(folder / path, *rest) for path, *rest in zip(paths, splits, parents, strict=True)]
+    return [Table(folder / path, split, _base(folder, path)) for path, split in zip(paths, splits, strict=True)]
+
+
+def _base(folder, path):
+    """The folder that the names in a table are relative to."""
+    if path.parent == Path() or path.name.startswith("metadata.") or path.name.endswith(".trans.txt"):
+        return "" if path.parent == Path() else path.parent.as_posix()
+    images = path.stem.rpartition("_")[2]  # COCO: annotations/captions_train2017.json is of train2017/
+    return images if (folder / images).is_dir() else ""
 
 
 def read(
@@ -116,7 +126,7 @@ def read(
     """Reads tables of captions or transcripts. Texts are normalized, see `mmkeras.data.vocabulary.normalize`.
 
     A row is skipped if its file name is empty, its text has no letter or digit, or its clip has another
-    transcript already. A warning counts and names these rows.
+    transcript already. A warning counts and names these rows. Transcripts of parts of a clip are refused.
 
     Args:
         tables: Path of one table, or the tables that `find` returns.
@@ -130,8 +140,8 @@ def read(
         A row for each file, in the order of the tables.
 
     Raises:
-        ValueError: if the encoding is another one, a column is missing, a split is unknown, or no row remains.
-            The message names the file and the line.
+        ValueError: if the encoding is another one, a column is missing, a split is unknown, a transcript starts
+            within its clip, or no row remains. The message names the file and the line.
     """
     tables = [Table(Path(tables))] if isinstance(tables, str | os.PathLike) else list(tables)
     title = tables[0].path.name if len(tables) == 1 else f"{len(tables)} tables"
@@ -149,6 +159,11 @@ def read(
             if not entry.file.strip() or not has_words(entry.text):
                 empty.append(where)
                 continue
+            if of == "transcripts" and entry.start and entry.start > 0:
+                raise ValueError(
+                    f"{path.name}, {where}: expected transcripts of whole clips. Received: one that starts at "
+                    f"{entry.start:g}. Cut the clips; if they are cut already, remove the column that says so."
+                )
             text = normalize(entry.text).strip()
             row = _row(rows, table, entry)
             if of == "captions" or not row.texts:
@@ -174,16 +189,18 @@ def read(
 
 def _row(rows: dict[str, Row], table: Table, entry: Entry) -> Row:
     """The row of the entry's file, which is added if it is new."""
-    if entry.split not in (None, *SPLITS):
+    split = entry.split.strip().lower() if isinstance(entry.split, str) else entry.split
+    if split not in (None, *SPLITS):
         raise ValueError(
             f"{table.path.name}, {entry.where}: expected split to be one of {tuple(SPLITS)}. "
             f"Received: split={entry.split!r}"
         )
-    split = table.split if entry.split is None else SPLITS[entry.split]
-    # A file name as written on Windows, with this system's separators and without the drive
-    file = re.sub(r"^[A-Za-z]:[\\/]*", "", entry.file.strip()).replace("\\", "/")
-    file = posixpath.normpath(posixpath.join(table.folder, file))  # ./beach.jpg is beach.jpg
-    row = rows.setdefault(file, Row(file, split=split, speaker=entry.speaker))
+    split = table.split if split is None else SPLITS[split]
+    file = entry.file.strip().replace("\\", "/")
+    if not _DRIVE.match(file):
+        file = posixpath.join(table.folder, file)
+    file = posixpath.normpath(file)  # ./beach.jpg is beach.jpg
+    row = rows.setdefault(file, Row(file, split=split, speaker=entry.speaker, seconds=entry.seconds))
     if row.split != split:
         raise ValueError(
             f"{table.path.name}, {entry.where}: expected {file!r} to be in one split. "
@@ -193,25 +210,33 @@ def _row(rows: dict[str, Row], table: Table, entry: Entry) -> Row:
 
 
 def locate(folder: Path, rows: list[Row], of: str = "captions") -> tuple[list[Row], list[Path]]:
-    """The rows whose files are in the folder or its sub-folders, and these files.
+    """The rows whose files exist, and these files.
 
-    A name in a table may lack the suffix of an image (of transcripts, of a clip). A name without a folder may
-    stand for a file in any sub-folder; so may every name if no path of the table exists, as of a table that was
-    written on another machine. In both cases it must be the only file and the only row of that name.
+    A name in a table may lack the suffix of an image (of transcripts, of a clip), or have other letter cases. A
+    name without a folder may stand for a file in any sub-folder; so may every name if no path of the table
+    exists, as of a table that was written on another machine. In all cases it must be the only file and the
+    only row of that name.
 
-    The other rows are skipped, and a warning counts and names them.
+    The other rows are skipped, and a warning counts and names them. If no row has a split, and the folders of
+    the files are named after splits, such as wav/train/, each row gets its folder's.
 
     Raises:
         FileNotFoundError: if no file exists.
     """
     by_path, by_name = _index(folder, SUFFIXES[of])
-    keys = [_key(row.file) for row in rows]
-    exact = [by_path.get(key) or by_path.get(key.casefold()) for key in keys]
-    no_path_exists = not any(exact)
-    candidates = [
-        path or (by_name.get(posixpath.basename(key)) if no_path_exists or "/" not in key else None)
-        for key, path in zip(keys, exact, strict=True)
+    keys = [_key(_DRIVE.sub("", row.file)) for row in rows]
+    exact = [
+        path if os.path.isfile(path := folder / row.file) else by_path(key)
+        for row, key in zip(rows, keys, strict=True)
     ]
+    no_path_exists = not any(exact)
+
+    def candidate(key):
+        key = re.sub(rf"(?i)({'|'.join(map(re.escape, SUFFIXES[of]))})\.\d+$", r"\1", key)  # Flickr8k: .jpg.1
+        is_name = no_path_exists or "/" not in key
+        return by_path(key) or (by_name(posixpath.basename(key)) if is_name else None)
+
+    candidates = [path or candidate(key) for key, path in zip(keys, exact, strict=True)]
     uses = Counter(candidates)
     paths = [
         path or (other if uses[other] == 1 else None) for path, other in zip(exact, candidates, strict=True)
@@ -236,20 +261,45 @@ def locate(folder: Path, rows: list[Row], of: str = "captions") -> tuple[list[Ro
             f"{folder}: no path of the table exists; {len(moved)} of its {len(rows)} files are identified by "
             f"their name alone: {_few(moved)}"
         )
-    return [row for row, _ in located], [path for _, path in located]
+    rows, paths = map(list, zip(*located, strict=True))
+    splits = [_split(Path(*path.parent.parts[len(folder.parts) :])) for path in paths]
+    if not any(row.split for row in rows) and None not in splits and len(set(splits)) > 1:
+        rows = [replace(row, split=split) for row, split in zip(rows, splits, strict=True)]
+    return rows, paths
+
+
+def _split(path):
+    """The split that a path names, or None."""
+    word = SPLIT_WORD.search(path.as_posix().lower())
+    return word and SPLITS[word[1]]
 
 
 def _index(folder, suffixes):
-    """The files of a folder by their paths, with and without suffix, and those with a unique name by that."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
-    media = [path for path in files if path.suffix.lower() in suffixes]
-    by_path = {_key(path.with_suffix("").relative_to(folder)): path for path in media}
-    by_path |= {_key(path.relative_to(folder)): path for path in files}
-    names = Counter(map(posixpath.basename, by_path))
-    by_name = {name: path for key, path in by_path.items() if names[name := posixpath.basename(key)] == 1}
-    folded = Counter(map(str.casefold, by_path))
-    by_path |= {key.casefold(): path for key, path in by_path.items() if folded[key.casefold()] == 1}
-    return by_path, by_name
+    """Two functions of a folder, path → file and name → file. The suffix of an image or clip may be missing."""
+    files, seen = [], set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:  # links may form a circle
+            folders.clear()
+            continue
+        seen.add(real)
+        files += [path for name in names if not name.startswith(".") and (path := Path(parent, name)).is_file()]
+    pairs = [(_key(path.relative_to(folder)), path) for path in files]
+    pairs += [(_key(p.relative_to(folder).with_suffix("")), p) for p in files if p.suffix.lower() in suffixes]
+    return _lookup(pairs), _lookup([(posixpath.basename(key), path) for key, path in pairs])
+
+
+def _lookup(pairs):
+    """A function: key → the only path of that key, else the only one in any letter case, else None."""
+
+    def unique(pairs):
+        found = {}
+        for key, path in pairs:
+            found[key] = path if found.get(key, path) == path else None
+        return found
+
+    exact, folded = unique(pairs), unique([(key.casefold(), path) for key, path in pairs])
+    return lambda key: exact[key] if key in exact else folded.get(key.casefold())
 
 
 def _key(path):

@@ -27,6 +27,7 @@ class Split:
         megabytes: float. Size of the decoded images or audio.
         seconds: list of float, optional. Duration of each clip according to its header. None: unknown.
         attributes: {attribute: class names} of the labels. Defaults to no labels.
+        skipped: `SkippedExamples` that turned out to be unreadable, optional.
     """
 
     examples: Callable[[], tf.data.Dataset]
@@ -36,6 +37,7 @@ class Split:
     megabytes: float
     seconds: Sequence[float] | None = None
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    skipped: "SkippedExamples | None" = None
 
     @property
     def fits_in_memory(self) -> bool:
@@ -117,7 +119,7 @@ class TaskData:
 
 
 class SkippedExamples:
-    """Counts the examples that cannot be used, and warns once for each.
+    """Counts the examples that cannot be used, and warns of the first ten, the hundredth, the thousandth ...
 
     Args:
         title: str. Name of the split in the warnings.
@@ -140,7 +142,8 @@ class SkippedExamples:
             self._names.add(name)
             self.first = self.first or reason
             number = len(self._names)
-        terminal.warn(f"{self.title}: {reason} It is left out ({number} so far).")
+        if number <= 10 or number == 10 ** (len(str(number)) - 1):
+            terminal.warn(f"{self.title}: {reason} It is left out ({number} so far).")
 
 
 def training_split(splits: Mapping[str, Split]) -> Split:

@@ -204,11 +204,11 @@ def labeled_images(
 
 
 def _resampled(samples, from_hz, to_hz):
+    def convert(samples):
+        return audio.resample(audio.without_offset(samples), from_hz, to_hz)
+
     samples = tf.cast(samples, tf.int16)  # TFDS stores some as int64
-    if from_hz != to_hz:
-        samples = tf.numpy_function(lambda x: audio.resample(x, from_hz, to_hz), [samples], tf.int16)
-        samples = tf.ensure_shape(samples, (None,))
-    return samples
+    return tf.ensure_shape(tf.numpy_function(convert, [samples], tf.int16), (None,))
 
 
 def toy_clips(

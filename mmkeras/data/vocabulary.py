@@ -5,6 +5,7 @@ vocabulary.encode("a red square")      # [2, 4, 7, 8, 3]: <start> a red square <
 vocabulary.decode([2, 4, 7, 8, 3, 0])  # 'a red square'
 """
 
+import itertools
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,11 +21,17 @@ UNITS = ("word", "character")
 
 # Han characters (Unicode's blocks of unified and compatibility ideographs) and kana
 _CHINESE = "[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+_NO_SPACES = rf"{_CHINESE}|[\p{{Thai}}\p{{Lao}}\p{{Khmer}}\p{{Myanmar}}]"
 _APOSTROPHES = "\u2019\u2018\u02bc\uff07"
-# Replacements before a text is split, in the syntax that the package `regex` and TensorFlow's RE2 share. All
-# but letters, numbers, marks, and apostrophes becomes a space. Spaces next to Chinese characters are
-# dropped; RE2 has no lookaround, so this needs two replacements.
-_TO_WORDS = ((f"[{_APOSTROPHES}]", "'"), (r"[^\p{L}\p{N}\p{M}']+", " "))
+# Replacements before a text is split, in the syntax that the package `regex` and TensorFlow's RE2 share. Format
+# characters, such as a soft hyphen or a joiner, are dropped, except the space of zero width. All but letters,
+# numbers, marks, and apostrophes becomes a space. Spaces next to Chinese characters are dropped; RE2 has no
+# lookaround, so this needs two replacements.
+_TO_WORDS = (
+    (f"[{_APOSTROPHES}]", "'"),
+    ("[^\\P{Cf}\u200b]+", ""),
+    (r"[^\p{L}\p{N}\p{M}']+", " "),
+)
 _TO_CHARACTERS = (*_TO_WORDS, ("^ | $", ""), (f" ({_CHINESE})", r"\1"), (f"({_CHINESE}) ", r"\1"))
 _REPLACEMENTS = {
     unit: [(regex.compile(pattern), replacement) for pattern, replacement in replacements]
@@ -99,9 +106,10 @@ class Vocabulary:
                 texts}.
 
         Raises:
-            ValueError: if no word remains, or most texts are Chinese and `unit` is `"word"`.
+            ValueError: if no word remains, or most texts are in a script without spaces between words and
+                `unit` is `"word"`.
         """
-        counts, chinese, total = Counter(), [], 0
+        counts, unspaced, total = Counter(), [], 0
         splitter = cls((), unit)
         lengths = Counter() if lengths is None else lengths
         for text in texts:
@@ -109,15 +117,15 @@ class Vocabulary:
             words = splitter.split(text)
             counts.update(words)
             lengths[len(words) + 2] += 1
-            if unit == "word" and is_chinese(text):
-                chinese.append(text)
-        if chinese:
+            if unit == "word" and has_no_spaces(text):
+                unspaced.append(text)
+        if unspaced:
             message = (
-                f"Expected texts whose words are separated by spaces. Received: {len(chinese)} of {total} "
-                f"texts in Chinese or Japanese, the first {chinese[0]!r}, which count as one word each. Use "
-                f"language='zh' or unit='character'."
+                f"Expected texts whose words are separated by spaces. Received: {len(unspaced)} of {total} "
+                f"texts in Chinese, Japanese, Thai, Lao, Khmer, or Burmese, the first {unspaced[0]!r}, which "
+                f"count as one word each. Use language='zh' or unit='character', whose tokens are characters."
             )
-            if 2 * len(chinese) > total:
+            if 2 * len(unspaced) > total:
                 raise ValueError(message)
             terminal.warn(message)
         # Ties in alphabetical order: the ids must not depend on the order of the texts.
@@ -216,6 +224,19 @@ class Vocabulary:
                 f"the dataset with data(..., **answerer.data_options), in the model's language."
             )
 
+    def warn_of_unknown(self, texts: Iterable[str]) -> None:
+        """Warns of the words of the texts that are not in the vocabulary: their number, the most frequent ones,
+        and in how many texts they are."""
+        texts = list(texts)
+        unknown = [[word for word in self.split(text) if word not in self.ids] for text in texts]
+        if counts := Counter(itertools.chain(*unknown)):
+            first = " ".join(map(repr, sorted(counts, key=lambda word: (-counts[word], word))[:20]))
+            terminal.warn(
+                f"The vocabulary lacks {len(counts)} {self.unit}s, which become <unknown> and are never "
+                f"generated, in {sum(map(bool, unknown))} of {len(texts)} texts: "
+                f"{first}{' ...' if len(counts) > 20 else ''}"
+            )
+
     def get_config(self) -> dict:
         return {"words": list(self.words[len(SPECIAL) :]), "unit": self.unit}
 
@@ -226,8 +247,9 @@ class Vocabulary:
 
 def normalize(text: str) -> str:
     """One form (NFKC) of accents and full-width letters, which Unicode encodes in different ways, and of
-    apostrophes."""
-    return unicodedata.normalize("NFKC", text).translate(_TO_ASCII)
+    apostrophes. Thai's and Lao's letter am, which NFKC takes apart, stays one character."""
+    text = unicodedata.normalize("NFKC", text).translate(_TO_ASCII)
+    return text.replace("\u0e4d\u0e32", "\u0e33").replace("\u0ecd\u0eb2", "\u0eb3")
 
 
 def has_words(text: str) -> bool:
@@ -235,6 +257,7 @@ def has_words(text: str) -> bool:
     return regex.search(r"[\p{L}\p{N}]", text) is not None
 
 
-def is_chinese(text: str) -> bool:
-    """Whether a text has Chinese characters or kana, between which there are no spaces."""
-    return regex.search(_CHINESE, text) is not None
+def has_no_spaces(text: str) -> bool:
+    """Whether a text has characters of a script without spaces between words: Chinese characters, kana, Thai,
+    Lao, Khmer, or Burmese."""
+    return regex.search(_NO_SPACES, text) is not None

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mmkeras._utils import checks, terminal
-from mmkeras.data.vocabulary import is_chinese
+from mmkeras.data.vocabulary import has_no_spaces
 from mmkeras.evaluation import collapse
 
 References = Sequence[Sequence[str]]
@@ -126,7 +126,7 @@ def recognition_scores(references: Sequence[str], candidates: Sequence[str]) -> 
     _check([[text] for text in references], candidates)
     references, candidates = list(references), list(candidates)
     characters = jiwer.process_characters(references, candidates)
-    has_words = 2 * sum(map(is_chinese, references)) <= len(references)
+    has_words = 2 * sum(map(has_no_spaces, references)) <= len(references)
     parts = jiwer.process_words(references, candidates) if has_words else characters
     count = max(parts.hits + parts.substitutions + parts.deletions, 1)
     return {

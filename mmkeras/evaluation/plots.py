@@ -1,8 +1,10 @@
 """Plots of explanations, images and training curves (matplotlib, without pyplot)."""
 
+import functools
 import io
 import os
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,8 @@ from PIL import Image
 if TYPE_CHECKING:
     from mmkeras.evaluation.explain import Alignment, Influence
 
-# The default font of matplotlib has no Chinese characters; these come with operating systems or font packages.
+# The default font of matplotlib has no Chinese characters; these come with operating systems or font packages,
+# and are preferred to others that have them.
 _CHINESE_FONTS = (
     "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "PingFang SC",
     "Heiti SC", "Microsoft YaHei", "SimHei", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei",
@@ -82,7 +85,7 @@ def attention(
     font = _font(caption)
     for number, (axis, panel) in enumerate(zip(axes.flat, panels, strict=False)):
         axis.imshow(panel)
-        # Without a Chinese font, words are replaced by numbers.
+        # Without a font that has them, words are replaced by numbers.
         label = words[number - 1] if number and font else str(number or "")
         axis.set_title(label, fontproperties=font, fontsize=11)
     if font:
@@ -131,7 +134,7 @@ def influence(explanation: "Influence", path: str | os.PathLike | None = None) -
     most = max(float(explanation.changed.max()), 1e-9)
     for number, word in enumerate(explanation.words, start=1):
         axes[0, number].imshow(explanation.without[number - 1])
-        # Without a Chinese font, words are replaced by numbers.
+        # Without a font that has them, words are replaced by numbers.
         axes[0, number].set_title(f"− {word if font else number}", fontproperties=font, fontsize=10)
         axes[1, number].imshow(explanation.changed[number - 1], cmap="magma", vmin=0, vmax=most)
     if font:
@@ -160,7 +163,7 @@ def alignment(explanation: "Alignment", path: str | os.PathLike | None = None) -
     for number, word in enumerate(explanation.words):
         for edge in (word.start, word.end):
             top.axvline(edge, color="white", linewidth=0.8, alpha=0.7)
-        # Without a Chinese font, words are replaced by numbers.
+        # Without a font that has them, words are replaced by numbers.
         label = word.text if font else str(number + 1)
         middle = (word.start + word.end) / 2
         top.text(
@@ -273,14 +276,25 @@ def _saved(figure, path):
 
 def _wrapped(text, inches, size):
     """The text, wrapped to a width in inches at a font size in points."""
-    character = (0.6 if text.isascii() else 1.0) * size / 72  # mean width in inches; Chinese ones are square
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text) / max(len(text), 1)
+    character = (0.6 + 0.4 * wide) * size / 72  # mean width in inches; Chinese ones are square
     return textwrap.fill(text, int(inches / character))
 
 
+@functools.lru_cache
 def _font(text):
-    """A font with the text's characters, or None if the system has none."""
-    if text.isascii():
-        return font_manager.FontProperties()
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    name = next((name for name in _CHINESE_FONTS if name in installed), None)
-    return name and font_manager.FontProperties(family=name)
+    """A font with all of the text's characters, the default one if it has them; None if the system has none."""
+    codes = [ord(character) for character in set(text) if not character.isspace()]
+    default = font_manager.findfont(font_manager.FontProperties())
+
+    def preference(font):
+        is_regular = font.style == "normal" and font.weight in (400, "normal", "regular")
+        return font.fname != default, font.name not in _CHINESE_FONTS, not is_regular, font.name
+
+    for font in sorted(font_manager.fontManager.ttflist, key=preference):
+        # Last Resort has boxes for all characters; color glyphs cannot be drawn.
+        if font.name.startswith("Last Resort") or "Emoji" in font.name:
+            continue
+        if all(map(font_manager.get_font(font.fname).get_char_index, codes)):
+            return font_manager.FontProperties(fname=font.fname)
+    return None

@@ -66,6 +66,8 @@ def check(path: str | os.PathLike) -> Info:
         with terminal.quiet_c_stderr():
             info = soundfile.info(path)
     except soundfile.LibsndfileError as error:
+        if not os.path.getsize(path):
+            raise ValueError(f"Expected {path} to be audio. Received: an empty file (0 bytes)") from None
         converted = Path(path).with_suffix(".flac" if Path(path).suffix == ".wav" else ".wav")
         raise ValueError(
             f"Expected {path} to be audio that libsndfile reads (wav, flac, ogg, opus, mp3 ...). Convert other "
@@ -76,7 +78,10 @@ def check(path: str | os.PathLike) -> Info:
     if _too_long(frames, info.samplerate):  # a damaged header or a very long clip: only decoding shows which
         frames = len(_mono(lambda: _open(path), info.samplerate, path))
     if frames <= 0:
-        raise ValueError(f"Expected {path} to have samples. Received: seconds=0")
+        size, hint = os.path.getsize(path), ""
+        if size > 1000:  # more than a header
+            hint = f" in the header of {size} bytes. Repair it: ffmpeg -i {path!r} repaired.wav"
+        raise ValueError(f"Expected {path} to have samples. Received: seconds=0{hint}")
     return Info(frames / info.samplerate, info.samplerate, info.channels)
 
 
@@ -89,7 +94,8 @@ def read(clip: Any, target_rate_hz: int, sample_rate_hz: int | None = None) -> n
     """Reads a clip as mono.
 
     The channels are averaged. If they cancel each other (less than 3 % of their power remains in the mean), the
-    loudest channel is taken. A clip that peaks above 1, as decoded MP3 may, is scaled down.
+    loudest channel is taken. The constant offset is removed. A clip that peaks above 1, as decoded MP3 may, is
+    scaled down.
 
     Args:
         clip: Path; array (n,) or (n, channels) of floats in -1..1 or of 8-, 16- or 32-bit ints; or a pair
@@ -143,6 +149,17 @@ def resample(samples: np.ndarray, from_hz: float, to_hz: float) -> np.ndarray:
     return np.clip(np.rint(resampled), -(2**15), 2**15 - 1).astype(np.int16)
 
 
+def without_offset(samples: np.ndarray) -> np.ndarray:
+    """Removes the mean of float32 or int16 samples: (n,) → (n,) of the same dtype.
+
+    Cheap microphones add a constant. It is inaudible, but its power hides where speech starts and ends.
+    """
+    centered = samples - samples.mean(dtype=np.float64)
+    if samples.dtype == np.int16:
+        centered = np.clip(np.rint(centered), -(2**15), 2**15 - 1)
+    return centered.astype(samples.dtype)
+
+
 def to_int16(samples: np.ndarray) -> np.ndarray:
     """Converts floats in -1..1 to int16, and clips louder ones."""
     return np.round(np.clip(samples, -1, 1) * (2**15 - 1)).astype(np.int16)
@@ -150,11 +167,12 @@ def to_int16(samples: np.ndarray) -> np.ndarray:
 
 def _mono(open_blocks: Callable, rate, name):
     """Mono samples (n,) float32 of the blocks (n of a block, channels) that `with open_blocks()` returns."""
-    power, mean, frames = 0, [], 0
+    power, offset, mean, frames = 0, 0, [], 0
     with open_blocks() as blocks:
         for block in blocks:
             _check_samples(block, name, frames)
             power += np.einsum("nc,nc->c", block, block)
+            offset += block.sum(axis=0, dtype=np.float64)
             mean.append(block.mean(axis=1) if block.shape[1] > 1 else block[:, 0])
             frames += len(block)
             if _too_long(frames, rate):
@@ -164,12 +182,13 @@ def _mono(open_blocks: Callable, rate, name):
                 )
     if not mean:
         raise ValueError(f"Expected {name} to have samples. Received: seconds=0")
-    left = sum(np.dot(block, block) for block in mean)
+    power -= offset**2 / frames
+    left = sum(np.dot(block, block) for block in mean) - offset.mean() ** 2 / frames
     if left < _CANCELED * power.mean():
         loudest = power.argmax()
         with open_blocks() as blocks:
             mean = [block[:, loudest].copy() for block in blocks]
-    return np.concatenate(mean)
+    return without_offset(np.concatenate(mean))
 
 
 def _too_long(frames, rate):
@@ -206,6 +225,11 @@ def _open(path):
 def _array(clip, rate):
     """(n, channels) float32"""
     samples = np.asarray(clip)
+    if samples.dtype.kind in "OS":
+        raise ValueError(
+            f"Expected clip to be a path, an array, or a pair (sample_rate_hz, array). Received: "
+            f"clip={type(clip).__name__}. Of an open file, soundfile.read(file) returns the array and the rate."
+        )
     if samples.ndim not in (1, 2) or not samples.size:
         raise ValueError(
             f"Expected clip to be an array (samples,) or (samples, channels) of at least one sample. "

@@ -125,6 +125,8 @@ def _open(file):
     except Image.DecompressionBombError as error:
         raise ValueError(f"Expected image to be smaller. Received: {name}: {error}") from None
     except UnidentifiedImageError:
+        if not (os.path.getsize(file) if isinstance(file, str | os.PathLike) else file):
+            raise ValueError(f"Expected image to be a file with content. Received: {name} of 0 bytes") from None
         file_name = name if name.startswith("'") else "FILE"
         raise ValueError(
             f"Expected image to be in a format that Pillow reads (jpg, png, webp, avif, gif, bmp, tiff ...). "
@@ -166,6 +168,8 @@ def _to_rgb(image, name):
         return _array_to_rgb(np.asarray(image), name)
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _sixteen_bits_to_rgb(np.asarray(image)[..., None], name)
+    if image.mode == "La":  # Pillow converts it to no other mode
+        image = image.convert("LA")
     if image.has_transparency_data:
         # The color of transparent pixels is arbitrary, and often black.
         image = image.convert("RGBA")

@@ -12,7 +12,7 @@ import math
 import os
 from numbers import Real
 
-from mmkeras._utils import checks, progress, terminal
+from mmkeras._utils import checks, progress
 from mmkeras.data import clips, sources
 from mmkeras.data.task_data import TaskData, training_split
 from mmkeras.data.vocabulary import SPECIAL, UNITS, Vocabulary
@@ -52,8 +52,8 @@ def data(
             and for speech_commands, otherwise to characters.
         vocabulary: `Vocabulary`. Defaults to the tokens of the training transcripts, for LibriSpeech and
             LJSpeech by character to the English letters. Other tokens become `<unknown>`; for a folder or the
-            toy world a warning names such characters. If given, a source without training transcripts can be
-            evaluated.
+            toy world a warning names such characters, and such words if the vocabulary is given. If given, a
+            source without training transcripts can be evaluated.
         min_count: int. Tokens seen less often become `<unknown>`. Defaults to 1.
         max_size: int. Size of the vocabulary, special tokens included. Defaults to 10,000.
         sample_rate_hz: int. Sample rate that clips are resampled to. Defaults to 16,000.
@@ -97,7 +97,8 @@ def data(
         raise ValueError(f"Expected max_seconds to be a number above 0. Received: max_seconds={max_seconds!r}")
     if unit not in (None, *UNITS):
         raise ValueError(f"Expected unit to be one of {UNITS}, or None. Received: unit={unit!r}")
-    if vocabulary is not None:
+    is_given = vocabulary is not None
+    if is_given:
         unit = vocabulary.unit
     elif unit is None:
         unit = "word" if source == "speech_commands" or (source == "toy" and language == "en") else "character"
@@ -113,8 +114,10 @@ def data(
         texts = [text for clip_texts in bar for text in clip_texts]
         vocabulary = Vocabulary.count(texts, unit, min_count=min_count, max_size=max_size)
         splits["train"] = dataclasses.replace(train, count=len(texts))  # speech_commands skips some
-    if unit == "character" and source not in SLOW_TEXTS:
-        _warn_of_unknown_characters(vocabulary, splits)
+    if (is_given or unit == "character") and source not in SLOW_TEXTS:
+        vocabulary.warn_of_unknown(
+            text for split in splits.values() for clip_texts in split.texts() for text in clip_texts
+        )
 
     batches = clips.ClipBatches(
         str(source), vocabulary, batch_size, sample_rate_hz, step_ms, max_seconds, augment, seed, static_shapes
@@ -129,14 +132,3 @@ def data(
         sample_rate_hz=sample_rate_hz,
         step_ms=step_ms,
     )
-
-
-def _warn_of_unknown_characters(vocabulary, splits):
-    texts = [text for split in splits.values() for clip_texts in split.texts() for text in clip_texts]
-    unknown = [set(vocabulary.split(text)) - vocabulary.ids.keys() for text in texts]
-    if characters := sorted(set().union(*unknown)):
-        terminal.warn(
-            f"The vocabulary lacks {len(characters)} letters, which become <unknown> and are never "
-            f"generated, in {sum(map(bool, unknown))} of {len(texts)} transcripts: "
-            f"{' '.join(map(repr, characters[:20]))}{' ...' if len(characters) > 20 else ''}"
-        )

@@ -113,8 +113,11 @@ def train(
     if resume and run is None:
         raise ValueError("Expected run to be the folder of the run to resume. Received: run=None")
     if not getattr(model, "optimizer", None):
+        build = f"mmkeras.{model.name}.build(vocabulary=data.vocabulary)"
         raise ValueError(
-            "Expected model to be compiled, as from a task's build. Received: model.optimizer=None"
+            f"Expected model to be compiled, as from a task's build. Received: model.optimizer=None. Train a "
+            f"ready-trained model further with the settings of a new one: model.compile_from_config({build}"
+            f".get_compile_config()); for CTC or a GAN build it with head='ctc' or adversarial=True."
         )
     if data.train is None:
         raise ValueError(
