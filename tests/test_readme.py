@@ -50,7 +50,10 @@ def folder(tmp_path, monkeypatch):
 def test_the_python_code_of_the_readme_runs(folder, monkeypatch):
     monkeypatch.setattr(builders, "EXAMPLES", {"train": 32, "validation": 8, "test": 8, "test_unseen": 8})
     changes = {
-        captioning: {"document": {"encoder": "vgg_small"}},  # VGG16's weights would be downloaded
+        captioning: {
+            "document": {"encoder": "vgg_small"},  # VGG16's weights would be downloaded
+            "toy": {"units": 128, "embedding_dim": 64},  # the sizes of the ready-trained model
+        },
         speech_to_text: {"toy": {"encoder_layers": 1}},
         text_to_image: {"toy": {"channels": 8}},
     }
