@@ -94,7 +94,7 @@ def test_sources_without_a_training_split_need_a_vocabulary(photos, package):
     (photos / "captions.csv").write_text("\n".join(["image,caption,split", *rows]))
     with pytest.raises(ValueError, match="vocabulary="):
         package.data(photos, image_size=16)
-    data = package.data(photos, image_size=16, vocabulary=Vocabulary(["number"]))
+    data = package.data(photos, image_size=16, vocabulary=Vocabulary(["number", *"01234567"]))
     assert data.train is None and data.max_length == 4
     assert len(list(data.validation.unbatch())) == 1 and len(list(data.test.unbatch())) == 7
 
