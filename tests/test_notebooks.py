@@ -13,6 +13,16 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 # What a learner may try first: {(notebook, number of the exercise): (code, part of the message)}
 MISTAKES = {
+    ("03_three_methods", 0): ("ceiling = lambda gray, masked: 1 - gray * masked * 5 / 6", "five colors"),
+    ("03_three_methods", 1): (
+        'matcher = cross_modal_pretraining.build(encoder.copy(), {"match": 2})\n'
+        "answer = Classifier(mmkeras.methods.classification.fit(matcher, matches, steps=20))",
+        "train longer",
+    ),
+    ("03_three_methods", 2): (
+        "answer = translation.text_classifier(texts, steps=600, label_smoothing=0.0)",
+        "compare the two losses",
+    ),
     ("04_formulas", 0): ("answer = ops.concatenate([u, v]) @ hidden.kernel", "negative"),
     ("04_formulas", 1): ("answer = [vectors[:, ::-1], mask, types]", "does the mask fit"),
     ("04_formulas", 2): ("answer = image + 8", "sees a star"),
