@@ -23,7 +23,7 @@ MISTAKES = {
         "answer = translation.text_classifier(texts, steps=600, label_smoothing=0.0)",
         "compare the two losses",
     ),
-    ("04_formulas", 0): ("answer = ops.concatenate([u, v]) @ hidden.kernel", "negative"),
+    ("04_formulas", 0): ("answer = [hidden(ops.concatenate([u, v], axis=-1)), 0 * v]", "one modality alone"),
     ("04_formulas", 1): ("answer = [vectors[:, ::-1], mask, types]", "does the mask fit"),
     ("04_formulas", 2): ("answer = image + 8", "sees a star"),
 }
@@ -69,8 +69,9 @@ def check_exercise(client, cell, index, notebook, number, name, solution):
 
     assert "correct" in printed(attempt(solution))
     mistake, message = MISTAKES[notebook, number]
-    with pytest.raises(nbclient.exceptions.CellExecutionError, match=re.escape(message)):
+    with pytest.raises(nbclient.exceptions.CellExecutionError) as error:
         attempt(mistake)
+    assert error.value.ename == "AssertionError" and message in error.value.evalue
     client.execute_cell(cell, index)  # nothing is answered, as before
 
 
@@ -94,7 +95,7 @@ def test_notebooks_are_short_and_stored_without_outputs(path):
     cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
     assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
     lines = [len(re.findall(r"^.*\S", "".join(cell["source"]), flags=re.M)) for cell in cells]
-    assert max(lines) <= 30 and sum(lines) <= 175
+    assert max(lines) <= 30 and sum(lines) <= 200
 
 
 @pytest.mark.notebooks

@@ -24,13 +24,18 @@ class Novelty:
 
     def __init__(self, network: keras.Model, threshold: float = float("inf")):
         self.network, self.threshold = network, threshold
-        distances = []
-        for norm in network.layers:
-            if isinstance(norm, keras.layers.BatchNormalization):
-                mean = ops.mean(norm.input, axis=(1, 2))  # (B, C)
-                distances.append((mean - norm.moving_mean) ** 2 / (norm.moving_variance + norm.epsilon))
-        # a tensor of the network's graph
-        self.scores = ops.mean(ops.concatenate(distances, axis=1), axis=1)  # (B,)
+        norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+        def scores(inputs):
+            distances = [
+                (ops.mean(x, axis=(1, 2)) - norm.moving_mean) ** 2 / (norm.moving_variance + norm.epsilon)
+                for x, norm in zip(inputs, norms, strict=True)
+            ]  # (B, C) each
+            return ops.mean(ops.concatenate(distances, axis=1), axis=1)
+
+        # One layer of the network's graph: names of single operations could be those of its own layers.
+        layer = keras.layers.Lambda(scores, name="novelty_scores")
+        self.scores = layer([norm.input for norm in norms])  # (B,)
         self._model = keras.Model(network.input, self.scores)
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
