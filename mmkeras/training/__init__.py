@@ -1,8 +1,8 @@
 """Training: the recipe of `mmkeras train` in `fit.py`, the checkpoints of a run in `checkpoint.py`, the
 learning rate in `learning_rate.py`, and the reasons why a model does not learn in `doctor.py`."""
 
-from mmkeras.training.doctor import diagnose
 from mmkeras.training.diagnosis import Diagnosis
+from mmkeras.training.doctor import diagnose
 from mmkeras.training.fit import PRECISIONS, train, train_task, use_precision
 from mmkeras.training.learning_rate import schedule
 
