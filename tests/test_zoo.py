@@ -6,6 +6,8 @@ import json
 import math
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +57,14 @@ def test_every_model_ships_in_both_languages_in_15_megabytes():
     assert sum((zoo.FOLDER / card["file"]).stat().st_size for card in cards) <= 15e6
     for name in zoo.NAMES:
         assert zoo.path(name, "en") and zoo.path(name, "zh")
+
+
+@pytest.mark.parametrize("name", ["captioning", "attribute_classifier"])
+def test_a_model_with_a_note_answers_as_the_first_of_a_process(name):
+    """Keras names operations by counting from the start of the process."""
+    code = f"import mmkeras, numpy as np; mmkeras.pretrained({name!r})(np.zeros((64, 64, 3), np.uint8))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", ["captioning", "speech_to_text", "text_to_image", "attribute_classifier"])
