@@ -92,7 +92,9 @@ class CompleteModalities(keras.layers.Layer):
             completed.append([vectors, *(ops.ones((batch, shape[0]), "bool") for _ in mask)])
         stays = ops.ones((batch, len(given)), "bool")
         if training and self.rate:
-            draw = keras.random.uniform(stays.shape, dtype="float32", seed=self.seed_generator)  # (B, M)
+            draw = keras.random.uniform(
+                (batch, len(given)), dtype="float32", seed=self.seed_generator
+            )  # (B, M)
             draw = ops.where(ops.convert_to_tensor(given), draw, -1.0)
             # the modality with the largest number stays
             stays = ops.logical_or(draw >= self.rate, draw >= ops.max(draw, axis=1, keepdims=True))
