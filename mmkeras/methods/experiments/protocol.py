@@ -17,10 +17,8 @@ LABELED = (40, 200, 2000)  # pairs with labels
 PAIRS, VALIDATION_PAIRS, TEST_PAIRS = 4000, 500, 1000
 STEPS = 1000  # the most that a model trains, pre-training included
 PRETRAINING_STEPS = 400  # of these
-EVERY, PATIENCE = (
-    50,
-    8,
-)  # steps between two validations, and validations without improvement before training ends
+EVERY = 50  # steps between two validations
+PATIENCE = 8  # validations without improvement before training ends
 
 
 @functools.cache
@@ -62,7 +60,7 @@ class _Validation(keras.callbacks.Callback):
 
 
 def best_fit(model: keras.Model, train: Examples, validation: Examples, steps: int, seed: int = 0) -> Trained:
-    """Trains until validation has not improved for 250 steps, and returns to the best weights.
+    """Trains until validation has not improved for 400 steps, and returns to the best weights.
 
     Args:
         model: keras.Model. Its learning rate should be constant, as the end is not known before.

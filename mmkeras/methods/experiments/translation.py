@@ -53,7 +53,9 @@ def run(*, train: int = 2000, test: int = 400, split: str = "test", steps: int =
         steps: int. Training steps of the text classifier. Defaults to 300.
     """
     held_out = scenes.examples(split, test)
-    classifier = text_classifier(scenes.examples("train", train, modalities=("text",)), steps=steps)
+    classifier = text_classifier(
+        scenes.examples("train", train, modalities=("text",)), steps=steps, label_smoothing=LABEL_SMOOTHING
+    )
     image_classifier, captioner = zoo.pretrained("attribute_classifier"), zoo.pretrained("captioning")
     captioner.novelty = None  # a toy image is not unlike toy images
     texts, image = held_out.texts, held_out.inputs["image"].astype("uint8")
@@ -77,14 +79,14 @@ def run(*, train: int = 2000, test: int = 400, split: str = "test", steps: int =
 
 
 def text_classifier(
-    examples: scenes.Examples, *, steps: int, label_smoothing: float = LABEL_SMOOTHING, seed: int = 0
+    examples: scenes.Examples, *, steps: int, label_smoothing: float, seed: int = 0
 ) -> classification.Classifier:
     """A classifier of texts alone.
 
     Args:
         examples: Examples with texts.
         steps: int. Training steps.
-        label_smoothing: float. See `joint_training.build`. Defaults to 0.2, as of the image classifier.
+        label_smoothing: float. See `joint_training.build`.
         seed: int. Seed of the weights and of the order of the examples. Defaults to 0.
     """
     keras.utils.set_random_seed(seed)
