@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mmkeras._utils import disk, terminal
+from mmkeras._utils import disk
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -28,9 +28,7 @@ def prepared(create: Callable[[], "tfds.core.DatasetBuilder"]) -> "tfds.core.Dat
     if "://" not in str(folder) and not is_complete():
         disk.check_writable(folder, CHOICE)
     try:
-        # TFDS itself uses a deprecated attribute, and logs that
-        quiet = terminal.quiet_log("absl", ".dtype` is deprecated")
-        with disk.clear_errors(builder.info.full_name, folder, CHOICE), quiet:
+        with disk.clear_errors(builder.info.full_name, folder, CHOICE):
             builder.download_and_prepare()
     except OSError:
         if not is_complete():

@@ -56,10 +56,12 @@ def read_splits(
     """
     import tensorflow_datasets as tfds
 
-    def read(name, fields):
-        decoders = tfds.decode.PartialDecoding(fields)
+    def decoded(name, decoders=None):
         with terminal.quiet_log("absl", ".dtype` is deprecated"):  # TFDS itself uses this deprecated attribute
-            dataset = builder.as_dataset(split=name, decoders=decoders, shuffle_files=False)
+            return builder.as_dataset(split=name, decoders=decoders, shuffle_files=False)
+
+    def read(name, fields):
+        dataset = decoded(name, tfds.decode.PartialDecoding(fields))
         return dataset if keep is None else dataset.filter(keep)
 
     def examples(name):
@@ -70,7 +72,7 @@ def read_splits(
             yield [text.decode() for text in record]
 
     def split(name):
-        count = int(builder.as_dataset(split=name, shuffle_files=False).cardinality())
+        count = int(decoded(name).cardinality())
         return Split(
             functools.partial(examples, name),
             functools.partial(texts, name),
