@@ -23,10 +23,10 @@ Every task is used in the same six lines:
 
 `methods` has the document's three ways to combine modalities (chapters 3 and 4), and compares them.
 
-Shared by the tasks: `data` (vocabulary, tables, sources, pipelines), `media` (images, audio, long clips), `nn`
-(layers, decoder, spectrogram), `decoding` (search, CTC, generator), `evaluation` (metrics, explanations,
-alignment, plots), `toy` (the toy world), `zoo` (the ready-trained models). `training` is the recipe of
-`mmkeras train`, `distribute` is for several devices and machines, `tasks` is the registry.
+Shared by the tasks: `text` (vocabulary), `data` (tables, sources, pipelines), `media` (images, audio, long
+clips), `nn` (encoders, layers, decoder, losses), `decoding` (search, CTC, generator), `evaluation` (metrics,
+explanations, alignment, plots), `toy` (the toy world), `zoo` (the ready-trained models). `training` is the
+recipe of `mmkeras train`, `distribute` is for several devices and machines, `tasks` is the registry.
 
 Submodules load on first use. Importing mmkeras loads no TensorFlow.
 """
@@ -34,7 +34,7 @@ Submodules load on first use. Importing mmkeras loads no TensorFlow.
 import importlib
 import os
 
-__version__ = "0.1.0"
+from mmkeras._version import __version__
 
 # TensorFlow reads it when it loads. Without it TensorFlow prints notes about missing GPUs and at the end of
 # each pass over a dataset. Its errors come as Python exceptions all the same.
@@ -42,10 +42,20 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _SUBMODULES = (
     "captioning", "speech_to_text", "text_to_image", "methods", "toy",
-    "cli", "data", "decoding", "distribute", "evaluation", "media", "nn", "tasks", "training", "zoo",
+    "cli", "data", "decoding", "distribute", "evaluation", "media", "nn", "tasks", "text", "training", "zoo",
 )  # fmt: skip
 
-__all__ = ["captioning", "load", "methods", "pretrained", "quiet", "speech_to_text", "text_to_image", "toy"]
+__all__ = [
+    "__version__",
+    "captioning",
+    "load",
+    "methods",
+    "pretrained",
+    "quiet",
+    "speech_to_text",
+    "text_to_image",
+    "toy",
+]
 
 
 def __getattr__(name: str):

@@ -1,111 +1,61 @@
-"""The tasks of the package: the one place that names them. A fourth task is one folder and one line here."""
+"""The registry: which class predicts with which model. A further task is one folder and one line here."""
 
 import importlib
 import json
 import os
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mmkeras._utils.predictor import Predictor
 
 if TYPE_CHECKING:
     import keras
 
-
-@dataclass(frozen=True)
-class Task:
-    """The entry of a task in the registry.
-
-    Attributes:
-        package: str. Import path, with `build`, `data` and `evaluate`.
-        answerer: str. Name of the answering class in the package.
-        file: str. Default name of the model file.
-        options: Options of `mmkeras train` that the task takes: of `build`, and `unit` of `data`.
-        title: str. What people call the task.
-        section: str. The function of `mmkeras.cli.demo` that makes its section of the page.
-        duration: str. How long training on the toy world takes.
-    """
-
-    package: str
-    answerer: str
-    file: str
-    options: tuple[str, ...]
-    title: str
-    section: str
-    duration: str
-
-    def load(self) -> ModuleType:
-        """The package, imported."""
-        return importlib.import_module(self.package)
-
-    @property
-    def epochs(self) -> int:
-        """Passes over the toy world that the preset `"toy"` is made for."""
-        return self.load().model.EPOCHS
-
-
+# name of a task and of its model → the class, in the package with `build`, `data` and `evaluate`
 TASKS = {
-    "captioning": Task(
-        "mmkeras.captioning",
-        "Captioner",
-        "captioner.keras",
-        ("image_size", "weights", "fine_tune"),
-        "Image captioning",
-        "captioning_section",
-        "about two and a half minutes on two cores",
-    ),
-    "speech_to_text": Task(
-        "mmkeras.speech_to_text",
-        "Transcriber",
-        "transcriber.keras",
-        ("head", "unit"),
-        "Speech to text",
-        "speech_section",
-        "about three minutes on two cores",
-    ),
-    "text_to_image": Task(
-        "mmkeras.text_to_image",
-        "ImageGenerator",
-        "image_generator.keras",
-        ("image_size", "adversarial"),
-        "Text to image",
-        "text_to_image_section",
-        "about a quarter of an hour on two cores",
-    ),
+    "captioning": "mmkeras.captioning.Captioner",
+    "speech_to_text": "mmkeras.speech_to_text.Transcriber",
+    "text_to_image": "mmkeras.text_to_image.ImageGenerator",
 }
-# model name -> package and class of what answers with the model; the classifier is part of a task
-ANSWERERS = {name: (task.package, task.answerer) for name, task in TASKS.items()} | {
-    "attribute_classifier": ("mmkeras.text_to_image", "AttributeClassifier")
+# the same of models that are part of a task or a method
+PREDICTORS = TASKS | {
+    "attribute_classifier": "mmkeras.text_to_image.AttributeClassifier",
+    **dict.fromkeys(("joint_training", "cross_modal", "modality_translation"), "mmkeras.methods.Classifier"),
 }
 
 
-def get(name: str) -> Task:
-    """A task by its name. Raises ValueError for an unknown one."""
-    if name not in TASKS:
-        raise ValueError(f"Expected TASK to be one of {', '.join(TASKS)}. Received: {name}")
-    return TASKS[name]
+def check(task: str) -> None:
+    """Raises ValueError for an unknown task. It loads no Keras."""
+    if task not in TASKS:
+        raise ValueError(f"Expected TASK to be one of {', '.join(TASKS)}. Received: {task}")
 
 
-def package(answerer: Any) -> ModuleType:
-    """The package that an answering object comes from."""
-    return importlib.import_module(ANSWERERS[answerer.model.name][0])
+def get(name: str) -> type[Predictor]:
+    """The class that predicts with the models of that name."""
+    package, _, cls = PREDICTORS[name].rpartition(".")
+    return getattr(importlib.import_module(package), cls)
 
 
-def answerer(model: "keras.Model") -> Any:
-    """What answers with a model: a `Captioner` for a captioning model, and so on.
+def package(name: str) -> ModuleType:
+    """The package of the models of that name."""
+    return importlib.import_module(PREDICTORS[name].rpartition(".")[0])
+
+
+def predictor(model: "keras.Model") -> Predictor:
+    """What predicts with a model: a `Captioner` for a captioning model, and so on.
 
     Raises:
         ValueError: if it is not a model of mmkeras.
     """
-    if model.name not in ANSWERERS:
-        known = ", ".join(map(repr, ANSWERERS))
+    if model.name not in PREDICTORS:
+        known = ", ".join(map(repr, PREDICTORS))
         raise ValueError(
             f"Expected a model of mmkeras, named {known}. Received: model.name={model.name!r}. If it is a "
             f"file, load it with keras.saving.load_model."
         )
-    module, name = ANSWERERS[model.name]
-    return getattr(importlib.import_module(module), name)(model)
+    return get(model.name)(model)
 
 
 def check_file(path: Path) -> None:
@@ -113,13 +63,11 @@ def check_file(path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"There is no model file {str(path)!r}.")
     if path.suffix != ".keras" or not zipfile.is_zipfile(path):
-        raise ValueError(
-            f"{str(path)!r} is not a complete .keras file, as an answering class's save(...) writes it."
-        )
+        raise ValueError(f"{str(path)!r} is not a complete .keras file, as a predictor's save(...) writes it.")
 
 
-def load(path: str | os.PathLike):
-    """Reads what an answering class saved: a `Captioner` for a captioning model.
+def load(path: str | os.PathLike) -> Predictor:
+    """Reads what a predictor saved: a `Captioner` for a captioning model.
 
     Args:
         path: a `.keras` file.
@@ -138,14 +86,19 @@ def load(path: str | os.PathLike):
             name = json.loads(archive.read("config.json"))["config"]["name"]
         if damaged:
             raise ValueError(f"its {damaged!r} does not match its checksum")
-        if name in ANSWERERS:  # the package registers what the file may hold
-            importlib.import_module(ANSWERERS[name][0])
-        model = keras.saving.load_model(path)
-    except Exception as error:  # of a damaged file zipfile, zlib, json, h5py and Keras raise many kinds
-        raise ValueError(
-            f"{str(path)!r} cannot be read as a Keras model: {type(error).__name__}: {error}"
-        ) from error
+    except Exception as error:  # of a damaged file zipfile, zlib and json raise many kinds
+        raise _unreadable(path, error) from error
+    if name in PREDICTORS:
+        package(name)  # it registers what the file may hold
     try:
-        return answerer(model)
+        model = keras.saving.load_model(path)
+    except Exception as error:  # h5py and Keras raise many kinds, too
+        raise _unreadable(path, error) from error
+    try:
+        return predictor(model)
     except ValueError as error:
         raise ValueError(f"{str(path)!r}: {error}") from None
+
+
+def _unreadable(path, error):
+    return ValueError(f"{str(path)!r} cannot be read as a Keras model: {type(error).__name__}: {error}")

@@ -55,29 +55,29 @@ def answers(model):
     """The raw output for fixed inputs, and the decoded answers, by name."""
     rng = np.random.default_rng(1)
     tokens = rng.integers(4, 20, (3, 6)).astype("int32")
-    answerer = mmkeras.tasks.answerer(model)
+    predictor = mmkeras.tasks.predictor(model)
     if model.name == "captioning":
         images = rng.integers(0, 256, (3, 64, 64, 3), np.uint8)
         arrays = {"output": model.predict_on_batch({"image": images, "tokens": tokens})}
         for name, options in {"greedy": {}, "beam": {"beams": 3}, "sampled": {"temperature": 1.0}}.items():
-            arrays[name], arrays[f"{name} score"] = answerer.generate(images, max_length=12, **options)
+            arrays[name], arrays[f"{name} score"] = predictor.generate(images, max_length=12, **options)
     elif model.name == "speech_to_text":
-        has_attention = answerer.head == "attention"
+        has_attention = predictor.head == "attention"
         clips = [rng.normal(size=n).astype("float32") / 10 for n in (16_000, 9_000, 12_000)]
-        inputs = answerer._padded(clips)
+        inputs = predictor._padded(clips)
         arrays = {"output": model.predict_on_batch(inputs | ({"tokens": tokens} if has_attention else {}))}
         options = {"max_length": 12} if has_attention else {}
-        arrays["greedy"], arrays["greedy score"] = answerer._generator(inputs, **options)
+        arrays["greedy"], arrays["greedy score"] = predictor._generator(inputs, **options)
         # Keras's beam search for CTC differs between TensorFlow and JAX. It prunes differently if all paths
         # have nearly the same probability, as after ten steps.
         if has_attention:
-            arrays["beam"], arrays["beam score"] = answerer._generator(inputs, beams=3, **options)
+            arrays["beam"], arrays["beam score"] = predictor._generator(inputs, beams=3, **options)
     else:
-        text = answerer.encoder.predict_on_batch(tokens)
-        noise = rng.normal(size=(3, answerer.noise_size)).astype("float32")
-        output = answerer.decoder.predict_on_batch([text, noise] if answerer.noise_size else text)
-        arrays = {"text": text, "output": output[0] if answerer.noise_size else output}
-        arrays["image"] = answerer("a small red star", seed=3)
+        text = predictor.encoder.predict_on_batch(tokens)
+        noise = rng.normal(size=(3, predictor.noise_size)).astype("float32")
+        output = predictor.decoder.predict_on_batch([text, noise] if predictor.noise_size else text)
+        arrays = {"text": text, "output": output[0] if predictor.noise_size else output}
+        arrays["image"] = predictor("a small red star", seed=3)
     return arrays
 
 
@@ -117,7 +117,7 @@ def train(data_dir, folder):
     np.savez(folder / "resume.npz", same=resume(data_dir, folder))
     for name in MODELS:
         model, history = fit(name, data_dir)
-        mmkeras.tasks.answerer(model).save(folder / f"{name}.keras")
+        mmkeras.tasks.predictor(model).save(folder / f"{name}.keras")
         loaded = mmkeras.load(folder / f"{name}.keras").model
         same = same_arrays(model.get_weights(), loaded.get_weights())
         np.savez(folder / f"{name}.npz", same_weights=same, **history, **answers(model))

@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras import captioning, distribute, speech_to_text
-from mmkeras.data.vocabulary import END, START
 from mmkeras.nn.spectrogram import LogMel
+from mmkeras.text.vocabulary import END, START
 from mmkeras.toy import builders, render, scene, speak
 
 

@@ -38,12 +38,12 @@ THUMBNAIL, COLUMNS = (640, 480), 4  # pixels of an image on the sheet, images pe
 
 
 def ready_trained():
-    """{name: (answering object, data)}."""
+    """{name: (predictor, data)}."""
     models = {}
     for name, model in MODELS.items():
-        answerer = mmkeras.pretrained(model)
-        data = mmkeras.tasks.package(answerer).data("toy", **answerer.data_options)
-        models[name] = answerer, data
+        predictor = mmkeras.pretrained(model)
+        data = mmkeras.tasks.package(predictor.model.name).data("toy", **predictor.data_options)
+        models[name] = predictor, data
     return models
 
 
@@ -138,12 +138,12 @@ def from_demo(folder, trained, work):
         return print("No screenshots of the demo's page: Chromium is not installed.")
     sections, generators = {}, {name: trained[name][0] for name in ("plain", "adversarial")}
     for name in ("captioning", "attention", "plain"):
-        answerer, data = trained[name]
-        task = answerer.model.name
-        scores = {"test": getattr(mmkeras, task).evaluate(answerer, data.test.take(3))}
-        registered = mmkeras.tasks.TASKS[task]
-        section = getattr(demo, registered.section)
-        sections[registered.title] = section(generators if name == "plain" else answerer, scores, "en")
+        predictor, data = trained[name]
+        task = predictor.model.name
+        scores = {"test": predictor.evaluate(data.test.take(3))}
+        section = getattr(demo, f"{task}_section")
+        predictors = generators if name == "plain" else {name: predictor}
+        sections[predictor.title] = section(predictors, scores, "en")
     page = demo.write(work, sections)
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
     options += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]

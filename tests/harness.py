@@ -18,8 +18,8 @@ import keras
 import numpy as np
 
 from mmkeras import captioning, speech_to_text, text_to_image
-from mmkeras.data.vocabulary import Vocabulary
 from mmkeras.methods import cross_modal_pretraining, joint_training, modality_translation, scenes
+from mmkeras.text.vocabulary import Vocabulary
 from mmkeras.text_to_image.classifier import build_classifier
 
 BATCH, WORDS = 4, 20

@@ -54,9 +54,9 @@ def main(kind="auto"):
     dataset = classification.batches(({"tokens": inputs["text"]}, examples.labels))
     losses += translation.fit(dataset, steps_per_epoch=4, shuffle=False, verbose=0).history["loss"]
     assert len(losses) == 13 and np.isfinite(losses).all(), losses
-    assert 0 <= Classifier(joint).scores(examples)["all"] <= 1
+    assert 0 <= Classifier(joint).evaluate(examples)["all"] <= 1
     assert Classifier(joint)({"text": inputs["text"]})["shape"].shape == (40,)
-    assert 0 <= Classifier(cross_modal).scores(examples)["all"] <= 1
+    assert 0 <= Classifier(cross_modal).evaluate(examples)["all"] <= 1
 
 
 if __name__ == "__main__":

@@ -19,23 +19,23 @@ from tiny import BATCH_SIZE, MODELS
 
 import mmkeras
 from mmkeras import distribute, training
-from mmkeras.nn.losses import TokenCrossentropy
+from mmkeras.nn.losses import TokenCrossentropy, contrastive_loss
 from mmkeras.text_to_image.gan import losses as gan_losses
 
 TRAININGS = ("captioning", "attention", "text_to_image")
 
 
-def answers(answerer, test):
+def answers(predictor, test):
     """The answers to fixed inputs, and the scores."""
     rng = np.random.default_rng(1)
-    package = getattr(mmkeras, answerer.model.name)
-    if answerer.model.name == "captioning":
-        texts = answerer(list(rng.integers(0, 256, (3, 64, 64, 3), np.uint8)), beams=2)
-    elif answerer.model.name == "speech_to_text":
-        texts = answerer([rng.normal(size=n) / 10 for n in (16_000, 9_000, 12_000)], sample_rate_hz=16_000)
+    package = getattr(mmkeras, predictor.model.name)
+    if predictor.model.name == "captioning":
+        texts = predictor(list(rng.integers(0, 256, (3, 64, 64, 3), np.uint8)), beams=2)
+    elif predictor.model.name == "speech_to_text":
+        texts = predictor([rng.normal(size=n) / 10 for n in (16_000, 9_000, 12_000)], sample_rate_hz=16_000)
     else:
-        texts = np.array(answerer(["a small red star", "a large blue circle", "a small red star"])).tolist()
-    return texts, package.evaluate(answerer, test)
+        texts = np.array(predictor(["a small red star", "a large blue circle", "a small red star"])).tolist()
+    return texts, package.evaluate(predictor, test)
 
 
 def check(name, data_dir, folder, strategy):
@@ -49,16 +49,16 @@ def check(name, data_dir, folder, strategy):
     vars(data)["validation"] = data.validation.concatenate(one)
     history = training.train(model, data, epochs=1, run=folder / f"{name}.run", verbose=2)
     assert np.isfinite(list(history.values())).all(), history
-    answerer, path = mmkeras.tasks.answerer(model), folder / f"{name}.keras"
-    answerer.save(path)
-    texts, scores = answers(answerer, data.test)
+    predictor, path = mmkeras.tasks.predictor(model), folder / f"{name}.keras"
+    predictor.save(path)
+    texts, scores = answers(predictor, data.test)
     expected_texts, expected_scores = answers(mmkeras.load(path), data.test)
     np.testing.assert_array_equal(texts, expected_texts, name)
     for score, value in expected_scores.items():
         np.testing.assert_allclose(scores[score], value, rtol=1e-4, atol=1e-4, err_msg=f"{name}: {score}")
     # each replica would answer the whole batch
     with strategy.scope(), pytest.raises(ValueError, match="strategy="):
-        answers(answerer, data.test)
+        answers(predictor, data.test)
 
 
 def check_losses(strategy, middle):
@@ -70,7 +70,7 @@ def check_losses(strategy, middle):
     def losses(image_embedding, text_embedding, tokens):
         with tf.GradientTape() as tape:
             tape.watch([image_embedding, text_embedding])
-            loss = gan_losses.contrastive_loss(image_embedding, text_embedding, tokens)
+            loss = contrastive_loss(image_embedding, text_embedding, tokens)
             loss += gan_losses.bag_of_words_loss(image_embedding, text_embedding)
             share = loss / mmkeras.distribute.collectives.count()
             logits = tf.stack([image_embedding, text_embedding], axis=1)  # (4, 2, 8)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmkeras.captioning import build, with_features
 from mmkeras.captioning import data as captioning_data
-from mmkeras.data.vocabulary import END, PAD, START, Vocabulary
+from mmkeras.text.vocabulary import END, PAD, START, Vocabulary
 from mmkeras.toy import builders, scene
 from mmkeras.toy.render import CENTERS, RGB
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 import mmkeras
 from mmkeras.captioning import Captioner, build, evaluate
-from mmkeras.evaluation.explain import Explanation
+from mmkeras.evaluation.explanations import Explanation
 
 WORDS = ["red", "blue", "circle", "square"]
 STEPS = 40

@@ -10,7 +10,7 @@ from keras import ops
 
 import mmkeras
 from mmkeras.captioning import build
-from mmkeras.data.vocabulary import Vocabulary
+from mmkeras.text.vocabulary import Vocabulary
 
 TINY = {"image_size": 64, "units": 8, "embedding_dim": 8}
 

@@ -5,7 +5,7 @@ import pytest
 
 import mmkeras
 from mmkeras._utils import checks
-from mmkeras.data.vocabulary import Vocabulary
+from mmkeras.text.vocabulary import Vocabulary
 
 TASKS = ["captioning", "text_to_image"]
 

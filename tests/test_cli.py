@@ -165,12 +165,13 @@ def test_every_answer_can_be_printed(trained, monkeypatch):
 
 def test_messages_name_the_options_of_the_command(invoke, tmp_path):
     (tmp_path / "captions.csv").write_text("photo,words\na.jpg,a dog")
-    done = invoke("train", "captioning", "--source", tmp_path, "--output", tmp_path / "a.keras")
-    assert done.status == 2 and "--file-column=" in done.err and "file_column" not in done.err
-    done = invoke(
-        "train", "captioning", "--source", tmp_path, "--file-column", 7, "--output", tmp_path / "a.keras"
-    )
-    assert done.status == 2 and "--file-column='7'" in done.err
+    to = ("--output", tmp_path / "a.keras")
+    done = invoke("train", "captioning", "--source", tmp_path, *to)
+    assert done.status == 2 and "file_column=" in done.err
+    done = invoke("train", "captioning", "--source", tmp_path, "--set", "file_column=7", *to)
+    assert done.status == 2 and "file_column=7" in done.err
+    done = invoke("train", "text_to_image", "--batch-size", 1, *to)
+    assert done.status == 2 and "Received: --batch-size=1" in done.err
 
 
 def test_evaluate_prints_scores_and_predict_prints_captions(trained, invoke, tmp_path):
@@ -193,11 +194,15 @@ def test_an_error_is_one_line(trained, invoke, tmp_path):
     repeated = ("train", "captioning", "--source", folder, "--epochs", 1, "--output", model)
     for arguments, message in (
         (("train", "chess"), "Received: chess"),
-        (("train", "captioning", "--head", "ctc"), "--head"),
+        (("train", "captioning", "--set", "head=ctc"), "--set head=ctc"),
+        (("train", "captioning", "--set", "unit=64"), "Close to it: units"),
+        (("train", "captioning", "--set", "units=many"), "of type int. Received: --set units=many"),
+        (("train", "captioning", "--set", "fine_tune=3"), "of type bool. Received: --set fine_tune=3"),
+        (("train", "captioning", "--set", "units"), "NAME=VALUE"),
         (("train", "captioning", "--source", "nowhere"), "source='nowhere'"),
-        (("train", "captioning", "--max-seconds", 3, "--output", tmp_path / "c.keras"), "--max-seconds"),
-        (("evaluate", "captioning", "--table", "x.csv"), "--table"),
-        (("evaluate", model, "--source", folder, "--data-dir", tmp_path), "--data-dir"),
+        (("train", "captioning", "--set", "max_seconds=3"), "--set max_seconds=3"),
+        (("evaluate", "captioning", "--set", "table=x.csv"), "--set table=x.csv"),
+        (("evaluate", model, "--source", folder, "--set", f"data_dir={tmp_path}"), "--set data_dir="),
         (("train", "captioning", "--preset", "huge"), "preset='huge'"),
         (("train", "captioning", "--output", "model.h5"), ".keras"),
         (("evaluate", nowhere), "nowhere.keras"),
@@ -248,7 +253,8 @@ def test_speech_to_text_on_a_folder(invoke, tmp_path):
     rows = [f"{i}.wav,clip {i},{s}" for i, s in enumerate(["train", "train", "validation", "test"])]
     (tmp_path / "transcripts.csv").write_text("\n".join(["path,transcript,split", *rows]))
     model, wav = tmp_path / "transcriber.keras", tmp_path / "0.wav"
-    options = f"--source {tmp_path} --preset toy --head ctc --unit character --epochs 1 --batch-size 2".split()
+    options = f"--source {tmp_path} --preset toy --set head=ctc --set unit=character --epochs 1".split()
+    options += ["--batch-size", 2]
     done = run_mmkeras("train", "speech_to_text", *options, "--output", model)
     assert model.is_file() and "cer" in done.stdout
     assert "UserWarning" not in done.stderr
@@ -265,7 +271,7 @@ def test_speech_to_text_on_a_folder(invoke, tmp_path):
 def test_text_to_image_on_a_folder(trained, invoke, tmp_path):
     folder, _, _ = trained
     model = tmp_path / "image_generator.keras"
-    options = ("--source", folder, "--image-size", 16, "--epochs", 1, "--batch-size", 2)
+    options = ("--source", folder, "--set", "image_size=16", "--epochs", 1, "--batch-size", 2)
     done = invoke("train", "text_to_image", *options, "--output", model)
     assert model.is_file() and "sharpness" in done.out and "UserWarning" not in done.err
     assert "variety" in invoke("evaluate", model, "--source", folder).out
@@ -308,7 +314,7 @@ def test_the_default_preset_depends_on_the_source(source, preset, monkeypatch, t
         chosen.append(preset)
         raise ValueError
 
-    monkeypatch.setattr("mmkeras.training.fit.with_overrides", stop)
+    monkeypatch.setattr("mmkeras._utils.presets.with_overrides", stop)
     with pytest.raises(typer.Exit):
         cli.train("captioning", source=source, output=tmp_path / "captioner.keras")
     assert chosen == [preset]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mmkeras.data.vocabulary import END
 from mmkeras.decoding import ctc
+from mmkeras.text.vocabulary import END
 
 V = 7  # 0 is the blank, 1 to 3 are never generated
 A, B, C = 4, 5, 6

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 import mmkeras
 from mmkeras._utils import memory
 from mmkeras.cli.main import app
-from mmkeras.data.vocabulary import Vocabulary
 from mmkeras.nn import optimizers
+from mmkeras.text.vocabulary import Vocabulary
 from mmkeras.toy import builders
 from mmkeras.training import diagnose
 
@@ -121,14 +121,14 @@ def test_labels_that_are_too_long_for_ctc_are_named(folder):
 
 @pytest.mark.parametrize("name", ["captioning", "speech_to_text_ctc", "text_to_image_pixels"])
 def test_nothing_is_found_in_a_ready_trained_model(name, folder):
-    answerer = mmkeras.pretrained(name)
-    options = {key: value for key, value in answerer.data_options.items() if key != "max_length"}
-    data = mmkeras.tasks.package(answerer).data("toy", data_dir=folder, **options)
-    before = [np.array(weight) for weight in answerer.model.weights]
-    report = diagnose(answerer, data)
+    predictor = mmkeras.pretrained(name)
+    options = {key: value for key, value in predictor.data_options.items() if key != "max_length"}
+    data = mmkeras.tasks.package(predictor.model.name).data("toy", data_dir=folder, **options)
+    before = [np.array(weight) for weight in predictor.model.weights]
+    report = diagnose(predictor, data)
     assert report.findings == {} and str(report).startswith("Nothing wrong was found.\n")
     assert len(str(report).splitlines()) == len(report.lines) + 1 <= 14  # a line each
-    assert all(map(np.array_equal, answerer.model.weights, before))
+    assert all(map(np.array_equal, predictor.model.weights, before))
 
 
 def test_the_memory_of_a_step_is_measured_and_leaves_the_model_unchanged(folder, monkeypatch):
@@ -192,7 +192,7 @@ def test_data_that_do_not_fit_the_model_are_refused(folder):
 
 def test_the_command_prints_the_page(folder):
     runner = CliRunner()
-    done = runner.invoke(app, ["doctor", "captioning", "toy", "--data-dir", str(folder)])
+    done = runner.invoke(app, ["doctor", "captioning", "toy", "--set", f"data_dir={folder}"])
     assert done.exit_code == 0 and "Nothing wrong was found." in done.stdout and "attention" in done.stdout
     done = runner.invoke(app, ["doctor", "captioning"])
     assert done.exit_code == 0 and "none were given" in done.stdout

@@ -10,9 +10,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import mmkeras
-from mmkeras.data import pipeline, task_data
+from mmkeras.data import image_captions, pipeline, task_data
 from mmkeras.data.task_data import Split
-from mmkeras.data.vocabulary import Vocabulary
+from mmkeras.text.vocabulary import Vocabulary
 from mmkeras.toy import builders
 
 
@@ -125,10 +125,10 @@ def test_examples_in_memory_are_read_once():
         )
 
     split = Split(examples, lambda: iter(()), 6, {}, megabytes=1)
-    batches = pipeline.image_caption_batches(
+    batches = image_captions.batches(
         split,
         "train",
-        finish=lambda batch: batch,
+        to_inputs=lambda batch: batch,
         vocabulary=Vocabulary(("a", "b")),
         max_length=3,
         batch_size=2,

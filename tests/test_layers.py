@@ -8,9 +8,9 @@ import pytest
 from keras import ops
 
 import mmkeras
-from mmkeras.data.vocabulary import Vocabulary
 from mmkeras.nn import layers, losses
 from mmkeras.nn.attention_decoder import attention_decoder
+from mmkeras.text.vocabulary import Vocabulary
 
 LOGITS = np.log([[[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25]]]).astype("float32")
 

@@ -8,7 +8,6 @@ import pytest
 from matplotlib.image import AxesImage
 
 from mmkeras import text_to_image
-from mmkeras.data.vocabulary import PAD, SPECIAL, UNKNOWN
 from mmkeras.methods import (
     Classifier,
     classification,
@@ -18,6 +17,7 @@ from mmkeras.methods import (
     scenes,
 )
 from mmkeras.methods.experiments import comparison, fusions, pretraining, protocol, translation
+from mmkeras.text.vocabulary import PAD, SPECIAL, UNKNOWN
 from mmkeras.toy import render
 
 MODALITIES = ("image", "text", "touch", "speech")

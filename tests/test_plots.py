@@ -13,7 +13,7 @@ from PIL import Image
 from mmkeras.cli import demo
 from mmkeras.evaluation import plots
 from mmkeras.evaluation.alignment import Word
-from mmkeras.evaluation.explain import Alignment, Explanation, Influence
+from mmkeras.evaluation.explanations import Alignment, Explanation, Influence
 
 # matplotlib warns of glyphs that the font lacks
 pytestmark = pytest.mark.filterwarnings("error:Glyph")
@@ -105,7 +105,7 @@ def test_the_demo_shows_the_maps_of_a_caption_on_one_scale(monkeypatch):
     peaks = []
     monkeypatch.setattr(plots, "spotlight", lambda image, attention, peak: peaks.append(peak) or image)
     scores = {"test": {"bleu_1": 0.5}}
-    demo.captioning_section(captioner, scores, "en", images=1)
+    demo.captioning_section({"captioning": captioner}, scores, "en", images=1)
     assert peaks == [1.0] * 6  # three words of an image of each split
 
 
@@ -122,7 +122,7 @@ def test_grid_shows_every_image(words):
 def test_influence_shows_each_image_and_its_change(words):
     count = len(words)
     without = RNG.integers(0, 255, (count, 24, 24, 3), np.uint8)
-    figure = plots.influence(Influence(IMAGE, "".join(words), words, without, RNG.random((count, 24, 24))))
+    figure = Influence(IMAGE, "".join(words), words, without, RNG.random((count, 24, 24))).plot()
     crop = render(figure)
     above, below = np.reshape(figure.axes, (2, count + 1))
     shown = [crop(axis) for axis in [*above, *below[1:]]]
@@ -144,7 +144,7 @@ def test_alignment_shows_spectrogram_words_and_weights(words):
         log_mel=RNG.normal(size=(200, 20)),
         hop_seconds=0.01,
     )
-    figure = plots.alignment(explanation)
+    figure = explanation.plot()
     crop = render(figure)
     spectrogram, weights = figure.axes
     assert not is_uniform(crop(spectrogram)) and not is_uniform(crop(weights))
@@ -157,7 +157,7 @@ def test_alignment_shows_spectrogram_words_and_weights(words):
 
 def test_alignment_without_words_shows_the_spectrogram():
     samples, log_mel = np.zeros(16_000, np.float32), RNG.normal(size=(100, 20))
-    figure = plots.alignment(Alignment(samples, 16_000, "", [], [], np.zeros((0, 25)), 0.04, log_mel, 0.01))
+    figure = Alignment(samples, 16_000, "", [], [], np.zeros((0, 25)), 0.04, log_mel, 0.01).plot()
     crop = render(figure)
     assert not is_uniform(crop(figure.axes[0]))
 
@@ -200,7 +200,7 @@ def test_long_titles_are_not_cut(text):
     for figure in (
         plots.attention(IMAGE, text, few, maps_of(2)),
         plots.grid([text, text], images[:, None]),
-        plots.influence(Influence(IMAGE, text, few, images, RNG.random((2, 24, 24)))),
+        Influence(IMAGE, text, few, images, RNG.random((2, 24, 24))).plot(),
     ):
         crop = render(figure)
         for part in figure.subfigs or [figure]:

@@ -81,7 +81,7 @@ def test_the_captioning_demo_reaches_its_bar(language, datasets, tmp_path):
     ("language", "score", "bars"), [("en", "wer", (0.02, 0.04)), ("zh", "cer", (0.03, 0.05))]
 )
 def test_ctc_reaches_its_bar(language, score, bars, datasets, tmp_path):
-    options = ("--language", language, "--head", "ctc", "--output", tmp_path / "transcriber.keras")
+    options = ("--language", language, "--set", "head=ctc", "--output", tmp_path / "transcriber.keras")
     test, unseen = run_mmkeras(datasets, "train", "speech_to_text", *options)[score]
     assert test <= bars[0] and unseen <= bars[1]
 
@@ -208,6 +208,6 @@ def test_a_shared_encoder_says_whether_a_text_describes_an_image():
     cross_modal_pretraining.pretrain(encoder, train, "words")
     model = cross_modal_pretraining.build(encoder, {"match": 2}, decay_steps=800)
     classification.fit(model, cross_modal_pretraining.matching(train), 800)
-    accuracy = Classifier(model).scores(cross_modal_pretraining.matching(test))["match"]
+    accuracy = Classifier(model).evaluate(cross_modal_pretraining.matching(test))["match"]
     print(f"text matches image: {accuracy:.3f}")
     assert accuracy > 0.85

@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from mmkeras.data import task_data
 from mmkeras.data.pipeline import by_length
-from mmkeras.data.vocabulary import START, UNKNOWN, Vocabulary
 from mmkeras.media import audio
 from mmkeras.speech_to_text import data
+from mmkeras.text.vocabulary import START, UNKNOWN, Vocabulary
 from mmkeras.toy import speak
 
 NO_SHARES = {"validation_share": 0, "test_share": 0}

@@ -10,10 +10,10 @@ import soundfile
 import tensorflow as tf
 
 import mmkeras
-from mmkeras.data.vocabulary import END, Vocabulary
 from mmkeras.evaluation import alignment
 from mmkeras.media import long_form
 from mmkeras.speech_to_text import Transcriber, build, evaluate
+from mmkeras.text.vocabulary import END, Vocabulary
 
 RATE = 16_000
 
@@ -81,7 +81,7 @@ def test_samples_of_a_clip_depend_on_seed_and_position_only(clips, monkeypatch):
     transcriber = endless()
     options = {"temperature": 9.0, "max_length": 8, "sample_rate_hz": RATE}
     together = transcriber([clips[0]] * 4, **options)
-    monkeypatch.setattr("mmkeras._utils.batches.BATCH_SIZE", 2)
+    monkeypatch.setattr("mmkeras._utils.predictor.BATCH_SIZE", 2)
     assert transcriber([clips[0]] * 4, **options) == together and together[:2] != together[2:]
     assert transcriber.explain(clips[0], **options).text == together[0]
 

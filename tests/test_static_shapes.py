@@ -44,7 +44,7 @@ def test_speech_is_padded_for_the_slowest_clip_and_the_longest_transcript(toy):
     inputs, targets = next(iter(data.train))
     assert inputs["audio"].shape == (8, int(5 * 16_000 / 0.9) + 1)
     assert targets.shape == (8, 5_000 // 40 + 1)
-    assert (targets.numpy() == mmkeras.data.vocabulary.END).sum() == 8
+    assert (targets.numpy() == mmkeras.text.vocabulary.END).sum() == 8
     assert int(tf.reduce_max(inputs["length"])) < inputs["audio"].shape[1]
 
 

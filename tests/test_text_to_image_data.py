@@ -8,7 +8,7 @@ from PIL import Image
 
 import mmkeras
 from mmkeras.data import task_data
-from mmkeras.data.vocabulary import END, START, Vocabulary
+from mmkeras.text.vocabulary import END, START, Vocabulary
 from mmkeras.text_to_image import data as image_data
 from mmkeras.text_to_image import labeled
 from mmkeras.toy import builders, scene

@@ -20,8 +20,8 @@ from PIL import Image
 import mmkeras
 from mmkeras import training
 from mmkeras._utils import saving
-from mmkeras.data.vocabulary import Vocabulary
 from mmkeras.nn import optimizers
+from mmkeras.text.vocabulary import Vocabulary
 from mmkeras.toy import builders
 from mmkeras.training import learning_rate
 from mmkeras.training.checkpoint import RunState, _read_state

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import tensorflow as tf
 
-from mmkeras.data.vocabulary import END, PAD, START, UNKNOWN, Vocabulary, normalize
+from mmkeras.text.vocabulary import END, PAD, START, UNKNOWN, Vocabulary, normalize
 
 TEXTS = [
     "A red circle, and a BLUE one!",

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import json
 import math
 import pickle
@@ -15,7 +16,7 @@ import pytest
 import skimage.data
 
 import mmkeras
-from mmkeras import text_to_image, zoo
+from mmkeras import text_to_image, training, zoo
 from mmkeras.toy import builders, render, scene, speak
 from mmkeras.zoo import recipes
 
@@ -68,18 +69,18 @@ def test_a_model_with_a_note_answers_as_the_first_of_a_process(name):
 
 
 @pytest.mark.parametrize("name", ["captioning", "speech_to_text", "text_to_image", "attribute_classifier"])
-def test_answering_objects_are_pickled_and_copied_after_an_answer(name):
-    answerer = mmkeras.pretrained(name)
+def test_predictors_are_pickled_and_copied_after_an_answer(name):
+    predictor = mmkeras.pretrained(name)
     image = toy_images("test", 1)[0]
     inputs = {"text_to_image": "a red circle", "speech_to_text": (16_000, np.sin(np.arange(8000.0)))}
-    answer = answerer(inputs.get(name, image))
-    for other in (pickle.loads(pickle.dumps(answerer)), copy.deepcopy(answerer)):
+    answer = predictor(inputs.get(name, image))
+    for other in (pickle.loads(pickle.dumps(predictor)), copy.deepcopy(predictor)):
         np.testing.assert_array_equal(other(inputs.get(name, image)), answer)
-        assert other.model is not answerer.model
+        assert other.model is not predictor.model
         if hasattr(other, "encoder"):  # one model, not two
             assert other.encoder is other.model.get_layer("encoder")
-        if getattr(answerer, "novelty", None):
-            assert other.novelty.threshold == answerer.novelty.threshold
+        if getattr(predictor, "novelty", None):
+            assert other.novelty.threshold == predictor.novelty.threshold
 
 
 def test_the_table_of_the_models_is_up_to_date():
@@ -90,16 +91,12 @@ def test_the_table_of_the_models_is_up_to_date():
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("name", zoo.NAMES)
 def test_a_model_scores_what_its_card_says(name, language, toy_world):
-    answerer, card = mmkeras.pretrained(name, language), zoo.card(name, language)
-    package, options = mmkeras.tasks.package(answerer), {}
-    data = package.data("toy", language=language, data_dir=toy_world, **answerer.data_options)
-    evaluate = package.evaluate
-    if name == "attribute_classifier":
-        evaluate = text_to_image.evaluate_classifier
-    elif package is text_to_image:
-        options["classifier"] = mmkeras.pretrained("attribute_classifier")
+    predictor, card = mmkeras.pretrained(name, language), zoo.card(name, language)
+    package = mmkeras.tasks.package(predictor.model.name)
+    data = package.data("toy", language=language, data_dir=toy_world, **predictor.data_options)
+    options = {"classifier": mmkeras.pretrained("attribute_classifier")} if predictor.output == "image" else {}
     for split in ("test", "test_unseen"):
-        scores = evaluate(answerer, getattr(data, split), **options)
+        scores = predictor.evaluate(getattr(data, split), **options)
         count = data.splits[split].count
         for score in SHARES:
             if score in card["scores"][split]:
@@ -147,13 +144,13 @@ def test_the_attention_of_speech_moves_forward(language):
 def test_a_photograph_is_answered_with_a_note_and_toy_images_without():
     photographs = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea()]
     for name in ("captioning", "attribute_classifier"):
-        answerer = mmkeras.pretrained(name)
+        predictor = mmkeras.pretrained(name)
         for photograph in photographs:
             with pytest.warns(UserWarning, match="Unlike any training image"):
-                assert answerer(photograph)
+                assert predictor(photograph)
         for split in ("test", "test_unseen"):
             batch = np.stack(toy_images(split, 300))
-            assert np.mean(answerer.novelty(batch) > answerer.novelty.threshold) < 0.01
+            assert np.mean(predictor.novelty(batch) > predictor.novelty.threshold) < 0.01
 
 
 @pytest.mark.parametrize("name", ("captioning", "attribute_classifier"))
@@ -201,14 +198,14 @@ def test_a_changed_or_missing_file_is_named_with_the_command_that_trains_it(copi
 @pytest.mark.filterwarnings("ignore:Collapse")  # so little training
 def test_pretrain_keeps_the_best_of_several_seeds(toy_world, tmp_path, monkeypatch):
     monkeypatch.setattr(builders, "EXAMPLES", {"train": 64, "validation": 16, "test": 16, "test_unseen": 16})
-    options = {"epochs": 1, "units": 16, "data_options": {"data_dir": str(tmp_path)}}
+    train = functools.partial(training.train_task, "captioning", epochs=1, units=16, data_dir=str(tmp_path))
     ranks = []
 
     def rank(scores):
         ranks.append(scores["cider_d"])
         return (scores["cider_d"],)
 
-    recipe = dataclasses.replace(recipes.RECIPES["captioning"], options=options, rank=rank)
+    recipe = dataclasses.replace(recipes.RECIPES["captioning"], train=train, rank=rank)
     monkeypatch.setitem(recipes.RECIPES, "captioning", recipe)
     card = recipes.pretrain("captioning", seeds=(3, 4), folder=tmp_path, verbose=0)
     assert card["seed"] == (4 if ranks[1] > ranks[0] else 3)
@@ -227,7 +224,7 @@ def test_half_precision_hardly_changes_an_image(adversarial, tiny_images, tmp_pa
     whole, half = tmp_path / "whole.keras", tmp_path / "half.keras"
     before = text_to_image.ImageGenerator(model)
     before.save(whole)
-    recipes.save_for_inference(model, half)
+    recipes.save_for_inference(before, half)
     assert half.stat().st_size < 0.6 * whole.stat().st_size
     prompts = ["a small red circle at the top left", "a large blue star in the center"]
     after = mmkeras.load(half)

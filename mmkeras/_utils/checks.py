@@ -50,7 +50,7 @@ def images(batches: Any, image_size: int) -> None:
     if shape != (image_size, image_size):
         raise ValueError(
             f"Expected dataset to have images of the model's size, image_size={image_size}. Make it with "
-            f"data(..., **answerer.data_options). Received: images of {shape}"
+            f"data(..., **predictor.data_options). Received: images of {shape}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Saves a model as one `.keras` file, and checks models and paths."""
+"""Saves a model as one `.keras` file, and checks paths."""
 
 import os
 import tempfile
@@ -67,18 +67,3 @@ def read_note(path: str | os.PathLike, name: str) -> str:
             return archive.read(name).decode()
     except Exception as error:  # zipfile, zlib and struct raise different types
         raise ValueError(f"{os.fspath(path)!r} holds no {name!r}: {error}") from None
-
-
-def check(model: "keras.Model", name: str, kind: str, builder: str) -> None:
-    """Raises ValueError if a model is not one that an answering class can use.
-
-    Args:
-        model: The candidate.
-        name: str. Name of the models that the class can use, as in `mmkeras.tasks`.
-        kind: str. What such a model is called in the message.
-        builder: str. The function that builds it.
-    """
-    if getattr(model, "name", None) != name:
-        raise ValueError(
-            f"Expected model to be a {kind} from {builder}. Received: model={getattr(model, 'name', model)!r}"
-        )

@@ -3,8 +3,8 @@
 `build` the graph · `data` for it · `Captioner`, the trained model at work · `evaluate`
 """
 
-from mmkeras.captioning.datasets import data, refuse_fallback, with_features
+from mmkeras.captioning.datasets import check_pretrained, data, with_features
 from mmkeras.captioning.inference import Captioner, evaluate
 from mmkeras.captioning.model import CaptioningConfig, build
 
-__all__ = ["Captioner", "CaptioningConfig", "build", "data", "evaluate", "refuse_fallback", "with_features"]
+__all__ = ["Captioner", "CaptioningConfig", "build", "check_pretrained", "data", "evaluate", "with_features"]

@@ -6,18 +6,19 @@ data = mmkeras.captioning.data("my/photos")        # a folder with a table of ca
 """
 
 import dataclasses
-import functools
+import json
 import os
+import re
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from mmkeras._utils import checks, progress
-from mmkeras.data import cache, captions, pipeline, sources
+from mmkeras._utils import progress
+from mmkeras.data import cache, image_captions
 from mmkeras.data.task_data import TaskData
-from mmkeras.data.vocabulary import Vocabulary
 from mmkeras.distribute import collectives
+from mmkeras.text.vocabulary import Vocabulary
 
 
 def data(
@@ -30,6 +31,7 @@ def data(
     min_count: int | None = None,
     max_size: int = 10_000,
     max_length: int | None = None,
+    augment: bool = False,
     seed: int = 0,
     static_shapes: bool = False,
     **options,
@@ -49,7 +51,11 @@ def data(
         max_size: int. Size of the vocabulary, special tokens included. Defaults to 10,000.
         max_length: int. Tokens per caption, `<start>` and `<end>` included; longer captions are cut. Defaults
             to what 99 % of the training captions need.
-        seed: int. Seed for the order and for the choice among an image's captions. Defaults to 0.
+        augment: bool. Whether training images are moved, zoomed, rotated and recolored at random
+            (`mmkeras.data.augmentation`), which a small set of real images needs. The features of a frozen
+            encoder are then not cached. Defaults to False.
+        seed: int. Seed for the order, the choice among an image's captions, and the augmentation. Defaults to
+            0.
         static_shapes: bool. Whether every dimension of `train` and `validation` is known, as a TPU needs it.
             All batches are then full; each epoch leaves out the images that do not fill a batch. Defaults to
             False.
@@ -63,55 +69,34 @@ def data(
         - `train`, `validation`: ({"image", "tokens"}, targets); image (B, size, size, 3) uint8, tokens and
           targets (B, max_length - 1) int32, the caption without its last and without its first token. Every
           epoch holds every image exactly once, with one of its captions.
-        - `test`, `test_unseen`: {"image", "captions"}; captions (B, n) string, all references, padded with "".
+        - `test`, `test_unseen`: {"image", "captions"}; captions (B, n) string, all references, padded with "";
+          if the source has labels, also {"labels": {attribute: (B,) int64}}.
 
     Raises:
         ValueError: if an argument is invalid or the table is malformed.
         FileNotFoundError: if none of the images in the table exists.
     """
-    sources.check_options(language, vocabulary)
     if image_size is None:
         image_size = 64 if source == "toy" else 224
-    checks.ints(1, batch_size=batch_size, image_size=image_size)
-    checks.ints(0, seed=seed)
-    splits = sources.read_images(source, language, image_size, **options)
-    vocabulary, max_length = captions.vocabulary_and_length(
+
+    def to_inputs(batch):
+        tokens = batch["tokens"]  # (B, max_length)
+        return {"image": batch["image"], "tokens": tokens[:, :-1]}, tokens[:, 1:]
+
+    return image_captions.read(
         source,
-        splits,
-        language,
+        to_inputs,
+        language=language,
+        batch_size=batch_size,
+        image_size=image_size,
         vocabulary=vocabulary,
         min_count=min_count,
         max_size=max_size,
         max_length=max_length,
-    )
-
-    def finish(batch):
-        tokens = batch["tokens"]  # (B, max_length)
-        return {"image": batch["image"], "tokens": tokens[:, :-1]}, tokens[:, 1:]
-
-    for_fit = functools.partial(
-        pipeline.image_caption_batches,
-        finish=finish,
-        vocabulary=vocabulary,
-        max_length=max_length,
-        batch_size=batch_size,
+        augment=augment,
         seed=seed,
         static_shapes=static_shapes,
-    )
-
-    def for_evaluate(split):
-        dataset = split.examples().map(lambda example: {name: example[name] for name in ("image", "captions")})
-        return dataset.padded_batch(batch_size).prefetch(tf.data.AUTOTUNE)
-
-    return TaskData(
-        str(source),
-        vocabulary,
-        batch_size,
-        splits,
-        for_fit,
-        for_evaluate,
-        image_size=image_size,
-        max_length=max_length,
+        **options,
     )
 
 
@@ -119,21 +104,22 @@ def with_features(data: TaskData, model: keras.Model) -> TaskData:
     """The same data, with the features of the model's frozen encoder in place of the images.
 
     The features of `train` and `validation` are computed once and cached on disk; `test` still has images. If
-    the encoder is fine-tuned, its features change, so the data is returned unchanged.
+    the encoder is fine-tuned or the images are augmented, the features change, so the data is returned
+    unchanged.
 
     Args:
         data: From `data`.
         model: From `mmkeras.captioning.build`.
 
     Raises:
-        ValueError: if the model has another image size or was frozen after it was built, or if the encoder fell
-            back to random weights and the source is not the toy world.
+        ValueError: if the model has another image size or was frozen after it was built, or if the encoder has
+            random weights for want of ImageNet's and the source is not the toy world.
         OSError: if the disk is full.
     """
     grid = model.get_layer("encoder").get_layer("grid")
-    if grid.trainable:
+    if grid.trainable or data.augment:
         return data
-    refuse_fallback(data, model)
+    check_pretrained(data, model)
     if grid.image_size != data.image_size:
         raise ValueError(
             f"Expected a model for images of {data.image_size} pixels, as in the data. "
@@ -146,10 +132,9 @@ def with_features(data: TaskData, model: keras.Model) -> TaskData:
             "the weights: frozen = mmkeras.captioning.build(..., fine_tune=False), "
             "frozen.set_weights(model.get_weights())."
         )
-    weights = cache.digest(
-        *(w.path for w in grid.network.weights),
-        *(keras.ops.convert_to_numpy(w) for w in grid.weights),
-    )
+    # names like "conv2d_3" depend on what was built before
+    graph = re.sub(r'_\d+"', '"', json.dumps(keras.saving.serialize_keras_object(grid.network)))
+    weights = cache.digest(graph, *(keras.ops.convert_to_numpy(w) for w in grid.weights))
     features = {
         name: _features(split, f"{data.source} {name}", grid, weights)
         for name, split in data.splits.items()
@@ -158,13 +143,15 @@ def with_features(data: TaskData, model: keras.Model) -> TaskData:
     return dataclasses.replace(data, splits={**data.splits, **features})
 
 
-def refuse_fallback(data: TaskData, model: keras.Model) -> None:
-    """Raises ValueError if the encoder fell back to random weights and the source is not the toy world."""
-    if model.get_layer("encoder").get_layer("grid").fell_back and data.source != "toy":
+def check_pretrained(data: TaskData, model: keras.Model) -> None:
+    """Raises ValueError if the encoder has random weights for want of ImageNet's, and the images are real."""
+    grid = model.get_layer("encoder").get_layer("grid")
+    if grid.has_random_weights and data.source != "toy":
         raise ValueError(
             f"Expected trained weights of the encoder for the real images of {data.source!r}. Received: random "
             f"ones, since ImageNet's are not available; training would take hours and learn little. Download "
-            f"them once while online, name a file with weights='vgg16....h5', or choose weights=None."
+            f"them once while online, name a file with weights='{grid.network.name}....h5', choose "
+            f"weights=None, or train a small encoder from nothing: preset='toy' (--preset toy)."
         )
 
 

@@ -7,18 +7,17 @@ captioner.explain("photo.jpg").plot()      # attention map of each word
 evaluate(captioner, data.test)             # {'bleu_1': ..., 'cider_d': ..., 'scene_accuracy': ...}
 """
 
-import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 import numpy as np
 
-from mmkeras._utils import batches, checks, progress, saving
-from mmkeras.captioning.model import TASK
+from mmkeras._utils import checks, progress
+from mmkeras._utils.predictor import ImagePredictor
+from mmkeras.captioning.model import EPOCHS, TASK
 from mmkeras.decoding.generator import Generator
 from mmkeras.evaluation import metrics
-from mmkeras.evaluation.explain import Explanation
-from mmkeras.evaluation.novelty import Novelty
+from mmkeras.evaluation.explanations import Explanation
 from mmkeras.media import images
 from mmkeras.toy import scene
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-class Captioner:
+class Captioner(ImagePredictor):
     """Generates captions for images.
 
     Args:
@@ -38,24 +37,23 @@ class Captioner:
             in training.
     """
 
+    names = (TASK,)
+    title = "Image captioning"
+    builder = "mmkeras.captioning.build()"
+    options = ("beams",)
+    epochs, file, duration = EPOCHS, "captioner.keras", "about two and a half minutes on two cores"
+    variants: ClassVar = {TASK: (TASK, {})}
+
     def __init__(self, model: keras.Model):
-        saving.check(model, TASK, "captioning model", "mmkeras.captioning.build()")
-        self.model = model
+        super().__init__(model)
         self.encoder = model.get_layer("encoder")
         self.decoder = model.get_layer("decoder")
         self.vocabulary = self.decoder.get_layer("embedding").vocabulary
-        grid = self.encoder.get_layer("grid")
-        self.network, self.image_size = grid.network, grid.image_size
+        self.network = self.encoder.get_layer("grid").network
         self.novelty = None
 
-    @property
-    def novelty(self) -> Novelty | None:
-        return self._novelty
-
-    @novelty.setter
-    def novelty(self, novelty: Novelty | None):
-        self._novelty = novelty
-        encoder = novelty.beside(self.encoder, "grid") if novelty else self.encoder
+    def _connect(self):
+        encoder = self.novelty.beside(self.encoder, "grid") if self.novelty else self.encoder
         self._generator = Generator(encoder, self.decoder)
 
     def __call__(self, inputs: Any, *, seed: int = 0, **options: Any) -> str | list[str | None] | None:
@@ -83,7 +81,7 @@ class Captioner:
                 self.novelty.warn(*scores, positions)
             return [self.vocabulary.decode(ids) for ids in tokens]
 
-        return batches.answer(inputs, self._read, predict, "images")
+        return self._answer(inputs, self._read, predict)
 
     def generate(self, batch: np.ndarray, **options: Any) -> tuple[np.ndarray, np.ndarray]:
         """Generates token ids for a batch in one compiled graph.
@@ -104,12 +102,17 @@ class Captioner:
             image: Path, open file, PIL image or array.
             **options: See `mmkeras.decoding.generator.Generator`.
         """
+        _, height, width, _ = self.network.output_shape
+        if height == 1 < width:
+            raise ValueError(
+                f"Expected an encoder whose vectors form a grid. Received: encoder={self.network.name!r} with "
+                f"a sequence of {width}, which have no place in the image."
+            )
         original = images.read(image)
         batch = images.resize(original, self.image_size)[None]
         tokens, _ = self.generate(batch, **options)
         words = self.vocabulary.decode_words(tokens[0])
         attention = self._generator.weights({"image": batch}, tokens)  # (1, T, h*w)
-        _, height, width, _ = self.network.output_shape
         maps = attention[0, : len(words)].reshape(-1, height, width)  # (words, h, w)
         return Explanation(original, self.vocabulary.join(words), words, maps)
 
@@ -119,15 +122,8 @@ class Captioner:
         # With max_length given, `data` need not read all training captions. 50 is also the default of decoding.
         return {"vocabulary": self.vocabulary, "image_size": self.image_size, "max_length": 50}
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Saves everything in one `.keras` file, which `mmkeras.load` reads."""
-        saving.save(self.model, path)
-
-    def __reduce__(self):  # for pickle and copy; the compiled graphs are made again
-        return type(self), (self.model,), self.novelty and self.novelty.threshold
-
-    def __setstate__(self, threshold):
-        self.novelty = Novelty(self.network, threshold)
+    def evaluate(self, dataset, **options):
+        return evaluate(self, dataset, **options)
 
     def _read(self, image):
         return images.resize(images.read(image), self.image_size)

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import keras
 
 from mmkeras._utils import checks, presets
-from mmkeras.data.vocabulary import Vocabulary
-from mmkeras.nn import encoders, layers, losses, optimizers
+from mmkeras.nn import backbones, layers, losses, optimizers
 from mmkeras.nn.attention_decoder import attention_decoder
+from mmkeras.text.vocabulary import Vocabulary
 
 TASK = "captioning"
 EPOCHS = 12  # passes over the toy world that the preset "toy" is made for
@@ -27,7 +27,8 @@ class CaptioningConfig:
     """Sizes of the graph and settings of its training. The defaults are the document's, for photographs.
 
     Attributes:
-        encoder: str. `"vgg16"` or `"vgg_small"`.
+        encoder: str or keras.Model. `"vgg16"`, `"vgg_small"`, another network of `keras.applications` such as
+            `"efficientnet_v2_b0"`, or a model of one's own, see `mmkeras.nn.backbones.backbone`.
         image_size: int. Side of the images in pixels, at least 64; from 224 pixels VGG16 makes a 7 x 7 grid.
         fine_tune: bool. Whether the encoder is trained.
         units: int. Units of the LSTM and channels of the memory.
@@ -43,7 +44,7 @@ class CaptioningConfig:
         decay_steps: int, optional. Steps of the cosine decay to a fiftieth. None: constant.
     """
 
-    encoder: str = "vgg16"
+    encoder: str | keras.Model = "vgg16"
     image_size: int = 224
     fine_tune: bool = False
     units: int = 256
@@ -57,11 +58,10 @@ class CaptioningConfig:
     decay_steps: int | None = None
 
     def __post_init__(self):
-        if self.encoder not in encoders.ENCODERS:
-            known = ", ".join(map(repr, encoders.ENCODERS))
-            raise ValueError(f"Expected encoder to be one of {known}. Received: encoder={self.encoder!r}")
+        if not isinstance(self.encoder, keras.Model):
+            backbones.check_name(self.encoder)
         # VGG16 halves the side five times: 64 pixels become a grid of 2 x 2
-        checks.ints(64, image_size=self.image_size)
+        checks.ints(64 if isinstance(self.encoder, str) else 1, image_size=self.image_size)
         checks.ints(1, units=self.units, embedding_dim=self.embedding_dim)
         checks.numbers(0, dropout=self.dropout, word_dropout=self.word_dropout)
         checks.numbers(0, query_dropout=self.query_dropout)
@@ -115,14 +115,16 @@ def build(
         preset: `"toy"` (for the toy world, trains in minutes on two cores), `"document"` (the document's sizes,
             for photographs), or a `CaptioningConfig`. Defaults to `"toy"`.
         vocabulary: `Vocabulary`, list of words, or number of tokens. Defaults to 10,000.
-        weights: Weights of a VGG16 encoder. `"auto"`: ImageNet's if they are cached or can be downloaded,
-            otherwise random ones with a warning. `"imagenet"`: ImageNet's or an error. A path: a file in
-            Keras's layout. None: random. Defaults to `"auto"`.
+        weights: Weights of the encoder. `"auto"`: ImageNet's if they are cached or can be downloaded, otherwise
+            random ones with a warning. `"imagenet"`: ImageNet's or an error. A path: a file in Keras's layout,
+            or a `.keras` file. The name of a ready-trained model, such as `"captioning"`. None: random.
+            Defaults to `"auto"`.
         compile: bool. Whether to compile with Adam and the token cross-entropy. Defaults to True.
         **overrides: Sizes in place of the preset's, see `CaptioningConfig`.
 
     Raises:
-        ValueError, TypeError: for an unknown preset or override, or a weights file of another layout.
+        ValueError, TypeError: for an unknown preset or override, an encoder that does not fit, or a weights
+            file of another layout.
         OSError: if ImageNet's weights are not available with `weights="imagenet"`, or the weights file does not
             exist.
     """
@@ -166,15 +168,16 @@ def image_encoder(config: CaptioningConfig, weights: str | os.PathLike | None = 
         weights: Weights of the network, see `build`. Defaults to None.
     """
     size, units = config.image_size, config.units
-    network, fell_back = encoders.ENCODERS[config.encoder](size, weights)
-    # For a frozen network the input shape is open, so that its cached features can replace the images.
-    image = keras.Input((size, size, 3) if config.fine_tune else (None, None, None), name="image")
-    grid = layers.GridFeatures(network, size, fell_back, name="grid", trainable=config.fine_tune)(image)
+    network, is_random = backbones.backbone(config.encoder, size, weights)
+    # The input shape is open: the layer itself says which size it expects, and the cached features of a frozen
+    # network can replace the images.
+    image = keras.Input((None, None, 3 if config.fine_tune else None), name="image")
+    grid = layers.GridFeatures(network, size, is_random, name="grid", trainable=config.fine_tune)(image)
     memory = keras.layers.Reshape((-1, grid.shape[-1]))(grid)  # (B, h, w, C) → (B, h*w, C)
     # VGG's features reach into the hundreds; without normalization they saturate the LSTM's first state.
     memory = keras.layers.Dense(units, activation="relu", name="features")(memory)  # (B, h*w, U)
     memory = keras.layers.LayerNormalization()(memory)
-    # The first state holds what the image shows, but not where: a word of place has to find the object's cells.
+    # The first state holds what the image shows, but not where: words of place require attention to the object.
     pooled = keras.layers.GlobalAveragePooling1D()(memory)  # (B, U)
     hidden = keras.layers.Dense(units, activation="tanh", name="hidden")(pooled)  # (B, U)
     cell = keras.layers.Dense(units, activation="tanh", name="cell")(pooled)  # (B, U)

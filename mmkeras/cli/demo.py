@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mmkeras import tasks, zoo
 from mmkeras.evaluation import plots
 from mmkeras.toy import render, scene, speak
 
@@ -65,15 +66,47 @@ figure { margin: 0; text-align: center; font-size: .85rem; } .words { gap: .5rem
 """
 
 
-def captioning_section(captioner, scores: dict[str, dict[str, float]], language: str, images: int = 4) -> str:
+def has_section(task: str) -> bool:
+    """Whether the page has a section about a task: a function here, named after it."""
+    return f"{task}_section" in globals()
+
+
+def section(task: str, predictors: dict, scores: dict[str, dict[str, float]], language: str) -> str:
+    """HTML of the section about a task.
+
+    Args:
+        task: str.
+        predictors: {variant: predictor}, see `mmkeras._utils.predictor.Predictor`.
+        scores: {row: {score: value}}.
+        language: str. Language of the texts.
+    """
+    return globals()[f"{task}_section"](predictors, scores, language)
+
+
+def ready_section(task: str, language: str) -> str:
+    """HTML of the section about the ready-trained models of a task."""
+    models = {variant: model for variant, (model, _) in tasks.get(task).variants.items()}
+    predictors = {variant: zoo.pretrained(model, language) for variant, model in models.items()}
+    scores = {
+        (f"{variant}, {split}" if len(models) > 1 else split): zoo.card(model, language)["scores"][split]
+        for variant, model in models.items()
+        for split in ("test", "test_unseen")
+    }
+    return section(task, predictors, scores, language)
+
+
+def captioning_section(
+    predictors: dict, scores: dict[str, dict[str, float]], language: str, images: int = 4
+) -> str:
     """HTML: scores, then images of both test splits with caption and attention.
 
     Args:
-        captioner: Captioner.
+        predictors: {variant: Captioner}, one.
         scores: {split: {score: value}}.
         language: str. Language of the captions.
         images: int. Images of each split. Defaults to 4.
     """
+    (captioner,) = predictors.values()
     parts = [
         "<p>Below each caption: the attention of each word, bright where its weight is high.</p>",
         _table(scores),
@@ -97,15 +130,18 @@ def captioning_section(captioner, scores: dict[str, dict[str, float]], language:
     return "\n".join(parts)
 
 
-def speech_section(transcriber, scores: dict[str, dict[str, float]], language: str, clips: int = 2) -> str:
+def speech_to_text_section(
+    predictors: dict, scores: dict[str, dict[str, float]], language: str, clips: int = 2
+) -> str:
     """HTML: scores, then clips of both test splits with audio, transcript and alignment.
 
     Args:
-        transcriber: Transcriber.
+        predictors: {variant: Transcriber}, one.
         scores: {split: {score: value}}.
         language: str. Language of the clips.
         clips: int. Clips of each split. Defaults to 2.
     """
+    (transcriber,) = predictors.values()
     parts = [
         "<p>The voices are not in the training data. Above each spectrogram: the words at their time. Below: "
         "the attention, or with CTC the probability, of each word over time.</p>",
@@ -126,18 +162,18 @@ def speech_section(transcriber, scores: dict[str, dict[str, float]], language: s
 
 
 def text_to_image_section(
-    generators, scores: dict[str, dict[str, float]], language: str, prompts: int = 6
+    predictors: dict, scores: dict[str, dict[str, float]], language: str, prompts: int = 6
 ) -> str:
     """HTML: scores; for prompts of both test splits a real image and the generated ones; samples of one prompt;
     and the effect of each of its words.
 
     Args:
-        generators: {name: ImageGenerator}. The first is trained with a pixel loss, the last is adversarial.
+        predictors: {variant: ImageGenerator}. The first is trained with a pixel loss, the last is adversarial.
         scores: {row: {score: value}}.
         language: str. Language of the prompts.
         prompts: int. Prompts of each split. Defaults to 6.
     """
-    plain, *_, adversarial = generators.values()
+    plain, *_, adversarial = predictors.values()
     parts = [
         "<p>Above each prompt from left to right: a real image; the image of the model trained with a pixel "
         "loss, which averages over all positions that the prompt allows; that of the adversarial model.</p>",

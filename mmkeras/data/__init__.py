@@ -1,4 +1,4 @@
-"""From sources of data to batches: vocabulary, tables, sources, pipelines, cache."""
+"""From sources of data to batches: tables, sources, pipelines, cache."""
 
 from mmkeras._utils import lazy
 

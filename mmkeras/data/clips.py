@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from mmkeras.data import pipeline
 from mmkeras.data.task_data import SkippedExamples, Split
-from mmkeras.data.vocabulary import Vocabulary
+from mmkeras.text.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)

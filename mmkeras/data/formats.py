@@ -27,7 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmkeras.data.vocabulary import has_no_spaces
+from mmkeras.text.vocabulary import has_no_spaces
 
 FILE_COLUMNS = (
     "image", "image_name", "image_path", "image_file", "image_filename", "audio", "audio_file", "audio_path",

@@ -1,11 +1,10 @@
-"""From examples to batches, in tf.data: epochs, captions paired with images, clips of similar length."""
+"""From examples to batches, in tf.data: epochs, and clips of similar length."""
 
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from mmkeras.data.task_data import IN_MEMORY_MB, Split
-from mmkeras.data.vocabulary import PAD, Vocabulary
 from mmkeras.media import audio
 
 # A split that is read again each epoch is shuffled within a buffer of this many clips.
@@ -99,89 +98,10 @@ def fit_batches(
     return batches
 
 
-# --- images ---
-
-
 def shuffled(dataset: tf.data.Dataset, split: Split, seed: int | tf.Tensor) -> tf.data.Dataset:
     """Shuffles within a buffer of as many of the split's images as fit in memory."""
     share = min(1, IN_MEMORY_MB / split.megabytes)
     return dataset.shuffle(max(int(split.count * share), 1), seed=seed)
-
-
-def image_caption_batches(
-    split: Split,
-    name: str,
-    *,
-    finish: Callable,
-    vocabulary: Vocabulary,
-    max_length: int,
-    batch_size: int,
-    seed: int,
-    static_shapes: bool = False,
-) -> Callable[[int | None], tf.data.Dataset]:
-    """Every image once, paired with one of its captions.
-
-    In `"train"` the order and the caption differ from epoch to epoch; in other splits they are always the same.
-
-    Args:
-        split: Examples with "image" and "captions".
-        name: str. Name of the split.
-        finish: batch {"image" (B, H, W, 3), "tokens" (B, max_length) int32} → what `fit` takes.
-        vocabulary: `Vocabulary` of the tokens.
-        max_length: int. Tokens per caption; longer captions are cut.
-        batch_size: int. Images per batch; the last batch may be smaller.
-        seed: int. Seed for the order and for the choice of captions.
-        static_shapes: bool. Whether all batches are full. Each epoch then leaves out the images that do
-            not fill a batch, different ones each time. Defaults to False.
-
-    Returns:
-        A function of `start`, see `epochs`; it is ignored for splits other than `"train"`.
-    """
-    training = name == "train"
-
-    def encode(captions):
-        ids = vocabulary.encode_tensor(captions)  # (n, T) ragged
-        return ids.to_tensor(PAD, shape=(captions.shape[0], max_length))  # (n, max_length)
-
-    def with_tokens(example):
-        return {"image": example["image"], "tokens": encode(example["captions"])}
-
-    # If the examples stay in memory, all captions are encoded once; otherwise the chosen ones are, in batches.
-    is_encoded = split.fits_in_memory
-    examples = split.cached_examples(with_tokens if is_encoded else None)  # shared by the epochs
-    if static_shapes and not training:
-        batch_size = min(batch_size, split.count)
-    if static_shapes and split.count < batch_size:
-        raise ValueError(
-            f"Expected batch_size to be at most the number of images, {split.count}, with static_shapes=True. "
-            f"Received: batch_size={batch_size}"
-        )
-    steps = split.count // batch_size if static_shapes else -(-split.count // batch_size)
-
-    def pair(example, number):
-        captions = example["tokens" if is_encoded else "captions"]
-        return {"image": example["image"], "tokens": captions[number % tf.shape(captions, tf.int64)[0]]}
-
-    def one_round(round_seed):
-        dataset = shuffled(examples, split, round_seed) if training else examples
-        draws = tf.data.Dataset.random(seed=round_seed)
-        dataset = tf.data.Dataset.zip(dataset, draws).map(pair)
-        return dataset if static_shapes else dataset.batch(batch_size)
-
-    def finish_batch(batch, draw):
-        return finish(batch if is_encoded else batch | {"tokens": encode(batch["tokens"])})
-
-    def full_batches(dataset):
-        return dataset.batch(batch_size, drop_remainder=True)
-
-    return fit_batches(
-        one_round,
-        finish_batch,
-        training=training,
-        steps=steps,
-        seed=seed,
-        full_batches=full_batches if static_shapes else None,
-    )
 
 
 # --- clips ---

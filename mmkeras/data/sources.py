@@ -1,14 +1,15 @@
 """The sources of data: the toy world, a dataset of TensorFlow Datasets, or a folder."""
 
-import inspect
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+from mmkeras._utils import presets
 from mmkeras.data import folder, tfds
 from mmkeras.data.labels import PHRASINGS
 from mmkeras.data.task_data import Split
-from mmkeras.data.vocabulary import Vocabulary
+from mmkeras.text.vocabulary import Vocabulary
 
 IMAGES = {
     "toy": tfds.toy_images,
@@ -51,6 +52,12 @@ def read_clips(source: str | os.PathLike, language: str, sample_rate_hz: int, **
     return _read(source, CLIPS, folder.clips_from_folder, language, sample_rate_hz, **options)
 
 
+def options(source: str | os.PathLike) -> dict[str, Any]:
+    """The options that a source takes, of images or of clips, and their types."""
+    readers = [known[source] for known in (IMAGES, CLIPS) if source in known] or [folder.read]
+    return {name: kind for reader in readers for name, kind in presets.keywords(reader).items()}
+
+
 def check_options(language: str, vocabulary: Vocabulary | None) -> None:
     """Raises ValueError for an unknown language, TypeError for a vocabulary of another type."""
     if language not in ("en", "zh"):
@@ -66,10 +73,9 @@ def _read(source, known: Mapping[str, Callable], from_folder: Callable, *args, *
         raise ValueError(
             f"Expected source to be one of {names}, or a folder that exists. Received: source={source!r}"
         )
-    parameters = inspect.signature(folder.read if is_folder else known[source]).parameters.values()
-    takes = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    takes = presets.keywords(folder.read if is_folder else known[source])
     if unknown := [name for name in options if name not in takes]:
-        received = (f"{name}={options[name]!r} (--{name.replace('_', '-')})" for name in unknown)
+        received = (f"{name}={options[name]!r}" for name in unknown)
         raise ValueError(
             f"Expected options that the source {str(source)!r} takes: {', '.join(takes)}. "
             f"Received: {', '.join(received)}"

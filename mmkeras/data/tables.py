@@ -19,7 +19,7 @@ from typing import NamedTuple
 from mmkeras._utils import terminal
 from mmkeras.data import formats
 from mmkeras.data.formats import SPLITS, Entry
-from mmkeras.data.vocabulary import has_words, normalize
+from mmkeras.text.vocabulary import has_words, normalize
 
 PATTERNS = {
     "captions": (
@@ -123,7 +123,7 @@ def read(
     file_column: str | int | None = None,
     text_column: str | int | None = None,
 ) -> list[Row]:
-    """Reads tables of captions or transcripts. Texts are normalized, see `mmkeras.data.vocabulary.normalize`.
+    """Reads tables of captions or transcripts. Texts are normalized, see `mmkeras.text.vocabulary.normalize`.
 
     A row is skipped if its file name is empty, its text has no letter or digit, or its clip has another
     transcript already. A warning counts and names these rows. Transcripts of parts of a clip are refused.

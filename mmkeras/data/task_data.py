@@ -4,11 +4,12 @@ import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import tensorflow as tf
 
 from mmkeras._utils import terminal
-from mmkeras.data.vocabulary import Vocabulary
+from mmkeras.text.vocabulary import Vocabulary
 
 # A split of at most this size is cached decoded in memory. A larger one is read again each epoch.
 IN_MEMORY_MB = 512
@@ -65,9 +66,9 @@ class TaskData:
         source: str. Name of the dataset, or the folder.
         vocabulary: `Vocabulary` of the training texts.
         batch_size: int. Examples per step, over all devices.
-        image_size, sample_rate_hz, step_ms, max_length: int, optional. Sizes of the task's inputs. None if they
-            do not apply.
         attributes: {attribute: class names} of the labels. Defaults to no labels.
+        extra: Further values by name, such as the `image_size` or the `sample_rate_hz` of a task's inputs. They
+            are attributes as well: `data.image_size`.
     """
 
     source: str
@@ -77,11 +78,13 @@ class TaskData:
     # (split, its name) → function of the first epoch, see `pipeline.epochs`
     for_fit: Callable[[Split, str], Callable[[int | None], tf.data.Dataset | None]] = field(repr=False)
     for_evaluate: Callable[[Split], tf.data.Dataset] = field(repr=False)
-    image_size: int | None = None
-    sample_rate_hz: int | None = None
-    step_ms: int | None = None
-    max_length: int | None = None
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in (extra := self.__dict__.get("extra", {})):
+            return extra[name]
+        raise AttributeError(f"TaskData has no attribute {name!r}")
 
     @functools.cached_property
     def _training(self):

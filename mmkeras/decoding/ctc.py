@@ -9,10 +9,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from mmkeras.data.vocabulary import END, PAD, START, UNKNOWN
 from mmkeras.decoding.search import NEVER
 from mmkeras.distribute import collectives
 from mmkeras.nn.losses import Averaged
+from mmkeras.text.vocabulary import END, PAD, START, UNKNOWN
 
 BLANK = PAD
 FORBIDDEN = (UNKNOWN, START, END)  # `decode` never returns these

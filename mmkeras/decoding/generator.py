@@ -9,9 +9,9 @@ import numpy as np
 from keras import ops
 
 from mmkeras._utils import checks
-from mmkeras.data.vocabulary import END, PAD, START, UNKNOWN
 from mmkeras.decoding import ctc, search
 from mmkeras.distribute import collectives
+from mmkeras.text.vocabulary import END, PAD, START, UNKNOWN
 
 FORBIDDEN = (PAD, UNKNOWN, START)  # an attention decoder never generates these
 DEFAULTS = {
@@ -24,6 +24,8 @@ DEFAULTS = {
 
 class Generator:
     """Generates token ids with an attention decoder or a CTC head.
+
+    Its parts can be used one by one: `encoder`, `head`, and of an attention decoder `step`.
 
     Args:
         encoder: keras.Model. Inputs → memory, then its mask (unless the decoder is unmasked), then for an
@@ -112,6 +114,20 @@ class Generator:
         *_, attention = self.head([shifted, *encoded], training=False)
         return ops.convert_to_numpy(attention)
 
+    def step(self, tokens, state, memory):
+        """One step of an attention decoder.
+
+        Args:
+            tokens: (B,) int32, the last token of each row.
+            state: (hidden, cell), (B, units) each.
+            memory: [(B, S, M)], and its mask (B, S) if the decoder takes one.
+
+        Returns:
+            Logits (B, V) of the next token, and the next state.
+        """
+        logits, *state, _ = self.head([tokens[:, None], *memory, *state], training=False)
+        return logits[:, 0], tuple(state)
+
     def _encoded(self, inputs):
         """The outputs of the encoder that the head takes, and the others."""
         tensors = [inputs[tensor.name] for tensor in self.encoder.inputs]
@@ -130,10 +146,6 @@ class Generator:
         if beams > 1:
             memory = search.repeat(memory, beams)  # (B * K, S, M)
 
-        def next(tokens, state):
-            logits, *state, _ = self.head([tokens[:, None], *memory, *state], training=False)
-            return logits[:, 0], tuple(state)  # (B, V)
-
         arguments = {
             "batch_size": ops.shape(hidden)[0],
             "start": START,
@@ -147,7 +159,7 @@ class Generator:
             decode, options = search.greedy, {}
         else:
             decode, options = search.beam, {"beams": beams, "length_penalty": length_penalty}
-        return *decode(next, (hidden, cell), **options, **arguments), *others
+        return *decode(partial(self.step, memory=memory), (hidden, cell), **options, **arguments), *others
 
 
 class _Graph(keras.Model):

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from mmkeras._utils import progress, terminal
-from mmkeras._utils.batches import BATCH_SIZE
+from mmkeras._utils.predictor import BATCH_SIZE
 
 
 def count() -> int:
@@ -85,7 +85,7 @@ def predict_alone(model: keras.Model, inputs: Any) -> Any:
 
         if tf.distribute.has_strategy() or model.distribute_strategy is not tf.distribute.get_strategy():
             raise ValueError(
-                f"Expected answering classes and evaluate() to be used outside of the strategy's scope; only "
+                f"Expected predictors and evaluate() to be used outside of the strategy's scope; only "
                 f"build() belongs inside. Received: "
                 f"strategy={type(model.distribute_strategy).__name__.lstrip('_')}"
             )

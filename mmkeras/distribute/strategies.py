@@ -11,7 +11,7 @@ the whole batch (`mmkeras.distribute.collectives`), so one device and many devic
 
 On several machines each worker runs the same program and reads the same data. The workers are named by
 TF_CONFIG, by Slurm, or by `workers` and `index`. All workers must call `fit`, `evaluate` and `predict`, which
-return the same on each; an answering class runs on one worker alone.
+return the same on each; a predictor runs on one worker alone.
 """
 
 import contextlib

@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mmkeras._utils import checks, terminal
-from mmkeras.data.vocabulary import has_no_spaces
 from mmkeras.evaluation import collapse
+from mmkeras.text.vocabulary import has_no_spaces
 
 References = Sequence[Sequence[str]]
 

@@ -25,6 +25,11 @@ class Novelty:
     def __init__(self, network: keras.Model, threshold: float = float("inf")):
         self.network, self.threshold = network, threshold
         norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+        if not norms:
+            raise ValueError(
+                f"Expected network to have BatchNormalization layers, whose statistics tell which images are "
+                f"new. Received: network={network.name!r} without any"
+            )
 
         def scores(inputs):
             distances = [

@@ -6,7 +6,6 @@ import os
 import textwrap
 import unicodedata
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import matplotlib.figure
 import numpy as np
@@ -14,8 +13,7 @@ from matplotlib import font_manager
 from matplotlib.text import Text
 from PIL import Image
 
-if TYPE_CHECKING:
-    from mmkeras.evaluation.explain import Alignment, Influence
+from mmkeras.evaluation.alignment import Word
 
 # The default font of matplotlib has no Chinese characters; these come with operating systems or font packages,
 # and are preferred to others that have them.
@@ -117,50 +115,74 @@ def grid(prompts: Sequence[str], rows: Sequence[np.ndarray], path: str | os.Path
     return _saved(figure, path)
 
 
-def influence(explanation: "Influence", path: str | os.PathLike | None = None) -> Figure:
+def influence(
+    image: np.ndarray,
+    prompt: str,
+    words: Sequence[str],
+    without: np.ndarray,
+    changed: np.ndarray,
+    path: str | os.PathLike | None = None,
+) -> Figure:
     """Plots an image, then per word the image without that word, and below it the pixels that changed.
 
     Args:
-        explanation: Influence. From `explain` of text to image.
+        image: (S, S, 3) uint8.
+        prompt: str. The title.
+        words: T words.
+        without: (T, S, S, 3) uint8, the image without each word.
+        changed: (T, S, S) float, at least 0.
         path: File to write as well; its suffix is the format. Defaults to None.
     """
-    columns, font = len(explanation.words) + 1, _font(explanation.prompt)
-    title = _wrapped(explanation.prompt, 1.25 * columns, 12)
+    columns, font = len(words) + 1, _font(prompt)
+    title = _wrapped(prompt, 1.25 * columns, 12)
     figure = Figure(figsize=(1.25 * columns, 3.2 + 0.2 * title.count("\n")), layout="constrained")
     axes = figure.subplots(2, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    axes[0, 0].imshow(explanation.image)
-    most = max(float(explanation.changed.max()), 1e-9)
-    for number, word in enumerate(explanation.words, start=1):
-        axes[0, number].imshow(explanation.without[number - 1])
+    axes[0, 0].imshow(image)
+    most = max(float(changed.max()), 1e-9)
+    for number, word in enumerate(words, start=1):
+        axes[0, number].imshow(without[number - 1])
         # Without a font that has them, words are replaced by numbers.
         axes[0, number].set_title(f"− {word if font else number}", fontproperties=font, fontsize=10)
-        axes[1, number].imshow(explanation.changed[number - 1], cmap="magma", vmin=0, vmax=most)
+        axes[1, number].imshow(changed[number - 1], cmap="magma", vmin=0, vmax=most)
     if font:
         figure.suptitle(title, fontproperties=font, fontsize=12)
     return _saved(figure, path)
 
 
-def alignment(explanation: "Alignment", path: str | os.PathLike | None = None) -> Figure:
+def alignment(
+    log_mel: np.ndarray,
+    hop_seconds: float,
+    tokens: Sequence[str],
+    weights: np.ndarray,
+    step_seconds: float,
+    words: Sequence[Word],
+    path: str | os.PathLike | None = None,
+    *,
+    seconds: float,
+) -> Figure:
     """Plots a clip's spectrogram, each word above its time, and below it the weights of each token over time.
 
     Args:
-        explanation: Alignment. From `explain` of speech to text.
+        log_mel: (F, bands) float, the log-mel spectrogram.
+        hop_seconds: float. From one frame of the spectrogram to the next.
+        tokens: T tokens.
+        weights: (T, S) float, per token a weight of each time step.
+        step_seconds: float. Length of a time step.
+        words: `Word`s, each with its start and end in seconds.
         path: File to write as well; its suffix is the format. Defaults to None.
+        seconds: float. Length of the clip.
     """
-    seconds = len(explanation.samples) / explanation.sample_rate_hz
-    font = _font(explanation.text)
-    rows = max(len(explanation.tokens), 1)
+    font = _font("".join([*tokens, *(word.text for word in words)]))
+    rows = max(len(tokens), 1)
     width = min(max(3.2 * seconds, 7), 30)
     figure = Figure(figsize=(width, 2.6 + 0.19 * rows), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 0.17 * rows + 0.3))
-    extent = (0, len(explanation.log_mel) * explanation.hop_seconds, 0, explanation.log_mel.shape[1])
-    top.imshow(
-        explanation.log_mel.T, origin="lower", aspect="auto", extent=extent, cmap="magma", interpolation="none"
-    )
+    extent = (0, len(log_mel) * hop_seconds, 0, log_mel.shape[1])
+    top.imshow(log_mel.T, origin="lower", aspect="auto", extent=extent, cmap="magma", interpolation="none")
     top.set_ylabel("mel band")
-    for number, word in enumerate(explanation.words):
+    for number, word in enumerate(words):
         for edge in (word.start, word.end):
             top.axvline(edge, color="white", linewidth=0.8, alpha=0.7)
         # Without a font that has them, words are replaced by numbers.
@@ -175,13 +197,11 @@ def alignment(explanation: "Alignment", path: str | os.PathLike | None = None) -
             va="bottom",
             fontproperties=font,
         )
-    extent = (0, explanation.weights.shape[1] * explanation.step_seconds, len(explanation.tokens) - 0.5, -0.5)
-    if explanation.tokens:
-        bottom.imshow(
-            explanation.weights, aspect="auto", extent=extent, cmap="Blues", vmin=0, interpolation="none"
-        )
-        bottom.set_yticks(range(len(explanation.tokens)))
-        labels = ["␣" if token == " " else token for token in explanation.tokens]
+    extent = (0, weights.shape[1] * step_seconds, len(tokens) - 0.5, -0.5)
+    if tokens:
+        bottom.imshow(weights, aspect="auto", extent=extent, cmap="Blues", vmin=0, interpolation="none")
+        bottom.set_yticks(range(len(tokens)))
+        labels = ["␣" if token == " " else token for token in tokens]
         bottom.set_yticklabels(labels if font else range(1, len(labels) + 1), fontproperties=font, fontsize=8)
     bottom.set_xlabel("seconds")
     bottom.set_xlim(0, seconds)

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras import ops
 
 from mmkeras._utils import checks
+from mmkeras._utils.predictor import Predictor
 from mmkeras.distribute import collectives
 from mmkeras.evaluation.metrics import attribute_accuracy
 from mmkeras.methods import scenes
@@ -83,7 +84,7 @@ class Crossentropy(keras.losses.CategoricalCrossentropy):
         return super().call(ops.one_hot(ops.reshape(y_true, (-1,)), y_pred.shape[-1]), y_pred)
 
 
-class Classifier:
+class Classifier(Predictor):
     """Classifies examples with a model of any of the three methods.
 
     Args:
@@ -93,8 +94,14 @@ class Classifier:
         modalities: Names of the inputs.
     """
 
+    names = ("joint_training", "cross_modal", "modality_translation")
+    title = "Multimodal classification"
+    builder = "a build() of mmkeras.methods"
+    inputs = "examples"
+    output = "classes"
+
     def __init__(self, model: keras.Model):
-        self.model = model
+        super().__init__(model)
         self.modalities = tuple(model.input)
         # A new model: `predict` must run outside of the strategy in whose scope `model` may have been built.
         self._model = keras.Model(model.input, model.output)
@@ -121,7 +128,7 @@ class Classifier:
         logits = collectives.predict_batches(self._model, {name: given.get(name) for name in self.modalities})
         return {name: values.argmax(axis=-1) for name, values in logits.items()}
 
-    def scores(self, examples: scenes.Examples) -> dict[str, float]:
+    def evaluate(self, examples: scenes.Examples) -> dict[str, float]:
         """Accuracy on examples, see `mmkeras.evaluation.metrics.attribute_accuracy`."""
         predicted = self({name: examples.inputs[name] for name in self.modalities})
         return attribute_accuracy(predicted, examples.labels)

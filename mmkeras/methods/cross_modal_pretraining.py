@@ -19,9 +19,10 @@ import tensorflow as tf
 from keras import ops
 
 from mmkeras._utils import checks
-from mmkeras.data.vocabulary import PAD, SPECIAL, UNKNOWN, Vocabulary
 from mmkeras.methods import classification, scenes
 from mmkeras.nn import layers, optimizers
+from mmkeras.nn.transformer import transformer_block
+from mmkeras.text.vocabulary import PAD, SPECIAL, UNKNOWN, Vocabulary
 
 PATCH = 8  # pixels
 MASKED_WORDS, MASKED_PATCHES = 0.3, 0.75  # BERT masks 15 % of longer texts, MAE 75 % of larger images
@@ -90,7 +91,7 @@ class Queries(keras.layers.Layer):
 
 
 @dataclass(frozen=True)
-class Encoder:
+class SharedEncoder:
     """The parts that pre-training and fine-tuning share.
 
     Attributes:
@@ -106,7 +107,12 @@ class Encoder:
         vectors, mask, types = self.embed[modality](x)
         return self.h([vectors, mask, types]), mask
 
-    def copy(self) -> "Encoder":
+    def input(self, modality: str):
+        """A new input of a graph for a modality."""
+        (tensor,) = self.embed[modality].inputs
+        return keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=modality)
+
+    def copy(self) -> "SharedEncoder":
         """An encoder with the same weights, whose training leaves this one as it is."""
 
         def copied(part):
@@ -115,16 +121,27 @@ class Encoder:
             other.set_weights(part.get_weights())
             return other
 
-        return Encoder({name: copied(part) for name, part in self.embed.items()}, copied(self.h))
+        return SharedEncoder({name: copied(part) for name, part in self.embed.items()}, copied(self.h))
 
 
 def shared_encoder(
-    vocabulary: Vocabulary, *, width: int = 96, blocks: int = 2, heads: int = 4, dropout: float = 0.1
-) -> Encoder:
+    vocabulary: Vocabulary,
+    *,
+    length: int = scenes.LENGTH,
+    image_size: int = scenes.IMAGE_SIZE,
+    speech: tuple[int, int] = (scenes.FRAMES, scenes.STACKED * scenes.BANDS),
+    width: int = 96,
+    blocks: int = 2,
+    heads: int = 4,
+    dropout: float = 0.1,
+) -> SharedEncoder:
     """One Transformer encoder (Vaswani et al. 2017, arXiv:1706.03762) for words, image patches, speech frames.
 
     Args:
         vocabulary: `Vocabulary` of the texts.
+        length: int. Tokens of a text. Defaults to that of the toy world's.
+        image_size: int. Side of an image in pixels, a multiple of the patch's 8. Defaults to 64.
+        speech: (int, int). Frames of a clip, values per frame. Default to the toy world's.
         width: int. Size W of a vector. Defaults to 96.
         blocks: int. Transformer blocks. Defaults to 2.
         heads: int. Attention heads. Defaults to 4.
@@ -136,14 +153,14 @@ def shared_encoder(
         types = TYPES.index(name) * ops.ones_like(mask, dtype="int32")  # (B, N)
         return keras.Model(inputs, [x, mask, types], name=f"{name}_embedding")
 
-    tokens = keras.Input((scenes.LENGTH,), dtype="int32", name="text")
+    tokens = keras.Input((length,), dtype="int32", name="text")
     words = layers.TokenEmbedding(vocabulary, width, name="words")(tokens)  # (B, T, W)
-    pixels = keras.Input((scenes.IMAGE_SIZE, scenes.IMAGE_SIZE, 3), name="image")
+    pixels = keras.Input((image_size, image_size, 3), name="image")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1)(pixels)
     # a dense layer on each patch is a convolution with the patch's size and stride (ViT: arXiv:2010.11929)
     x = keras.layers.Conv2D(width, PATCH, strides=PATCH, name="patches")(x)  # (B, 8, 8, W)
     patches = keras.layers.Reshape((-1, width))(x)  # (B, P, W)
-    log_mel = keras.Input((scenes.FRAMES, scenes.STACKED * scenes.BANDS), name="speech")
+    log_mel = keras.Input(speech, name="speech")
     frames = keras.layers.Dense(width, name="frames")(log_mel)  # (B, F, W)
     embed = {
         "text": embedded("text", tokens, words, ops.not_equal(tokens, PAD)),
@@ -157,20 +174,15 @@ def shared_encoder(
     types = keras.Input((None,), dtype="int32", name="types")
     x = vectors + keras.layers.Embedding(len(TYPES), width, name="type_embedding")(types)  # (B, N, W)
     for _ in range(blocks):
-        y = keras.layers.LayerNormalization()(x)
-        y = keras.layers.MultiHeadAttention(heads, width // heads)(y, y, attention_mask=mask[:, None])
-        x = x + keras.layers.Dropout(dropout)(y)  # (B, N, W)
-        y = keras.layers.LayerNormalization()(x)
-        y = keras.layers.Dense(2 * width, activation="gelu")(y)  # (B, N, 2W)
-        x = x + keras.layers.Dropout(dropout)(keras.layers.Dense(width)(y))  # (B, N, W)
+        x = transformer_block(x, mask, heads, dropout)  # (B, N, W)
     h = keras.Model([vectors, mask, types], keras.layers.LayerNormalization()(x), name="h")
-    return Encoder(embed, h)
+    return SharedEncoder(embed, h)
 
 
 # --- step 1: pre-training on single modalities ---
 
 
-def pretraining_model(encoder: Encoder, kind: str, *, decay_steps: int | None = None) -> keras.Model:
+def pretraining_model(encoder: SharedEncoder, kind: str, *, decay_steps: int | None = None) -> keras.Model:
     """Restores texts with masked words and, for `"words and patches"`, images with masked patches, compiled.
 
     Inputs:  {"text": (B, T) int32, "image": (B, S, S, 3) in 0..255}, not of the same scenes; `masked` masks
@@ -178,19 +190,19 @@ def pretraining_model(encoder: Encoder, kind: str, *, decay_steps: int | None = 
     Outputs: {"words": logits (B, T, V), "pixels": (B, S, S, 3) in -1..1}
 
     Args:
-        encoder: Encoder. It is trained in place.
+        encoder: SharedEncoder. It is trained in place.
         kind: str. One of `KINDS`.
         decay_steps: int, optional. Steps of the cosine decay to a fiftieth. Defaults to None: constant.
     """
     vocabulary = encoder.embed["text"].get_layer("words").vocabulary
-    inputs = {"text": keras.Input((scenes.LENGTH,), dtype="int32", name="text")}
+    inputs = {"text": encoder.input("text")}
     words, _ = encoder("text", inputs["text"])  # (B, T, W)
     outputs = {"words": layers.TokenLogits(vocabulary, name="words")(words)}  # (B, T, V)
     losses = {"words": keras.losses.SparseCategoricalCrossentropy(from_logits=True)}
     if kind == "words and patches":
-        inputs["image"] = keras.Input((scenes.IMAGE_SIZE, scenes.IMAGE_SIZE, 3), name="image")
+        inputs["image"] = encoder.input("image")
         patches, _ = encoder("image", MaskedPatches(MASKED_PATCHES)(inputs["image"]))  # (B, P, W)
-        grid = scenes.IMAGE_SIZE // PATCH
+        grid = inputs["image"].shape[1] // PATCH
         x = keras.layers.Reshape((grid, grid, -1))(patches)  # (B, 8, 8, W)
         pixels = keras.layers.Conv2DTranspose(3, PATCH, strides=PATCH, name="pixels")
         outputs["pixels"] = pixels(x)  # (B, S, S, 3)
@@ -220,12 +232,12 @@ def masked(text, kind: str, seed):
 
 
 def pretrain(
-    encoder: Encoder, examples: scenes.Examples, kind: str, *, steps: int = 1000, seed: int = 0
+    encoder: SharedEncoder, examples: scenes.Examples, kind: str, *, steps: int = 1000, seed: int = 0
 ) -> keras.Model | None:
     """Step 1: trains an encoder in place, without pairs and without labels.
 
     Args:
-        encoder: Encoder. From `shared_encoder`.
+        encoder: SharedEncoder. From `shared_encoder`.
         examples: Examples. Its texts and its images are drawn independently of each other.
         kind: str. `"words"`: the loss counts masked and visible words. `"masked words only"`: as in BERT.
             `"words and patches"`: also images. `"none"`: trains nothing.
@@ -270,7 +282,7 @@ def pretrain(
 
 
 def build(
-    encoder: Encoder,
+    encoder: SharedEncoder,
     classes: Mapping[str, int],
     modalities: Sequence[str] = ("image", "text"),
     *,
@@ -287,7 +299,7 @@ def build(
     et al. 2019, arXiv:1810.00825).
 
     Args:
-        encoder: Encoder. h and the embeddings, trained further.
+        encoder: SharedEncoder. h and the embeddings, trained further.
         classes: {attribute: number of classes}. `{"match": 2}` asks whether a text describes an image.
         modalities: Sequence of str. The two modalities of a pair, of `TYPES`. Defaults to image and text.
         units: int. Units of g. Defaults to 128.
@@ -300,8 +312,7 @@ def build(
     checks.among(encoder.embed, modalities=modalities)
     inputs = {}
     for name in modalities:
-        (tensor,) = encoder.embed[name].inputs
-        inputs[name] = keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=name)
+        inputs[name] = encoder.input(name)
     encoded = [tensor for name, x in inputs.items() for tensor in encoder(name, x)]  # (B, N, W), (B, N), ...
 
     # --- g ---

@@ -14,9 +14,9 @@ import keras
 from keras import ops
 
 from mmkeras._utils import checks
-from mmkeras.data.vocabulary import PAD, Vocabulary
 from mmkeras.methods import classification, scenes
-from mmkeras.nn import layers
+from mmkeras.nn.encoders import dense_encoder, frame_encoder, image_encoder, word_encoder
+from mmkeras.text.vocabulary import Vocabulary
 
 # as MultiBench names them (Liang et al. 2021, arXiv:2107.07502)
 FUSIONS = ("concat", "gated", "cross_attention")
@@ -244,44 +244,16 @@ def encoders(
         ValueError: if a modality is unknown.
     """
 
-    def image():
-        pixels = keras.Input((scenes.IMAGE_SIZE, scenes.IMAGE_SIZE, 3))
-        x = keras.layers.Rescaling(1 / 127.5, offset=-1)(pixels)
-        # a first layer that sees 8 x 8 pixels, every fourth: on two cores a third of the time of 3 x 3 layers
-        for filters, size, strides in ((48, 8, 4), (96, 3, 2), (96, 3, 1)):
-            x = keras.layers.Conv2D(filters, size, strides=strides, padding="same", use_bias=False)(x)
-            # momentum 0.9: the averages must settle within few steps
-            x = keras.layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))  # at last (B, 8, 8, 96)
-        if sequences:
-            cells = keras.layers.Dense(units, activation="relu")(keras.layers.Reshape((-1, 96))(x))
-            return pixels, layers.PositionEmbedding()(cells)  # (B, 64, U)
-        pooled = keras.layers.GlobalMaxPooling2D()(x)  # (B, 96): what the image shows
-        cells = keras.layers.Flatten()(keras.layers.Conv2D(8, 1, activation="relu")(x))  # (B, 512): and where
-        return pixels, keras.layers.Dense(units, activation="relu")(_joined([pooled, cells]))  # (B, U)
-
-    def text():
-        tokens = keras.Input((scenes.LENGTH,), dtype="int32")
-        words = layers.TokenEmbedding(vocabulary, units)(tokens)  # (B, T, U)
-        return tokens, lstm(words, ops.not_equal(tokens, PAD))
-
-    def speech():
-        frames = keras.Input((scenes.FRAMES, scenes.STACKED * scenes.BANDS))
-        return frames, lstm(frames, ops.any(ops.not_equal(frames, 0), axis=-1))
-
-    def touch():
-        x = readings = keras.Input((scenes.TOUCHES,))
-        for _ in range(2):
-            x = keras.layers.Dense(units, activation="relu")(x)  # (B, U)
-        return readings, x
-
-    def lstm(x, mask):
-        both_ways = layers.MaskedBidirectional(layers.MaskedLSTM(units // 2, return_sequences=True))
-        x = both_ways(x, mask=mask)  # (B, N, U)
-        return [ops.where(mask[:, :, None], x, 0), mask] if sequences else ops.max(x, axis=1)
-
-    makers = {"image": image, "text": text, "touch": touch, "speech": speech}
+    makers = {
+        "image": lambda: image_encoder(scenes.IMAGE_SIZE, units, sequence=sequences),
+        "text": lambda: word_encoder(vocabulary, units, length=scenes.LENGTH, sequence=sequences),
+        "speech": lambda: frame_encoder(
+            scenes.FRAMES, scenes.STACKED * scenes.BANDS, units, sequence=sequences
+        ),
+        "touch": lambda: dense_encoder(scenes.TOUCHES, units, "touch"),
+    }
     checks.among(makers, modalities=modalities)
-    return {name: keras.Model(*makers[name](), name=name) for name in modalities}
+    return {name: makers[name]() for name in modalities}
 
 
 def _check(encoders):

@@ -14,10 +14,10 @@ import keras
 import numpy as np
 
 from mmkeras._utils import checks
-from mmkeras._utils.batches import BATCH_SIZE
-from mmkeras.data.vocabulary import SPECIAL, UNKNOWN, Vocabulary
+from mmkeras._utils.predictor import BATCH_SIZE
 from mmkeras.distribute import collectives
 from mmkeras.nn.spectrogram import LogMel
+from mmkeras.text.vocabulary import SPECIAL, UNKNOWN, Vocabulary
 from mmkeras.toy import render, scene, speak
 
 ATTRIBUTES = {"size": scene.SIZES, "color": scene.COLORS, "shape": scene.SHAPES, "place": scene.PLACES}

@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from mmkeras.data.vocabulary import PAD, Vocabulary
 from mmkeras.nn.layers import GuidedAttention, TokenEmbedding
+from mmkeras.text.vocabulary import PAD, Vocabulary
 
 
 def attention_decoder(

@@ -40,9 +40,10 @@ def output_image(x, name: str):
 
 
 def image_features(x):
-    """Image (B, S, S, 3) → features (B, 608): global ones, and those of each of 8 x 8 grid cells."""
+    """Image (B, S, S, 3) → features (B, 608): global ones, and those of the 8 x 8 cells of "grid"."""
     for filters in (16, 32, 64, 64, 96):
-        x = _normalized(keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(x))
+        x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+        x = _normalized(x, "grid" if filters == 96 else None)
         if x.shape[1] > 8:
             x = keras.layers.MaxPooling2D()(x)  # (B, S/2, S/2, filters), at last (B, 8, 8, 96)
     pooled = keras.layers.GlobalMaxPooling2D()(x)  # (B, 96): what the image shows, at any position
@@ -50,6 +51,6 @@ def image_features(x):
     return keras.layers.Concatenate()([pooled, cells])  # (B, 608)
 
 
-def _normalized(x):
+def _normalized(x, name=None):
     # momentum 0.9: the averages must settle within the hundred steps of training on a small folder
-    return keras.layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+    return keras.layers.ReLU(name=name)(layers.BatchNormalization(momentum=0.9)(x))

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from mmkeras.data.vocabulary import Vocabulary
 from mmkeras.distribute import collectives
+from mmkeras.text.vocabulary import Vocabulary
 
 DIAGONAL_WIDTH = 0.2  # as in Tachibana et al. 2018
 
@@ -81,19 +81,27 @@ class GridFeatures(keras.layers.Layer):
     Args:
         network: keras.Model. (B, S, S, 3) RGB 0..255 → (B, h, w, C).
         image_size: int. Side S in pixels.
-        fell_back: bool. Whether the network has random weights because the trained ones are not available.
-            Defaults to False.
+        has_random_weights: bool. Whether the network has random weights because the trained ones are not
+            available. Defaults to False.
     """
 
-    def __init__(self, network: keras.Model, image_size: int, fell_back: bool = False, **kwargs):
+    def __init__(self, network: keras.Model, image_size: int, has_random_weights: bool = False, **kwargs):
         super().__init__(**kwargs)
         network.trainable = self.trainable
         self.network = network
         self.image_size = image_size
-        self.fell_back = fell_back
+        self.has_random_weights = has_random_weights
 
     def call(self, image):
-        return self.network(image) if image.shape[-1] == 3 else image
+        if image.shape[-1] != 3:
+            return image
+        if not {*image.shape[1:3]} <= {None, self.image_size}:
+            raise ValueError(
+                f"Expected images of the model's size, image_size={self.image_size}. Received: images of "
+                f"{tuple(image.shape[1:3])}. Use data(..., image_size={self.image_size}), or build the model "
+                f"with image_size=data.image_size."
+            )
+        return self.network(image)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self.network.output_shape[1:])
@@ -103,8 +111,41 @@ class GridFeatures(keras.layers.Layer):
 
     def get_config(self):
         network = keras.saving.serialize_keras_object(self.network)
-        own = {"network": network, "image_size": self.image_size, "fell_back": self.fell_back}
+        own = {"network": network, "image_size": self.image_size, "has_random_weights": self.has_random_weights}
         return super().get_config() | own
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config.pop("network")), **config)
+
+
+@keras.saving.register_keras_serializable("mmkeras")
+class SequenceFeatures(keras.layers.Layer):
+    """Frames (B, F, M) → vectors (B, ceil(F / stride), D) of a network. Zeros complete the last time step.
+
+    Args:
+        network: keras.Model. (B, F, M) → (B, F / stride, D), for F divisible by `stride`.
+        stride: int. Frames per vector.
+    """
+
+    def __init__(self, network: keras.Model, stride: int, **kwargs):
+        super().__init__(**kwargs)
+        self.network = network
+        self.strides = (stride,)
+
+    def call(self, frames, training=None):
+        rest = -ops.shape(frames)[1] % self.strides[0]
+        return self.network(ops.pad(frames, [[0, 0], [0, rest], [0, 0]]), training=training)
+
+    def compute_output_spec(self, frames, training=None):
+        batch, count, _ = frames.shape
+        size = self.network.output_shape[-1]
+        steps = None if count is None else -(-count // self.strides[0])
+        return keras.KerasTensor((batch, steps, size), dtype=self.compute_dtype)
+
+    def get_config(self):
+        network = keras.saving.serialize_keras_object(self.network)
+        return super().get_config() | {"network": network, "stride": self.strides[0]}
 
     @classmethod
     def from_config(cls, config):

@@ -3,8 +3,10 @@
 import keras
 from keras import ops
 
-from mmkeras.data.vocabulary import PAD
 from mmkeras.distribute import collectives
+from mmkeras.text.vocabulary import PAD
+
+INVERSE_TEMPERATURE = 10.0  # of the contrastive loss: temperature 0.1, as in XMC-GAN
 
 
 class Averaged:
@@ -103,3 +105,40 @@ class TokenAccuracy(keras.metrics.Metric):
 
     def result(self):
         return ops.divide_no_nan(self.correct, self.count)
+
+
+# --- contrastive ---
+
+
+def contrastive_loss(image_embedding, text_embedding, tokens):
+    """Cross-entropy of each image's own text among all texts of the batch, by cosine similarity.
+
+    XMC-GAN (Zhang et al. 2021, arXiv:2101.04702). All texts of the batch are negatives, since a single one
+    would rarely differ from the image's own in the shape alone. Texts equal to the image's own are excluded.
+
+    Args:
+        image_embedding: (B, F).
+        text_embedding: (B, F).
+        tokens: (B, T) int. The texts.
+
+    Returns:
+        ().
+    """
+    image_embedding, text_embedding = _normalized(image_embedding), _normalized(text_embedding)  # (B, F)
+    positive = INVERSE_TEMPERATURE * ops.sum(image_embedding * text_embedding, axis=-1, keepdims=True)  # (B, 1)
+    texts = collectives.gathered(text_embedding)  # (N, F), the batches of all replicas
+    is_same = same_text(tokens[:, None], collectives.gathered(tokens)[None])  # (B, N)
+    similarity = INVERSE_TEMPERATURE * ops.matmul(image_embedding, ops.transpose(texts))  # (B, N)
+    negatives = similarity - 1e9 * is_same  # (B, N)
+    logits = ops.concatenate([positive, negatives], axis=1)  # (B, 1 + N)
+    return collectives.mean(ops.logsumexp(logits, axis=1) - positive[:, 0])
+
+
+def same_text(tokens, others):
+    """1 where two texts (..., T) have the same tokens, else 0: (...) float32."""
+    return ops.cast(ops.all(ops.equal(tokens, others), axis=-1), "float32")
+
+
+def _normalized(x):
+    """(B, F) → (B, F) of length 1. Unlike `ops.normalize` on JAX, it has a gradient at zero."""
+    return x * ops.rsqrt(ops.sum(ops.square(x), axis=-1, keepdims=True) + 1e-8)

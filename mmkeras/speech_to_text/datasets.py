@@ -15,7 +15,7 @@ from numbers import Real
 from mmkeras._utils import checks, progress
 from mmkeras.data import clips, sources
 from mmkeras.data.task_data import TaskData, training_split
-from mmkeras.data.vocabulary import SPECIAL, UNITS, Vocabulary
+from mmkeras.text.vocabulary import SPECIAL, UNITS, Vocabulary
 
 # Datasets whose transcripts take an hour to read, and the characters that are known to be in them.
 SLOW_TEXTS = ("librispeech", "ljspeech", "speech_commands")
@@ -129,6 +129,5 @@ def data(
         splits,
         batches.for_fit,
         batches.for_evaluate,
-        sample_rate_hz=sample_rate_hz,
-        step_ms=step_ms,
+        extra={"sample_rate_hz": sample_rate_hz, "step_ms": step_ms},
     )

@@ -7,20 +7,19 @@ transcriber.explain("speech.wav").plot()             # start and end of each wor
 evaluate(transcriber, data.test)                     # {'wer': ..., 'cer': ...}
 """
 
-import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 import numpy as np
 
-from mmkeras._utils import batches, checks, progress, saving, terminal
-from mmkeras.data.vocabulary import END, PAD
+from mmkeras._utils import checks, predictor, progress, terminal
 from mmkeras.decoding.generator import Generator
 from mmkeras.evaluation import alignment, metrics
-from mmkeras.evaluation.explain import Alignment
+from mmkeras.evaluation.explanations import Alignment
 from mmkeras.media import audio, long_form
-from mmkeras.speech_to_text.model import TASK
+from mmkeras.speech_to_text.model import EPOCHS, TASK
+from mmkeras.text.vocabulary import END, PAD
 from mmkeras.toy import scene
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ CLIPS_IN_MEMORY = 256  # enough that segments of similar length share a batch
 TOKEN_SECONDS, LEAST_TOKENS = 0.04, 64
 
 
-class Transcriber:
+class Transcriber(predictor.Predictor):
     """Transcribes clips.
 
     Args:
@@ -40,9 +39,16 @@ class Transcriber:
             imported. It is not copied: after more training of `model`, the transcriber uses the new weights.
     """
 
+    names = (TASK,)
+    title = "Speech to text"
+    builder = "mmkeras.speech_to_text.build()"
+    inputs = "clips"
+    options = ("beams",)
+    epochs, file, duration = EPOCHS, "transcriber.keras", "about three minutes on two cores"
+    variants: ClassVar = {TASK: (TASK, {})}
+
     def __init__(self, model: keras.Model):
-        saving.check(model, TASK, "speech-to-text model", "mmkeras.speech_to_text.build()")
-        self.model = model
+        super().__init__(model)
         self.encoder = model.get_layer("encoder")
         self.head = "attention" if "decoder" in [layer.name for layer in model.layers] else "ctc"
         head, layer = ("decoder", "embedding") if self.head == "attention" else ("head", "logits")
@@ -84,7 +90,7 @@ class Transcriber:
             return self.transcribe(clips, positions=positions, **options)
 
         is_list = isinstance(inputs, list | tuple) and not audio.is_pair(inputs)
-        return batches.answer(inputs, read, predict, "clips", batch_size=CLIPS_IN_MEMORY, is_list=is_list)
+        return self._answer(inputs, read, predict, batch_size=CLIPS_IN_MEMORY, is_list=is_list)
 
     def transcribe(
         self, clips: Sequence[np.ndarray], *, positions: Sequence[int] | None = None, **options: Any
@@ -105,8 +111,8 @@ class Transcriber:
         numbers = [(p, n) for p, spans in zip(positions, segments, strict=True) for n in range(len(spans))]
         by_length = sorted(range(len(parts)), key=lambda i: len(parts[i]))  # for little padding
         texts = [""] * len(parts)
-        for start in progress.bar(range(0, len(parts), batches.BATCH_SIZE), "transcripts"):
-            indices = by_length[start : start + batches.BATCH_SIZE]
+        for start in progress.bar(range(0, len(parts), predictor.BATCH_SIZE), "transcripts"):
+            indices = by_length[start : start + predictor.BATCH_SIZE]
             inputs, rows = self._padded([parts[i] for i in indices]), [numbers[i] for i in indices]
             tokens = self._generate(inputs, positions=rows, **options)  # (B, T)
             for i, ids in zip(indices, tokens, strict=True):
@@ -163,12 +169,8 @@ class Transcriber:
         step_ms = round(1000 * self.step_seconds)
         return {"vocabulary": self.vocabulary, "sample_rate_hz": self.sample_rate_hz, "step_ms": step_ms}
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Saves everything in one `.keras` file, which `mmkeras.load` reads."""
-        saving.save(self.model, path)
-
-    def __reduce__(self):  # for pickle and copy; the compiled graphs are made again
-        return type(self), (self.model,)
+    def evaluate(self, dataset, **options):
+        return evaluate(self, dataset, **options)
 
     def _segments(self, clip):
         return long_form.segments(clip, self.sample_rate_hz, self.log_mel.longest_seconds)

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import keras
 
 from mmkeras._utils import checks, presets
-from mmkeras.data.vocabulary import Vocabulary
 from mmkeras.decoding import ctc
-from mmkeras.nn import layers, losses, optimizers
+from mmkeras.nn import backbones, layers, losses, optimizers
 from mmkeras.nn.attention_decoder import attention_decoder
-from mmkeras.nn.spectrogram import LogMel, SpecAugment
+from mmkeras.nn.encoders import speech_encoder
+from mmkeras.text.vocabulary import Vocabulary
 
 TASK = "speech_to_text"
 EPOCHS = 3  # passes over the toy world that the preset "toy" is made for
@@ -36,6 +36,9 @@ class SpeechConfig:
         bands: int. Mel bands.
         subsampling: int. Frames per time step of the encoder. A time step lasts hop_ms * subsampling.
         encoder_layers: int. Number of bidirectional LSTMs.
+        encoder: keras.Model, optional. Log-mel (B, F, bands) → (B, F / subsampling, D), in place of the LSTMs,
+            such as Whisper's encoder. It is copied.
+        fine_tune: bool. Whether such an encoder is trained.
         units: int. Units of each LSTM and channels of the memory.
         embedding_dim: int. Size of the token embedding (attention decoder).
         spec_augment: bool. Whether training masks parts of the spectrogram (SpecAugment).
@@ -55,6 +58,8 @@ class SpeechConfig:
     bands: int = 80
     subsampling: int = 4
     encoder_layers: int = 3
+    encoder: keras.Model | None = None
+    fine_tune: bool = True
     units: int = 256
     embedding_dim: int = 256
     spec_augment: bool = True
@@ -125,7 +130,21 @@ def build(
     # --- audio → memory ---
     audio = keras.Input((None,), name="audio")
     length = keras.Input((), dtype="int32", name="length")
-    memory, mask, *state = speech_encoder(config, with_state=head == "attention")([audio, length])  # (B, S, U)
+    encoder = speech_encoder(
+        sample_rate_hz=config.sample_rate_hz,
+        frame_ms=config.frame_ms,
+        hop_ms=config.hop_ms,
+        bands=config.bands,
+        subsampling=config.subsampling,
+        encoder_layers=config.encoder_layers,
+        units=config.units,
+        dropout=config.dropout,
+        spec_augment=config.spec_augment,
+        with_state=head == "attention",
+        network=config.encoder
+        and backbones.sequence_network(config.encoder, config.bands, config.subsampling, config.fine_tune),
+    )
+    memory, mask, *state = encoder([audio, length])  # (B, S, U), (B, S)
 
     # --- memory, and with attention tokens → logits ---
     if head == "attention":
@@ -151,41 +170,6 @@ def build(
         adam = optimizers.adam(config.learning_rate, config.decay_steps)
         model.compile(adam, loss=loss, weighted_metrics=metrics)
     return model
-
-
-def speech_encoder(config: SpeechConfig, *, with_state: bool) -> keras.Model:
-    """Clip (B, n), its valid samples (B,) → memory (B, S, units) and the mask of its valid time steps (B, S).
-
-    Args:
-        config: `SpeechConfig`.
-        with_state: bool. Whether to return a decoder's first state as well (hidden, cell: (B, units)).
-    """
-    audio = keras.Input((None,), name="audio")
-    length = keras.Input((), dtype="int32", name="length")
-    log_mel = LogMel(config.sample_rate_hz, config.frame_ms, config.hop_ms, config.bands, name="log_mel")
-    x, mask = log_mel(audio, length)  # (B, F, M), (B, F)
-    if config.spec_augment:
-        x = SpecAugment(name="spec_augment")(x)
-    # A time step joins `subsampling` frames without overlap; zeros complete the last one. With "same" padding
-    # the number of zeros before the first frame would depend on how far the clip is padded.
-    x = keras.layers.ZeroPadding1D((0, config.subsampling - 1))(x)  # (B, F + subsampling - 1, M)
-    subsampling = keras.layers.Conv1D(
-        config.units, config.subsampling, strides=config.subsampling, name="subsampling"
-    )
-    x = subsampling(x)  # (B, S, U)
-    mask = mask[:, :: config.subsampling]  # (B, S)
-    for number in range(config.encoder_layers):
-        lstm = layers.MaskedLSTM(config.units, return_sequences=True)
-        x = layers.MaskedBidirectional(lstm, name=f"lstm_{number}")(x, mask=mask)  # (B, S, 2U)
-        x = keras.layers.Dropout(config.dropout)(x)
-    memory = keras.layers.LayerNormalization()(keras.layers.Dense(config.units, name="memory")(x))
-    memory = memory * keras.ops.cast(mask, memory.dtype)[..., None]  # (B, S, U), 0 on padding
-    outputs = [memory, mask]
-    if with_state:
-        pooled = keras.layers.GlobalAveragePooling1D()(memory, mask=mask)  # (B, U)
-        outputs.append(keras.layers.Dense(config.units, activation="tanh", name="hidden")(pooled))  # (B, U)
-        outputs.append(keras.layers.Dense(config.units, activation="tanh", name="cell")(pooled))  # (B, U)
-    return keras.Model([audio, length], outputs, name="encoder")
 
 
 def ctc_head(vocabulary: Vocabulary, *, memory_dim: int) -> keras.Model:

@@ -5,7 +5,6 @@ classifier("photo.png")                        # {'color': 'red', 'place': 'cent
 classifier(generator("a small red circle"))    # the document's modality translation: text → image → class
 """
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mmkeras._utils import batches, checks, progress, saving
+from mmkeras._utils import checks, progress
+from mmkeras._utils.predictor import ImagePredictor
 from mmkeras.data.task_data import TaskData
 from mmkeras.distribute import collectives
 from mmkeras.evaluation import metrics
-from mmkeras.evaluation.novelty import Novelty
 from mmkeras.media import images
 from mmkeras.nn import layers, optimizers
 from mmkeras.nn.convolutions import image_features
@@ -26,7 +25,7 @@ from mmkeras.text_to_image.datasets import labeled
 NAME = "attribute_classifier"
 
 
-class AttributeClassifier:
+class AttributeClassifier(ImagePredictor):
     """Predicts the attributes of images, one class per attribute.
 
     Args:
@@ -37,22 +36,21 @@ class AttributeClassifier:
             in training.
     """
 
+    names = (NAME,)
+    title = "Attribute classification"
+    builder = "mmkeras.text_to_image.classifier.build_classifier()"
+    output = "classes"
+
     def __init__(self, model: keras.Model):
-        saving.check(model, NAME, "classifier", "mmkeras.text_to_image.classifier.build_classifier()")
-        self.model = self.network = model
-        self.image_size = model.input_shape[1]
+        super().__init__(model)
         self.attributes = {name: model.get_layer(name).classes for name in model.output_names}
+        self.network = model
         self.novelty = None
 
-    @property
-    def novelty(self) -> Novelty | None:
-        return self._novelty
-
-    @novelty.setter
-    def novelty(self, novelty: Novelty | None):
-        self._novelty = novelty
+    def _connect(self):
         outputs = [self.model.output, self.model.get_layer("features").output]
-        self._network = keras.Model(self.model.input, outputs + ([novelty.scores] if novelty else []))
+        scores = [self.novelty.scores] if self.novelty else []
+        self._network = keras.Model(self.model.input, outputs + scores)
 
     def __call__(self, inputs: Any) -> dict[str, str] | list[dict[str, str] | None]:
         """Predicts the class of each attribute.
@@ -81,7 +79,7 @@ class AttributeClassifier:
                 for i in range(len(values))
             ]
 
-        return batches.answer(inputs, read, predict, "images")
+        return self._answer(inputs, read, predict)
 
     def predict(self, batch: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Predicts the class ids of a batch.
@@ -129,15 +127,8 @@ class AttributeClassifier:
         """Options of `data` that fit this model."""
         return {"image_size": self.image_size}
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Saves everything in one `.keras` file, which `mmkeras.load` reads."""
-        saving.save(self.model, path)
-
-    def __reduce__(self):  # for pickle and copy; the compiled graphs are made again
-        return type(self), (self.model,), self.novelty and self.novelty.threshold
-
-    def __setstate__(self, threshold):
-        self.novelty = Novelty(self.network, threshold)
+    def evaluate(self, dataset):
+        return evaluate_classifier(self, dataset)
 
 
 def evaluate_classifier(classifier: AttributeClassifier, dataset: tf.data.Dataset) -> dict[str, float]:

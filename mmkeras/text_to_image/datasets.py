@@ -7,15 +7,13 @@
 The sources are those of captioning. Here the caption is the input and the image the output.
 """
 
-import functools
 import os
 
 import tensorflow as tf
 
-from mmkeras._utils import checks
-from mmkeras.data import cache, captions, pipeline, sources
+from mmkeras.data import image_captions, pipeline
 from mmkeras.data.task_data import TaskData
-from mmkeras.data.vocabulary import Vocabulary
+from mmkeras.text.vocabulary import Vocabulary
 from mmkeras.text_to_image.model import check_image_size
 
 
@@ -29,6 +27,7 @@ def data(
     min_count: int | None = None,
     max_size: int = 10_000,
     max_length: int | None = None,
+    augment: bool = False,
     seed: int = 0,
     static_shapes: bool = False,
     **options,
@@ -44,7 +43,7 @@ def data(
             of images with a table of captions (see `mmkeras.data.tables`). Defaults to `"toy"`.
         batch_size: int. Images per step, over all devices, at least 2. Defaults to 16.
         image_size: int. Side in pixels, a power of two from 16 to 256. Defaults to 64.
-        language, vocabulary, min_count, max_size, max_length, seed, static_shapes, **options: As for
+        language, vocabulary, min_count, max_size, max_length, augment, seed, static_shapes, **options: As for
             `mmkeras.captioning.data`.
 
     Returns:
@@ -62,66 +61,38 @@ def data(
         ValueError: if an argument is invalid, the table is malformed, or there is only one image.
         FileNotFoundError: if none of the images in the table exists.
     """
-    sources.check_options(language, vocabulary)
     if not isinstance(batch_size, int) or batch_size < 2:
         raise ValueError(
             f"Expected batch_size to be an int of at least 2, since the discriminator compares an image with "
             f"another one's caption. Received: batch_size={batch_size!r}"
         )
-    checks.ints(0, seed=seed)
     check_image_size(image_size)
-    splits = sources.read_images(source, language, image_size, crop=True, **options)
-    if "train" in splits and (count := splits["train"].count) < 2:
-        raise ValueError(
-            f"Expected at least 2 images to train on; from one alone a model learns to generate that one "
-            f"for any caption. Received: {count} in {str(source)!r}"
-        )
-    vocabulary, max_length = captions.vocabulary_and_length(
+
+    def to_inputs(batch):
+        return {"tokens": batch["tokens"]}, tf.cast(batch["image"], tf.float32) / 255
+
+    data = image_captions.read(
         source,
-        splits,
-        language,
+        to_inputs,
+        language=language,
+        batch_size=batch_size,
+        image_size=image_size,
+        crop=True,
         vocabulary=vocabulary,
         min_count=min_count,
         max_size=max_size,
         max_length=max_length,
-    )
-    for name, split in splits.items():
-        if name in ("train", "validation") and not split.fits_in_memory:
-            splits[name] = cache.cached(
-                split,
-                f"square-{image_size}px",
-                {"image_size": image_size, "labels": list(split.attributes)},
-                split.examples,
-                f"Images of {source} {name} at {image_size} pixels",
-            )
-
-    def finish(batch):
-        return {"tokens": batch["tokens"]}, tf.cast(batch["image"], tf.float32) / 255
-
-    for_fit = functools.partial(
-        pipeline.image_caption_batches,
-        finish=finish,
-        vocabulary=vocabulary,
-        max_length=max_length,
-        batch_size=batch_size,
+        augment=augment,
         seed=seed,
         static_shapes=static_shapes,
+        **options,
     )
-
-    def for_evaluate(split):
-        return split.examples().padded_batch(batch_size).prefetch(tf.data.AUTOTUNE)
-
-    return TaskData(
-        str(source),
-        vocabulary,
-        batch_size,
-        splits,
-        for_fit,
-        for_evaluate,
-        image_size=image_size,
-        max_length=max_length,
-        attributes=next(iter(splits.values())).attributes,
-    )
+    if "train" in data.splits and (count := data.splits["train"].count) < 2:
+        raise ValueError(
+            f"Expected at least 2 images to train on; from one alone a model learns to generate that one "
+            f"for any caption. Received: {count} in {str(source)!r}"
+        )
+    return data
 
 
 def labeled(data: TaskData, split: str = "train") -> tf.data.Dataset:

@@ -12,19 +12,21 @@ evaluate(generator, data.test, classifier)                 # {'color': ..., 'all
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 import numpy as np
 from PIL import Image
 
-from mmkeras._utils import batches, checks, progress, saving, terminal
-from mmkeras.data.vocabulary import PAD, SPECIAL
+from mmkeras._utils import checks, progress, terminal
+from mmkeras._utils.predictor import Predictor
 from mmkeras.distribute import collectives
 from mmkeras.evaluation import metrics
-from mmkeras.evaluation.explain import Influence
-from mmkeras.text_to_image.classifier import AttributeClassifier
-from mmkeras.text_to_image.model import TASK
+from mmkeras.evaluation.explanations import Influence
+from mmkeras.text.vocabulary import PAD, SPECIAL
+from mmkeras.text_to_image.classifier import AttributeClassifier, train_classifier
+from mmkeras.text_to_image.gan.model import Adversarial
+from mmkeras.text_to_image.model import EPOCHS, TASK
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from mmkeras.evaluation.plots import Figure
 
 
-class ImageGenerator:
+class ImageGenerator(Predictor):
     """Generates images from text prompts.
 
     Args:
@@ -40,9 +42,20 @@ class ImageGenerator:
             It is not copied: after more training of `model`, the generator uses the new weights.
     """
 
+    names = (TASK,)
+    title = "Text to image"
+    builder = "mmkeras.text_to_image.build()"
+    inputs = "prompts"
+    output = "image"
+    options = ("seed",)
+    epochs, file, duration = EPOCHS, "image_generator.keras", "about a quarter of an hour on two cores"
+    variants: ClassVar = {
+        "pixel loss": ("text_to_image_pixels", {}),
+        "adversarial": ("text_to_image", {"adversarial": True}),
+    }
+
     def __init__(self, model: keras.Model):
-        saving.check(model, TASK, "text-to-image model", "mmkeras.text_to_image.build()")
-        self.model = model
+        super().__init__(model)
         self.encoder = model.get_layer("encoder")
         self.decoder = model.get_layer("decoder")
         # New models: `predict` must run outside of the strategy in whose scope `model` may have been built.
@@ -88,7 +101,7 @@ class ImageGenerator:
             images = self.generate(np.repeat(text, len(noise), axis=0), np.tile(noise, (len(text), 1)))
             return list(images if samples is None else images.reshape(len(text), samples, *images.shape[1:]))
 
-        return batches.answer(prompts, self._check, predict, "prompts")
+        return self._answer(prompts, self._check, predict)
 
     def generate(self, text: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """Generates images from text embeddings.
@@ -179,12 +192,15 @@ class ImageGenerator:
         # With max_length given, `data` does not count the words of the training captions.
         return {"vocabulary": self.vocabulary, "image_size": self.image_size, "max_length": 50}
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Saves everything in one `.keras` file, which `mmkeras.load` reads."""
-        saving.save(self.model, path)
+    def evaluate(self, dataset, **options):
+        return evaluate(self, dataset, **options)
 
-    def __reduce__(self):  # for pickle and copy; the compiled graphs are made again
-        return type(self), (self.model,)
+    def evaluation_options(self, data):
+        return {"classifier": train_classifier(data)} if data.attributes else {}
+
+    def for_inference(self):
+        """The generator alone: the discriminator and the other networks are for training."""
+        return self.model.generator() if isinstance(self.model, Adversarial) else super().for_inference()
 
     def _noise(self, samples, seed):
         """(samples, noise_size). Row j does not depend on the number of samples."""

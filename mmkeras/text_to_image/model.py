@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
-from keras import ops
 
 from mmkeras._utils import checks, presets
-from mmkeras.data.vocabulary import PAD, Vocabulary
-from mmkeras.nn import layers, losses, optimizers
+from mmkeras.nn import losses, optimizers
 from mmkeras.nn.convolutions import vector_to_image
+from mmkeras.nn.encoders import text_encoder
+from mmkeras.text.vocabulary import Vocabulary
 from mmkeras.text_to_image.gan import networks
 from mmkeras.text_to_image.gan.model import Adversarial
 
@@ -146,22 +146,3 @@ def plain_decoder(units: int, image_size: int, channels: int) -> keras.Model:
     """
     text = keras.Input((units,), name="text")
     return keras.Model(text, vector_to_image(text, image_size, channels, "image"), name="decoder")
-
-
-def text_encoder(vocabulary: Vocabulary, embedding_dim: int, units: int) -> keras.Model:
-    """Token ids (B, T) int32 → text embedding (B, units): the LSTM's output at the last non-padding token.
-
-    Args:
-        vocabulary: `Vocabulary`. Saved in the model's config.
-        embedding_dim: int. Size of the word embeddings.
-        units: int. Size of the LSTM.
-    """
-    tokens = keras.Input((None,), dtype="int32", name="tokens")
-    # Keras's embeddings start within 0.05 of 0, so close together that blue and purple can remain one color.
-    spread = keras.initializers.RandomNormal(stddev=0.5)
-    embedding = layers.TokenEmbedding(
-        vocabulary, embedding_dim, embeddings_initializer=spread, name="embedding"
-    )
-    x = embedding(tokens)  # (B, T, E)
-    text = layers.MaskedLSTM(units, name="lstm")(x, mask=ops.not_equal(tokens, PAD))  # (B, U)
-    return keras.Model(tokens, text, name="encoder")

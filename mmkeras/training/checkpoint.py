@@ -32,6 +32,7 @@ import tensorflow as tf
 
 from mmkeras import distribute
 from mmkeras._utils import saving
+from mmkeras.data import cache
 from mmkeras.evaluation import plots
 
 # Drawing the curves takes as long as a short epoch of the toy world. Seconds between two drawings.
@@ -79,13 +80,14 @@ class TrainingRun:
 
     Args:
         folder: path. Created if missing.
-        settings: dict. JSON-able values or paths by name, which must be the same when the run is resumed.
+        settings: dict. JSON-able values, paths or models by name, which must be the same when the run is
+            resumed.
         strategy: tf.distribute.Strategy.
     """
 
     def __init__(self, folder: str | os.PathLike, settings: dict, strategy: tf.distribute.Strategy):
         self.folder, self.strategy = Path(folder), strategy
-        self.settings = json.loads(json.dumps(settings, default=os.fspath))  # a path as a str
+        self.settings = json.loads(json.dumps(settings, default=_text))
         self.is_chief = distribute.is_chief(strategy)
         self.last, self.best = self.folder / "last.keras", self.folder / "best.keras"
         self._events, self._drawn = None, 0.0
@@ -206,6 +208,13 @@ class TrainingRun:
                     name, tf.constant(values[epoch], tf.float32), step=epoch + 1, metadata=metadata
                 )
         self._events.flush()
+
+
+def _text(value):
+    """A path as a str, a model as its name and a digest of its weights."""
+    if isinstance(value, keras.Model):
+        return f"{value.name} ({cache.digest(*value.get_weights())})"
+    return os.fspath(value)
 
 
 def check_folder(folder: str | os.PathLike, resume: bool) -> None:

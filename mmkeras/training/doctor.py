@@ -19,12 +19,12 @@ import numpy as np
 from mmkeras import tasks
 from mmkeras._utils import memory
 from mmkeras.data.task_data import Split, TaskData
-from mmkeras.data.vocabulary import END, PAD, START, UNKNOWN
 from mmkeras.decoding import ctc
 from mmkeras.decoding.search import NEVER
 from mmkeras.distribute import collectives
 from mmkeras.evaluation import collapse, metrics
 from mmkeras.nn import losses
+from mmkeras.text.vocabulary import END, PAD, START, UNKNOWN
 from mmkeras.training import fit, learning_rate
 from mmkeras.training.diagnosis import Diagnosis, Line
 
@@ -56,19 +56,19 @@ def diagnose(model: keras.Model | Any, data: TaskData | None = None) -> Diagnosi
         ValueError: if it is not a model of mmkeras, or the data do not fit it (vocabulary, image size, sample
             rate) or have neither training nor validation examples.
     """
-    answerer = tasks.answerer(model) if isinstance(model, keras.Model) else model
-    lines = _of_model(answerer.model)
+    predictor = tasks.predictor(model) if isinstance(model, keras.Model) else model
+    lines = _of_model(predictor.model)
     if data is None:
         lines.append(Line("data", "not looked at: none were given"))
         return Diagnosis(tuple(lines))
-    fit.check_data(answerer.model, data, ignored=("max_length", "step_ms"))
+    fit.check_data(predictor.model, data, ignored=("max_length", "step_ms"))
     split = data.splits.get("train") or data.splits.get("validation")
     if split is None:
         raise ValueError(
             f"Expected data with a split 'train' or 'validation'. Received: splits={', '.join(data.splits)}"
         )
-    of_data = [*_of_texts(data, split), *_of_inputs(answerer, split)]
-    return Diagnosis((*of_data, *lines, *_of_both(answerer, data)))
+    of_data = [*_of_texts(data, split), *_of_inputs(predictor, split)]
+    return Diagnosis((*of_data, *lines, *_of_both(predictor, data)))
 
 
 # --- the data ---
@@ -98,11 +98,11 @@ def _of_texts(data, split) -> Iterator[Line]:
     yield Line("unknown words", f"{share:.1%} of the tokens", finding)
 
 
-def _of_inputs(answerer, split: Split) -> Iterator[Line]:
+def _of_inputs(predictor, split: Split) -> Iterator[Line]:
     """Whether the images or clips can be read, differ, and last long enough for CTC."""
     examples = list(split.examples().take(EXAMPLES).as_numpy_iterator())
     wanted = min(EXAMPLES, split.count)
-    if answerer.model.name == "speech_to_text":
+    if predictor.model.name == "speech_to_text":
         name, arrays = "clips", [example["audio"] for example in examples]
         silent = sum(not len(x) or np.ptp(x) == 0 for x in arrays)
     else:
@@ -118,13 +118,13 @@ def _of_inputs(answerer, split: Split) -> Iterator[Line]:
         findings.append(f"{silent} are {'silent' if name == 'clips' else 'of one color'}. Look at the files.")
     value = f"{len(arrays)} of {wanted} read, {alike} equal another, {silent} empty"
     yield Line(name, value, " ".join(findings))
-    if getattr(answerer, "head", None) == "ctc":
-        yield _time_steps(answerer, examples)
+    if getattr(predictor, "head", None) == "ctc":
+        yield _time_steps(predictor, examples)
 
 
-def _time_steps(answerer, examples):
-    step = round(answerer.step_seconds * answerer.sample_rate_hz)
-    labels = answerer.vocabulary.encode_batch([example["transcript"].decode() for example in examples])
+def _time_steps(predictor, examples):
+    step = round(predictor.step_seconds * predictor.sample_rate_hz)
+    labels = predictor.vocabulary.encode_batch([example["transcript"].decode() for example in examples])
     labels = np.where((labels == START) | (labels == END), PAD, labels)
     needed = keras.ops.convert_to_numpy(ctc.steps_needed(labels))
     steps = np.array([-(-len(example["audio"]) // step) for example in examples])
@@ -170,39 +170,39 @@ def _rate(optimizer):
 # --- what the model makes of the data ---
 
 
-def _of_both(answerer, data) -> Iterator[Line]:
+def _of_both(predictor, data) -> Iterator[Line]:
     """Answers, losses, attention and memory, on validation examples if there are any."""
-    if answerer.model.name == "attribute_classifier":
-        yield from _classes(answerer, data)
+    if predictor.model.name == "attribute_classifier":
+        yield from _classes(predictor, data)
         return
     split = "validation" if data.validation is not None else "train"
     dataset = getattr(data, split).take(max(EXAMPLES // data.batch_size, 1))
     batches = [keras.tree.map_structure(np.asarray, batch) for batch in dataset]
-    if answerer.model.name == "text_to_image":
-        yield from _images_of_model(answerer, batches, split)
+    if predictor.model.name == "text_to_image":
+        yield from _images_of_model(predictor, batches, split)
     else:
-        yield from _texts_of_model(answerer, batches, split)
-    yield _memory(answerer.model, *batches[0])
+        yield from _texts_of_model(predictor, batches, split)
+    yield _memory(predictor.model, *batches[0])
 
 
-def _texts_of_model(answerer, batches, split) -> Iterator[Line]:
-    if answerer.model.name == "captioning":
+def _texts_of_model(predictor, batches, split) -> Iterator[Line]:
+    if predictor.model.name == "captioning":
         names, head = ("caption", "image"), "attention"
-        tokens = [answerer.generate(inputs["image"])[0] for inputs, _ in batches]
-        answers = [answerer.vocabulary.decode(ids) for batch in tokens for ids in batch]
+        tokens = [predictor.generate(inputs["image"])[0] for inputs, _ in batches]
+        answers = [predictor.vocabulary.decode(ids) for batch in tokens for ids in batch]
     else:
-        names, head = ("transcript", "clip"), answerer.head
+        names, head = ("transcript", "clip"), predictor.head
         clips = [clip for inputs, _ in batches for clip in zip(inputs["audio"], inputs["length"], strict=True)]
-        answers = answerer.transcribe([clip[:length] for clip, length in clips])
+        answers = predictor.transcribe([clip[:length] for clip, length in clips])
     count = Counter(answers).most_common(1)[0][1]
     finding = collapse.of_texts(answers, *names, share=SAME_ANSWERS) or ""
     yield Line("answers", f"{count / len(answers):.0%} of {len(answers)} are the same", finding)
 
-    own, other, even = (_mean_loss(answerer.model, batches, head, kind) for kind in ("own", "other", "even"))
+    own, other, even = (_mean_loss(predictor.model, batches, head, kind) for kind in ("own", "other", "even"))
     yield _loss_line(own, even, _unigram_entropy(batches), split, head)
     yield _inputs_line(own, other, names[1])
     if head == "attention":
-        yield _attention(answerer, *batches[0])
+        yield _attention(predictor, *batches[0])
     yield _padding(batches)
 
 
@@ -265,10 +265,10 @@ def _inputs_line(own, other, name, same=SAME_LOSS):
     return Line("inputs", f"loss {other:.3f} with the {name} of another example", finding)
 
 
-def _attention(answerer, inputs, targets):
+def _attention(predictor, inputs, targets):
     """Mean entropy of the attention of each token, relative to that of equal weights."""
-    inputs = {tensor.name: inputs[tensor.name] for tensor in answerer.encoder.inputs}
-    weights = answerer._generator.weights(inputs, targets).astype("float64")  # (B, T, N)
+    inputs = {tensor.name: inputs[tensor.name] for tensor in predictor.encoder.inputs}
+    weights = predictor._generator.weights(inputs, targets).astype("float64")  # (B, T, N)
     entropy = -(weights * np.log(weights + 1e-12)).sum(axis=-1)  # (B, T)
     positions = np.full(len(weights), weights.shape[-1])
     if "length" in inputs:
@@ -291,21 +291,21 @@ def _padding(batches):
     return Line("padding", value, finding)
 
 
-def _images_of_model(answerer, batches, split) -> Iterator[Line]:
+def _images_of_model(predictor, batches, split) -> Iterator[Line]:
     real = np.concatenate([targets for _, targets in batches])  # (N, S, S, 3) in 0..1
-    text = collectives.predict_batches(answerer._encode, np.concatenate([x["tokens"] for x, _ in batches]))
-    noise = np.random.default_rng(0).normal(size=(2, 1, answerer.noise_size))
-    images, resampled = (answerer.generate(text, row) for row in noise)
-    scores = metrics.variety(255 * real, images, resampled if answerer.noise_size else None)
+    text = collectives.predict_batches(predictor._encode, np.concatenate([x["tokens"] for x, _ in batches]))
+    noise = np.random.default_rng(0).normal(size=(2, 1, predictor.noise_size))
+    images, resampled = (predictor.generate(text, row) for row in noise)
+    scores = metrics.variety(255 * real, images, resampled if predictor.noise_size else None)
     values = ", ".join(f"{name} {value:.2f}" for name, value in scores.items())
     yield Line("answers", f"{values} of {len(images)} images", collapse.of_images(scores) or "")
-    if answerer.noise_size:
+    if predictor.noise_size:
         return  # the losses of an adversarial model do not say how good it is
 
     def loss(prediction):
         return float(losses.PixelCrossentropy()(real, prediction))
 
-    own, other = (loss(np.concatenate([_outputs(answerer.model, x, o) for x, _ in batches])) for o in (0, 1))
+    own, other = (loss(np.concatenate([_outputs(predictor.model, x, o) for x, _ in batches])) for o in (0, 1))
     mean = loss(np.broadcast_to(real.mean(axis=0), real.shape))
     finding = ""
     if not own < mean:
@@ -314,14 +314,14 @@ def _images_of_model(answerer, batches, split) -> Iterator[Line]:
     yield _inputs_line(own, other, "prompt", SAME_LOSS / 10)  # most of a pixel's loss is the same for all
 
 
-def _classes(answerer, data) -> Iterator[Line]:
+def _classes(predictor, data) -> Iterator[Line]:
     from mmkeras.text_to_image.datasets import labeled
 
     if not data.attributes:
         yield Line("answers", "not looked at: the data have no labels")
         return
     batches = list(labeled(data, "validation" if "validation" in data.splits else "train").take(4))
-    predicted, _ = answerer.predict(np.concatenate([image.numpy() for image, _ in batches]))
+    predicted, _ = predictor.predict(np.concatenate([image.numpy() for image, _ in batches]))
     for name, ids in predicted.items():
         labels = np.concatenate([labels[name].numpy() for _, labels in batches])
         most, accuracy = np.bincount(labels).max() / len(labels), float((ids == labels).mean())

@@ -12,7 +12,7 @@ deterministic, so the last digits differ, as they do between two uninterrupted r
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -20,7 +20,6 @@ import tensorflow as tf
 
 from mmkeras import distribute, tasks
 from mmkeras._utils import progress, terminal
-from mmkeras._utils.presets import with_overrides
 from mmkeras.data import cache
 from mmkeras.data.task_data import TaskData
 from mmkeras.training import learning_rate
@@ -85,8 +84,8 @@ def train(
         warmup_steps: int. Steps in which the learning rate rises from 0. With a number, a schedule of the
             optimizer is replaced, too. Defaults to None: 0 for an optimizer with a schedule, else a twentieth
             of the run and at most 1,000.
-        settings: dict. Other JSON-able values or paths that must be the same when the run is resumed, such as
-            the preset. Defaults to none.
+        settings: dict. Other JSON-able values, paths or models that must be the same when the run is resumed,
+            such as the preset. Defaults to none.
         callbacks: Further callbacks for `fit`. Their own state is not saved: `ReduceLROnPlateau` counts from 0
             again when a run is resumed. Default to none.
         seed: int. Seed of Python, NumPy and TensorFlow, to which the number of the epoch is added. Defaults to
@@ -193,14 +192,14 @@ def check_data(model: keras.Model, data: TaskData, ignored: Sequence[str] = ("ma
         data: TaskData.
         ignored: Names of sizes that may differ. Default to `max_length`: a model takes captions of any length.
     """
-    if model.name not in tasks.ANSWERERS:
+    if model.name not in tasks.PREDICTORS:
         return
-    for name, expected in tasks.answerer(model).data_options.items():
-        received = getattr(data, name)
+    for name, expected in tasks.predictor(model).data_options.items():
+        received = getattr(data, name, None)
         if name not in ignored and received != expected:
             raise ValueError(
                 f"Expected data of the model's {name}, {expected!r}. Received: data.{name}={received!r}. "
-                f"Use data(..., **answerer.data_options), or build a model for these data."
+                f"Use data(..., **predictor.data_options), or build a model for these data."
             )
 
 
@@ -268,93 +267,3 @@ def _how_to_resume(run, state, epochs):
         f"{stopped} {run.folder} holds epoch {state.epoch}. Resume with the same command and "
         f"--resume (in Python resume=True)."
     )
-
-
-# --- from a task's name to a trained model ---
-
-
-def train_task(
-    task: str,
-    source: str | os.PathLike = "toy",
-    *,
-    preset: str | None = None,
-    language: str = "en",
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    precision: str = "auto",
-    strategy: tf.distribute.Strategy | None = None,
-    unit: str | None = None,
-    data_options: Mapping[str, Any] | None = None,
-    run: str | os.PathLike | None = None,
-    resume: bool = False,
-    patience: int | None = None,
-    warmup_steps: int | None = None,
-    seed: int = 0,
-    verbose: str | int = "auto",
-    **overrides,
-) -> tuple[Any, TaskData]:
-    """Prepares the data of a task, builds its model and trains it, as `mmkeras train` does.
-
-    Several workers prepare the data one after another. The features of a frozen encoder are computed once. Real
-    images are refused if the encoder's pretrained weights could not be loaded.
-
-    Args:
-        task: str. `"captioning"`, `"speech_to_text"` or `"text_to_image"`.
-        source: str or path. The source of the task's `data`. Defaults to `"toy"`.
-        preset: str. The preset of the task's `build`. Defaults to `"toy"` for the toy world, else `"document"`.
-        language: str. `"en"` or `"zh"`. Defaults to `"en"`.
-        epochs: int. Defaults to the epochs of the toy world.
-        batch_size: int. Defaults to the task's own.
-        precision: str. See `use_precision`. Defaults to `"auto"`.
-        strategy: tf.distribute.Strategy. From `mmkeras.distribute.strategy`. Defaults to one device.
-        unit: str. Unit of the tokens of speech_to_text. Defaults to the source's own.
-        data_options: dict. Other options of the task's `data`, such as `table` or `max_seconds`. Defaults to
-            none.
-        run, resume, patience, warmup_steps, verbose: As for `train`.
-        seed: int. Seed of the first weights, of the order of the data and of all other randomness. Defaults to
-            0.
-        **overrides: Options of the task's `build`.
-
-    Returns:
-        The answering object of the trained model, such as a `Captioner`, and the data.
-
-    Raises:
-        ValueError, TypeError: if an argument is invalid or an option is unknown.
-        FileExistsError, OSError, KeyboardInterrupt: As for `train`.
-    """
-    registered = tasks.get(task)
-    package = registered.load()
-    preset = preset or ("toy" if source == "toy" else "document")
-    strategy = strategy or tf.distribute.get_strategy()
-    use_precision(precision)
-    settings = {"preset": preset, "language": language, "options": overrides | {"unit": unit}, "seed": seed}
-    settings["data_options"] = dict(data_options or {})
-    options = {"unit": unit, "batch_size": batch_size}
-    options = {name: value for name, value in options.items() if value is not None} | dict(data_options or {})
-    options["seed"] = seed
-    options["static_shapes"] = distribute.wants_static_shapes(strategy)
-    if "image_size" in registered.options:
-        sizes = {name: value for name, value in overrides.items() if name not in ("weights", "adversarial")}
-        options["image_size"] = with_overrides(package.model.PRESETS, preset, sizes).image_size
-    with distribute.chief_first(strategy):
-        data = package.data(source, language=language, **options)
-    keras.utils.set_random_seed(seed)  # after the data, whose first preparation draws random numbers
-    with strategy.scope():
-        model = package.build(preset, vocabulary=data.vocabulary, **overrides)
-    if hasattr(package, "with_features"):
-        package.refuse_fallback(data, model)
-        with distribute.chief_first(strategy):
-            data = package.with_features(data, model)
-    train(
-        model,
-        data,
-        epochs=epochs or registered.epochs,
-        run=run,
-        resume=resume,
-        patience=patience,
-        warmup_steps=warmup_steps,
-        settings=settings,
-        seed=seed,
-        verbose=verbose,
-    )
-    return tasks.answerer(model), data

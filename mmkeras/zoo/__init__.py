@@ -35,7 +35,7 @@ def pretrained(name: str, language: str = "en") -> Any:
         language: str. Language of the texts, `"en"` or `"zh"`. Defaults to `"en"`.
 
     Returns:
-        The answering object: a `Captioner`, `Transcriber`, `ImageGenerator` or `AttributeClassifier`. One that
+        What predicts with it: a `Captioner`, `Transcriber`, `ImageGenerator` or `AttributeClassifier`. One that
         takes images warns of images that are unlike any in training, see `mmkeras.evaluation.novelty`.
 
     Raises:
@@ -43,12 +43,12 @@ def pretrained(name: str, language: str = "en") -> Any:
         FileNotFoundError: if its file is missing.
     """
     entry = card(name, language)
-    answerer = tasks.load(_checked(entry))
+    predictor = tasks.load(_checked(entry))
     if threshold := entry.get("novelty_threshold"):
         from mmkeras.evaluation.novelty import Novelty
 
-        answerer.novelty = Novelty(answerer.network, threshold)
-    return answerer
+        predictor.novelty = Novelty(predictor.network, threshold)
+    return predictor
 
 
 def cards() -> list[dict[str, Any]]:

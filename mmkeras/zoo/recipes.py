@@ -7,8 +7,9 @@ import os
 import platform
 import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ import h5py
 import keras
 import numpy as np
 
-import mmkeras
 from mmkeras import tasks, text_to_image, training, zoo
 from mmkeras._utils import saving
+from mmkeras._utils.predictor import ImagePredictor, Predictor
+from mmkeras._version import __version__
+from mmkeras.data.task_data import TaskData
 from mmkeras.evaluation.novelty import Novelty
-from mmkeras.text_to_image.gan.model import Adversarial
 from mmkeras.toy import builders
 
 SPLITS = ("validation", "test", "test_unseen")
@@ -34,35 +36,48 @@ class Recipe:
     """How a model is trained: as by `mmkeras train`, one for more epochs.
 
     Attributes:
-        task: str. Name of the task.
+        train: (language=, seed=, verbose=) → predictor, its data.
         rank: Scores on the validation split → tuple. Of several seeds the one with the largest is shipped.
         not_for: str. What the model is not made for.
-        options: dict. Options of `mmkeras.training.train_task`.
+        classifier: str, optional. Name of the model that scores its images.
     """
 
-    task: str
+    train: Callable[..., tuple[Predictor, TaskData]]
     rank: Callable[[dict[str, float]], tuple[float, ...]]
     not_for: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    classifier: str | None = None
+
+
+def _train_classifier(language, seed, verbose):
+    data = text_to_image.data("toy", language=language, seed=seed)
+    keras.utils.set_random_seed(seed)
+    return text_to_image.train_classifier(data, epochs=10, verbose=verbose), data
 
 
 RECIPES = {
-    "attribute_classifier": Recipe("text_to_image", lambda scores: (scores["all"],), NOT_FOR_IMAGES),
-    "captioning": Recipe("captioning", lambda scores: (scores["scene_accuracy"],), NOT_FOR_IMAGES),
-    "speech_to_text": Recipe("speech_to_text", lambda scores: (-scores["cer"],), NOT_FOR_SPEECH),
+    "attribute_classifier": Recipe(_train_classifier, lambda scores: (scores["all"],), NOT_FOR_IMAGES),
+    "captioning": Recipe(
+        partial(training.train_task, "captioning"), lambda scores: (scores["scene_accuracy"],), NOT_FOR_IMAGES
+    ),
+    "speech_to_text": Recipe(
+        partial(training.train_task, "speech_to_text"), lambda scores: (-scores["cer"],), NOT_FOR_SPEECH
+    ),
     "speech_to_text_ctc": Recipe(
-        "speech_to_text", lambda scores: (-scores["cer"],), NOT_FOR_SPEECH, {"head": "ctc"}
+        partial(training.train_task, "speech_to_text", head="ctc"),
+        lambda scores: (-scores["cer"],),
+        NOT_FOR_SPEECH,
     ),
     "text_to_image": Recipe(
-        "text_to_image",
+        partial(training.train_task, "text_to_image", adversarial=True, epochs=24),
         lambda scores: (round(scores["all"], 2), -scores["frechet_distance"]),
         NOT_FOR_PROMPTS,
-        {"adversarial": True, "epochs": 24, "decay_steps": 6000},
+        "attribute_classifier",
     ),
     "text_to_image_pixels": Recipe(
-        "text_to_image",
+        partial(training.train_task, "text_to_image"),
         lambda scores: (-scores["frechet_distance"],),
         f"{NOT_FOR_PROMPTS}; sharp images: a pixel loss averages over all images that a prompt allows",
+        "attribute_classifier",
     ),
 }
 
@@ -95,39 +110,44 @@ def pretrain(
         raise ValueError(f"Expected NAME to be one of {', '.join(RECIPES)}. Received: {name}")
     recipe, folder = RECIPES[name], Path(folder)
     saving.check_writable(folder)
-    is_classifier = name == "attribute_classifier"
-    evaluate = _evaluator(recipe.task, is_classifier, folder)
+    options = {}
+    if recipe.classifier:
+        options["classifier"] = tasks.load(folder / f"{recipe.classifier}.keras")
     best = None
     for seed in seeds:
         start = time.perf_counter()
-        answerer, data = _train(recipe, is_classifier, language, seed, verbose)
+        predictor, data = recipe.train(language=language, seed=seed, verbose=verbose)
         seconds = time.perf_counter() - start
-        rank = recipe.rank(evaluate(answerer, data.for_evaluate(data.splits["validation"])))
+        rank = recipe.rank(predictor.evaluate(data.for_evaluate(data.splits["validation"]), **options))
         if best is None or rank > best[0]:
-            best = rank, answerer, data, seed, seconds
-    _, answerer, data, seed, seconds = best
-    file = folder / (f"{name}.keras" if is_classifier else f"{name}-{language}.keras")
-    save_for_inference(answerer.model, file)
+            best = rank, predictor, data, seed, seconds
+    _, predictor, data, seed, seconds = best
+    has_language = predictor.language is not None
+    file = folder / (f"{name}-{language}.keras" if has_language else f"{name}.keras")
+    save_for_inference(predictor, file)
     shipped = tasks.load(file)
     card = {
         "name": name,
-        "language": None if is_classifier else language,
+        "language": language if has_language else None,
         "file": file.name,
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
         "megabytes": round(file.stat().st_size / 1e6, 2),
         "data": f"toy world {builders.ToyImages.VERSION}, {data.splits['train'].count} examples",
-        "version": mmkeras.__version__,
+        "version": __version__,
         "command": f"mmkeras pretrain {name}" + (f" --language {language}" if language != "en" else ""),
         "seed": seed,
         "seconds": round(seconds),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "scores": {
-            split: {k: round(v, 4) for k, v in evaluate(shipped, data.for_evaluate(data.splits[split])).items()}
+            split: {
+                score: round(value, 4)
+                for score, value in shipped.evaluate(data.for_evaluate(data.splits[split]), **options).items()
+            }
             for split in SPLITS
         },
         "not_for": recipe.not_for,
     }
-    if hasattr(shipped, "novelty"):
+    if isinstance(shipped, ImagePredictor):
         novelty = Novelty(shipped.network)
         images = data.for_evaluate(data.splits["train"])
         scores = np.concatenate([novelty(batch["image"].numpy()) for batch in images])
@@ -155,23 +175,19 @@ def table(cards: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def save_for_inference(model: keras.Model, path: str | os.PathLike) -> None:
-    """Saves what answers: no optimizer, of an adversarial model the generator alone, weights in half precision.
+def save_for_inference(predictor: Predictor, path: str | os.PathLike) -> None:
+    """Saves what a prediction needs, weights in half precision.
 
     Keras converts the float16 weights to the variables' float32 when it loads the file.
 
     Args:
-        model: keras.Model. A model of mmkeras.
+        predictor: Predictor.
         path: path. Ends in `.keras`.
 
     Raises:
         OSError: if the file cannot be written.
     """
-    if isinstance(model, Adversarial):
-        model = model.generator()
-    else:
-        model = keras.Model(model.input, model.output, name=model.name)
-    saving.save(model, path)
+    saving.save(predictor.for_inference(), path)
     with zipfile.ZipFile(path) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     files["model.weights.h5"] = _half(files["model.weights.h5"])
@@ -198,24 +214,6 @@ def _half(weights: bytes) -> bytes:
         target.attrs.update(source.attrs)
         source.visititems(copy)
     return half.getvalue()
-
-
-def _train(recipe, is_classifier, language, seed, verbose):
-    if is_classifier:
-        data = text_to_image.data("toy", language=language, seed=seed)
-        keras.utils.set_random_seed(seed)
-        return text_to_image.train_classifier(data, epochs=10, verbose=verbose), data
-    return training.train_task(recipe.task, language=language, seed=seed, verbose=verbose, **recipe.options)
-
-
-def _evaluator(task, is_classifier, folder):
-    """(answerer, dataset) → scores."""
-    if is_classifier:
-        return text_to_image.evaluate_classifier
-    if task == "text_to_image":
-        classifier = tasks.load(folder / "attribute_classifier.keras")
-        return lambda answerer, dataset: text_to_image.evaluate(answerer, dataset, classifier)
-    return tasks.get(task).load().evaluate
 
 
 def _write_card(folder, card):

@@ -159,7 +159,7 @@ def _joint_training(labeled, validation, test, seed, modalities) -> tuple[Traine
     encoders = joint_training.encoders(labeled.vocabulary, modalities)
     model = joint_training.build(encoders, scenes.CLASSES, learning_rate=1e-3)
     fit = protocol.best_fit(model, labeled, validation, protocol.STEPS, seed)
-    return fit, fit.classifier.scores(test)
+    return fit, fit.classifier.evaluate(test)
 
 
 def _modality_translation(labeled, validation, test, seed) -> tuple[Trained, dict[str, float]]:

@@ -73,7 +73,7 @@ def run(path: str | os.PathLike = RESULTS) -> Results:
                 if given == names:
                     color[name].append(shares["color"])
             for rate, values in curves.get(name, {}).items():
-                values.append(model.scores(tests[float(rate)])["all"])
+                values.append(model.evaluate(tests[float(rate)])["all"])
     return records.write(path, COMMAND, start, Results(scores, color, curves))
 
 

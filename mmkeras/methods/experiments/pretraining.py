@@ -16,7 +16,7 @@ import keras
 from mmkeras._utils import progress
 from mmkeras.methods import classification, cross_modal_pretraining, joint_training, scenes
 from mmkeras.methods.classification import Classifier
-from mmkeras.methods.cross_modal_pretraining import Encoder
+from mmkeras.methods.cross_modal_pretraining import SharedEncoder
 from mmkeras.methods.experiments import protocol, records
 from mmkeras.methods.experiments.protocol import LABELED, SEEDS, Trained
 
@@ -72,7 +72,7 @@ class Results:
         return plots.lines(MASKED_RATES, ys, x_label, "all attributes right", path)
 
 
-def pretrained(kind: str, seed: int = 0) -> Encoder:
+def pretrained(kind: str, seed: int = 0) -> SharedEncoder:
     """Step 1: a new encoder, pre-trained for 400 steps on the texts and the images of `protocol.pairs`, without
     their pairing.
 
@@ -88,12 +88,12 @@ def pretrained(kind: str, seed: int = 0) -> Encoder:
 
 
 def fine_tuned(
-    encoder: Encoder, labeled: scenes.Examples, validation: scenes.Examples, kind: str, *, seed: int = 0
+    encoder: SharedEncoder, labeled: scenes.Examples, validation: scenes.Examples, kind: str, *, seed: int = 0
 ) -> Trained:
     """Step 2: a copy of the encoder and a new g, trained on labeled pairs for the steps that are left.
 
     Args:
-        encoder: Encoder. It stays as it is.
+        encoder: SharedEncoder. It stays as it is.
         labeled, validation: Examples of two modalities.
         kind: str. How the encoder was pre-trained.
         seed: int. Seed of g and of the order of the examples. Defaults to 0.
@@ -136,9 +136,11 @@ def run(path: str | os.PathLike = RESULTS) -> Results:
             for n in numbers:
                 labeled = train.sample(n, seed)
                 if kind == "none":
-                    accuracy[SHORT][str(n)].append(_after_few_steps(encoder, labeled, seed).scores(test)["all"])
+                    accuracy[SHORT][str(n)].append(
+                        _after_few_steps(encoder, labeled, seed).evaluate(test)["all"]
+                    )
                 fit = fine_tuned(encoder, labeled, validation, kind, seed=seed)
-                accuracy[kind][str(n)].append(fit.classifier.scores(test)["all"])
+                accuracy[kind][str(n)].append(fit.classifier.evaluate(test)["all"])
                 steps[kind][str(n)].append(fit.steps)
                 seconds[kind][str(n)].append(round(fit.seconds, 1))
             if kind in speech:
@@ -171,4 +173,4 @@ def _append(shares, classifier):
     """Appends the accuracy at each rate of masked words."""
     test = spoken_pairs()[2]
     for rate, values in shares.items():
-        values.append(classifier.scores(scenes.degraded(test, masked=float(rate), seed=2))["all"])
+        values.append(classifier.evaluate(scenes.degraded(test, masked=float(rate), seed=2))["all"])

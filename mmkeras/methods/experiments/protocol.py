@@ -55,7 +55,7 @@ class _Validation(keras.callbacks.Callback):
         self.classifier, self.examples = classifier, examples
 
     def on_epoch_end(self, epoch, logs):
-        scores = self.classifier.scores(self.examples)
+        scores = self.classifier.evaluate(self.examples)
         logs["val_accuracy"] = np.mean([scores[name] for name in self.examples.labels])
 
 

@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
-import mmkeras
+from mmkeras._version import __version__
 
 Results = TypeVar("Results")
 
@@ -30,7 +30,7 @@ def write(path: str | os.PathLike, command: str, start: float, results: Results)
     """
     measured: dict[str, Any] = {
         "command": command,
-        "version": mmkeras.__version__,
+        "version": __version__,
         "date": date.today().isoformat(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "minutes": round((time.perf_counter() - start) / 60),

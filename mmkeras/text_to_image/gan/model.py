@@ -28,6 +28,7 @@ from keras import ops
 
 from mmkeras._utils import terminal
 from mmkeras.distribute import collectives
+from mmkeras.nn.losses import contrastive_loss, same_text
 from mmkeras.text_to_image.gan import losses
 from mmkeras.text_to_image.gan.networks import frozen_call
 
@@ -150,7 +151,7 @@ class Adversarial(keras.Model):
         wrong_match = losses.projection_score(image_embedding, ops.roll(text_embedding, 1, axis=0))  # (B, 1)
         fake_match = losses.projection_score(fake_embedding, text_embedding)  # (B, 1)
         # The next example's text is wrong only if it is another text.
-        is_wrong = 1 - losses.same_text(tokens, ops.roll(tokens, 1, axis=0))[:, None]  # (B, 1)
+        is_wrong = 1 - same_text(tokens, ops.roll(tokens, 1, axis=0))[:, None]  # (B, 1)
         discriminator_loss = (
             collectives.mean(losses.hinge_real(realness, match))
             + NEGATIVE_WEIGHT * collectives.mean(is_wrong * losses.hinge_fake(realness, wrong_match))
@@ -161,7 +162,7 @@ class Adversarial(keras.Model):
         inputs = [noisy_real, text]
         # (B, F), (B, F), (B, V)
         embedding, matcher_text, words = self.image_text_matcher(inputs, training=training)
-        matcher_loss = losses.contrastive_loss(embedding, matcher_text, tokens)
+        matcher_loss = contrastive_loss(embedding, matcher_text, tokens)
         matcher_loss += losses.bag_of_words_loss(words, bag)
 
         # --- the generator's loss: discriminator and matcher are constant ---
@@ -171,7 +172,7 @@ class Adversarial(keras.Model):
         generator_loss = -collectives.mean(realness + match)
         inputs = [noisy_fake, text]
         embedding, _, words = frozen_call(self.image_text_matcher, inputs, training=False)  # (B, F), (B, V)
-        contrastive = losses.contrastive_loss(embedding, ops.stop_gradient(matcher_text), tokens)
+        contrastive = contrastive_loss(embedding, ops.stop_gradient(matcher_text), tokens)
         generator_loss += contrastive + losses.bag_of_words_loss(words, bag)
         pixels = collectives.mean(ops.binary_crossentropy(real[:half], image[:half]))
         small = ops.average_pool(real[:half], 2, 2)  # (B/2, S/2, S/2, 3)

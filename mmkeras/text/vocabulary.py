@@ -221,7 +221,7 @@ class Vocabulary:
         if not any(word in self.ids for text in texts for word in self.split(text)):
             raise ValueError(
                 f"Expected texts with at least one {self.unit} of {self!r}. Received: texts={texts[:3]}. Make "
-                f"the dataset with data(..., **answerer.data_options), in the model's language."
+                f"the dataset with data(..., **predictor.data_options), in the model's language."
             )
 
     def warn_of_unknown(self, texts: Iterable[str]) -> None:
@@ -236,6 +236,11 @@ class Vocabulary:
                 f"generated, in {sum(map(bool, unknown))} of {len(texts)} texts: "
                 f"{first}{' ...' if len(counts) > 20 else ''}"
             )
+
+    @property
+    def language(self) -> str:
+        """`"zh"` if a word is in a script without spaces between words, else `"en"`."""
+        return "zh" if any(map(has_no_spaces, self.words)) else "en"
 
     def get_config(self) -> dict:
         return {"words": list(self.words[len(SPECIAL) :]), "unit": self.unit}

@@ -1,0 +1,50 @@
+"""Errors of the commands: one line each, without a traceback."""
+
+import inspect
+import os
+import re
+import sys
+import warnings
+from collections.abc import Collection
+
+import typer
+
+
+class clear_errors:  # noqa: N801 (reads as a statement: with clear_errors(app): ...)
+    """Bad input ends with the message of its error, without a traceback; a warning is one line. Messages name
+    options as the command line does, --batch-size for batch_size. Every answer can be written.
+
+    Args:
+        app: typer.Typer. Its commands have the options.
+    """
+
+    def __init__(self, app: typer.Typer):
+        commands = [inspect.signature(command.callback).parameters for command in app.registered_commands]
+        self.options = {
+            name for command in commands for name, given in command.items() if given.default != given.empty
+        }
+
+    def __enter__(self):
+        warnings.showwarning = lambda message, *args, **kwargs: _print(f"Note: {message}", self.options)
+        # Windows redirects in a code page that lacks most letters. Those that a terminal lacks, or an encoding
+        # that the user chose, become "?".
+        is_free = not sys.stdout.isatty() and "PYTHONIOENCODING" not in os.environ
+        sys.stdout.reconfigure(encoding="utf-8" if is_free else None, errors="replace")
+
+    def __exit__(self, kind, error, traceback):
+        if isinstance(error, ValueError | OSError):
+            _print(f"Error: {error}", self.options)
+            raise typer.Exit(2) from error
+        if isinstance(error, KeyboardInterrupt):
+            typer.echo(f"\n{error}" if str(error) else "\nStopped.", err=True)
+            raise typer.Exit(130) from error
+
+
+def _print(message: str, options: Collection[str]) -> None:
+    def option(match):
+        name, value = match.groups()
+        if name not in options:
+            return match[0]
+        return f"--{name.replace('_', '-')}{'' if value else '='}"
+
+    typer.echo(re.sub(r"(?<![\w.-])(\w+)=(True\b)?", option, message), err=True)

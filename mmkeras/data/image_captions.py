@@ -1,0 +1,222 @@
+"""Images with captions: read, counted, encoded and batched, for every task that has them."""
+
+import functools
+import itertools
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from mmkeras._utils import checks, progress
+from mmkeras.data import cache, pipeline, sources
+from mmkeras.data.augmentation import augmented
+from mmkeras.data.task_data import Split, TaskData, training_split
+from mmkeras.text.vocabulary import PAD, SPECIAL, Vocabulary
+
+# Share of the captions that are encoded in full; a few long ones would make every batch longer.
+SHARE_OF_CAPTIONS = 0.99
+
+
+def read(
+    source: str | os.PathLike,
+    to_inputs: Callable[[dict[str, tf.Tensor]], Any],
+    *,
+    language: str,
+    batch_size: int,
+    image_size: int,
+    vocabulary: Vocabulary | None,
+    min_count: int | None,
+    max_size: int,
+    max_length: int | None,
+    augment: bool,
+    seed: int,
+    static_shapes: bool,
+    crop: bool = False,
+    with_text: tuple[str, ...] = (),
+    **options,
+) -> TaskData:
+    """The data of a task that has images with captions.
+
+    Args:
+        source: str or path. A key of `mmkeras.data.sources.IMAGES`, or a folder.
+        to_inputs: batch {"image" (B, H, W, 3) uint8, "tokens" (B, max_length) int32, and the source's other
+            fields} → what `fit` takes.
+        language: str. `"en"` (tokens are words) or `"zh"` (tokens are characters).
+        batch_size: int. Images per step, over all devices.
+        image_size: int. Side in pixels that images are resized to.
+        vocabulary: `Vocabulary`, optional. Defaults to the words of the training captions.
+        min_count: int, optional. Words seen less often become `<unknown>`. None: 1, for COCO 5.
+        max_size: int. Size of the vocabulary, special tokens included.
+        max_length: int, optional. Tokens per caption; longer captions are cut. None: what 99 % of them need.
+        augment: bool. Whether training images are moved, zoomed, rotated and recolored at random.
+        seed: int. Seed for the order, the choice among an image's captions, and the augmentation.
+        static_shapes: bool. Whether all batches of `train` and `validation` are full.
+        crop: bool. Whether images are cropped to the square in the middle, and those of a source too large for
+            memory kept on disk. Defaults to False: the aspect ratio changes.
+        with_text: Fields (n, ...) that belong to an image's captions: the one of the drawn caption is drawn
+            with it. Default to none.
+        **options: Of the source.
+
+    Returns:
+        `TaskData`. `train` and `validation` hold every image once, with one of its captions, another one in
+        each epoch of `train`. `test` and `test_unseen` hold {"image" (B, S, S, 3) uint8, "captions" (B, n)
+        string, padded with "", and the source's other fields}.
+
+    Raises:
+        ValueError: if an argument is invalid, the table is malformed, or there are neither training captions
+            nor a vocabulary.
+        FileNotFoundError: if none of the images in the table exists.
+    """
+    sources.check_options(language, vocabulary)
+    checks.ints(1, batch_size=batch_size, image_size=image_size)
+    checks.ints(0, seed=seed)
+    splits = sources.read_images(source, language, image_size, crop=crop, **options)
+    vocabulary, max_length = _vocabulary_and_length(
+        source,
+        splits,
+        language,
+        vocabulary=vocabulary,
+        min_count=min_count,
+        max_size=max_size,
+        max_length=max_length,
+    )
+    for name, split in splits.items():
+        if crop and name in ("train", "validation") and not split.fits_in_memory:
+            splits[name] = cache.cached(
+                split,
+                f"square-{image_size}px",
+                {"image_size": image_size, "labels": list(split.attributes)},
+                split.examples,
+                f"Images of {source} {name} at {image_size} pixels",
+            )
+    for_fit = functools.partial(
+        batches,
+        to_inputs=to_inputs,
+        vocabulary=vocabulary,
+        max_length=max_length,
+        batch_size=batch_size,
+        seed=seed,
+        static_shapes=static_shapes,
+        augment=augment,
+        with_text=with_text,
+    )
+
+    def for_evaluate(split):
+        return split.examples().padded_batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+    return TaskData(
+        str(source),
+        vocabulary,
+        batch_size,
+        splits,
+        for_fit,
+        for_evaluate,
+        attributes=next(iter(splits.values())).attributes,
+        extra={"image_size": image_size, "max_length": max_length, "augment": augment},
+    )
+
+
+def batches(
+    split: Split,
+    name: str,
+    *,
+    to_inputs: Callable,
+    vocabulary: Vocabulary,
+    max_length: int,
+    batch_size: int,
+    seed: int,
+    static_shapes: bool = False,
+    augment: bool = False,
+    with_text: tuple[str, ...] = (),
+) -> Callable[[int | None], tf.data.Dataset]:
+    """Every image once, paired with one of its captions, see `read`.
+
+    In `"train"` the order and the caption differ from epoch to epoch; in other splits they are always the same.
+
+    Args:
+        split: Examples with "image" and "captions".
+        name: str. Name of the split.
+
+    Returns:
+        A function of `start`, see `mmkeras.data.pipeline.epochs`; it is ignored for splits other than
+        `"train"`.
+    """
+    training = name == "train"
+    examples = split.cached_examples()  # shared by the epochs
+    if static_shapes and not training:
+        batch_size = min(batch_size, split.count)
+    if static_shapes and split.count < batch_size:
+        raise ValueError(
+            f"Expected batch_size to be at most the number of images, {split.count}, with static_shapes=True. "
+            f"Received: batch_size={batch_size}"
+        )
+    steps = split.count // batch_size if static_shapes else -(-split.count // batch_size)
+
+    def with_one_text(example, draw):
+        number = draw % tf.shape(example["captions"], tf.int64)[0]
+        return example | {field: example[field][number] for field in ("captions", *with_text)}
+
+    def one_round(round_seed):
+        dataset = pipeline.shuffled(examples, split, round_seed) if training else examples
+        draws = tf.data.Dataset.random(seed=round_seed)
+        dataset = tf.data.Dataset.zip(dataset, draws).map(with_one_text)
+        return dataset if static_shapes else dataset.batch(batch_size)
+
+    def finish(batch, draw):
+        texts = batch.pop("captions")  # (B,)
+        tokens = vocabulary.encode_tensor(texts).to_tensor(PAD, shape=(texts.shape[0], max_length))
+        if augment and training:
+            batch["image"] = augmented(batch["image"], draw)
+        return to_inputs(batch | {"tokens": tokens})
+
+    def full_batches(dataset):
+        return dataset.batch(batch_size, drop_remainder=True)
+
+    return pipeline.fit_batches(
+        one_round,
+        finish,
+        training=training,
+        steps=steps,
+        seed=seed,
+        full_batches=full_batches if static_shapes else None,
+    )
+
+
+def _vocabulary_and_length(
+    source: str | os.PathLike,
+    splits: Mapping[str, Split],
+    language: str,
+    *,
+    vocabulary: Vocabulary | None,
+    min_count: int | None,
+    max_size: int,
+    max_length: int | None,
+) -> tuple[Vocabulary, int]:
+    """The vocabulary of the training captions, and the number of tokens that 99 % of them do not exceed. What
+    is given is returned unchanged; the length may then come from a split other than training."""
+    if min_count is None:
+        min_count = 5 if source == "coco_captions" else 1
+    checks.ints(1, min_count=min_count)
+    checks.ints(len(SPECIAL) + 1, max_size=max_size)
+    if max_length is not None and (not isinstance(max_length, int) or max_length < 3):
+        raise ValueError(
+            f"Expected max_length to be an int of at least 3, <start> and <end> included. "
+            f"Received: max_length={max_length!r}"
+        )
+    if vocabulary is not None and os.path.isdir(source):  # the captions of TFDS take long to read
+        vocabulary.warn_of_unknown(
+            text for split in splits.values() for texts in split.texts() for text in texts
+        )
+    if vocabulary is not None and max_length is not None:
+        return vocabulary, max_length
+    needs_training = vocabulary is None or "train" in splits
+    split = training_split(splits) if needs_training else next(iter(splits.values()))
+    texts = (text for texts in progress.bar(split.texts(), "captions", split.count) for text in texts)
+    unit, lengths = "word" if language == "en" else "character", Counter()
+    counted = Vocabulary.count(texts, unit, min_count=min_count, max_size=max_size, lengths=lengths)
+    covered = itertools.accumulate(lengths[length] for length in sorted(lengths))
+    share = zip(sorted(lengths), covered, strict=True)
+    length = next(length for length, number in share if number >= SHARE_OF_CAPTIONS * lengths.total())
+    return vocabulary or counted, max_length or length

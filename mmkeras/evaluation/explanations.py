@@ -1,0 +1,118 @@
+"""Explanations word by word: attention over an image (`Explanation`) or over time (`Alignment`), and the effect
+of each word of a prompt on the generated image (`Influence`)."""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmkeras.evaluation.alignment import Word
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A caption with one attention map per word.
+
+    image:     (H, W, 3) uint8, as given
+    caption:   the words joined
+    words:     T words (or characters)
+    attention: (T, h, w) float, each map sums to 1 and covers the image
+    """
+
+    image: np.ndarray
+    caption: str
+    words: list[str]
+    attention: np.ndarray
+
+    def plot(self, path: str | os.PathLike | None = None):
+        """Plots the image once per word, bright where the attention of the word is high. Returns a matplotlib
+        Figure."""
+        from mmkeras.evaluation import plots
+
+        return plots.attention(self.image, self.caption, self.words, self.attention, path)
+
+    def focus(self, region: np.ndarray) -> np.ndarray:
+        """How much the attention of each word favors a region of the image.
+
+        The share of the attention on the grid cells that the region covers by at least a twentieth, divided by
+        their share of the area: 1 for attention that is the same everywhere.
+
+        Args:
+            region: (H, W) bool, such as `mmkeras.toy.render.foreground(image)`.
+
+        Returns:
+            (T,) float.
+        """
+        _, h, w = self.attention.shape
+        rows, columns = (
+            np.linspace(0, n, k + 1).astype(int) for n, k in zip(region.shape, (h, w), strict=True)
+        )
+        covered = np.add.reduceat(np.add.reduceat(region.astype(float), rows[:-1], 0), columns[:-1], 1)
+        cells = covered / np.outer(np.diff(rows), np.diff(columns)) >= 0.05  # (h, w)
+        return self.attention[:, cells].sum(axis=1) / cells.mean()
+
+
+@dataclass(frozen=True)
+class Influence:
+    """A generated image, and how it changes when each word is left out of its prompt.
+
+    image:   (S, S, 3) uint8
+    prompt:  as given
+    words:   T words (or characters)
+    without: (T, S, S, 3) uint8, the image generated without each word
+    changed: (T, S, S) float in 0..1, absolute change of each pixel, averaged over the channels
+    """
+
+    image: np.ndarray
+    prompt: str
+    words: list[str]
+    without: np.ndarray
+    changed: np.ndarray
+
+    def plot(self, path: str | os.PathLike | None = None):
+        """Plots the image, then per word the image without it, and below it the pixels that changed. Returns a
+        matplotlib Figure."""
+        from mmkeras.evaluation import plots
+
+        return plots.influence(self.image, self.prompt, self.words, self.without, self.changed, path)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """A transcript with the time of each word.
+
+    samples:        (n,) float32, the clip
+    sample_rate_hz: of the samples
+    text:           the words joined
+    words:          each with its start and end
+    tokens:         T words or characters, the model's output
+    weights:        (T, S) float, per token its attention over S time steps, or with CTC its probability
+    step_seconds:   length of a time step
+    log_mel:        (F, bands) float, the log-mel spectrogram
+    hop_seconds:    from one frame of the spectrogram to the next
+    """
+
+    samples: np.ndarray
+    sample_rate_hz: int
+    text: str
+    words: list[Word]
+    tokens: list[str]
+    weights: np.ndarray
+    step_seconds: float
+    log_mel: np.ndarray
+    hop_seconds: float
+
+    def plot(self, path: str | os.PathLike | None = None):
+        """Plots the spectrogram with the words above it, and the weights below. Returns a matplotlib Figure."""
+        from mmkeras.evaluation import plots
+
+        return plots.alignment(
+            self.log_mel,
+            self.hop_seconds,
+            self.tokens,
+            self.weights,
+            self.step_seconds,
+            self.words,
+            path,
+            seconds=len(self.samples) / self.sample_rate_hz,
+        )
