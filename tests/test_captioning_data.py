@@ -11,6 +11,8 @@ from PIL import Image
 
 from mmkeras.captioning import build, with_features
 from mmkeras.captioning import data as captioning_data
+from mmkeras.data import augmentation, image_captions
+from mmkeras.data.task_data import Split
 from mmkeras.text.vocabulary import END, PAD, START, Vocabulary
 from mmkeras.toy import builders, scene
 from mmkeras.toy.render import CENTERS, RGB
@@ -256,3 +258,61 @@ def test_features_of_another_size_are_refused(frozen):
     model = build("document", weights=None, vocabulary=data.vocabulary, **{**TINY, "image_size": 96})
     with pytest.raises(ValueError, match="image_size=96"):
         with_features(data, model)
+
+
+# --- augmentation, further fields ---
+
+
+def test_augmented_images_move_and_keep_what_they_show():
+    image = np.full((64, 32, 32, 3), 255, np.uint8)
+    image[:, 12:20, 12:20] = (200, 40, 40)
+    moved = augmentation.augmented(tf.constant(image), tf.constant(3, tf.int64)).numpy()
+    assert moved.dtype == np.uint8 and moved.shape == image.shape
+    assert len({picture.tobytes() for picture in moved}) == 64
+    red = moved[..., 0].astype(int) - moved[..., 1] > 60  # (B, H, W)
+    assert red.sum(axis=(1, 2)).min() > 30 and red.sum(axis=(1, 2)).max() < 110  # of 64 pixels
+    centers = np.array([np.argwhere(mask).mean(axis=0) for mask in red])
+    assert np.abs(centers.mean(axis=0) - 15.5).max() < 1 < centers.std(axis=0).min()
+    again = augmentation.augmented(tf.constant(image), tf.constant(3, tf.int64)).numpy()
+    other = augmentation.augmented(tf.constant(image), tf.constant(4, tf.int64)).numpy()
+    np.testing.assert_array_equal(moved, again)
+    assert not np.array_equal(moved, other)
+
+
+def test_only_training_images_are_augmented_and_differently_in_each_epoch(photos):
+    plain, data = (captioning_data(photos, augment=augment, **FOLDER) for augment in (False, True))
+    first, second = ({image.tobytes() for x, _ in data.train for image in x["image"].numpy()} for _ in range(2))
+    assert len(first) == 8 and not first & second
+    assert not first & {image.tobytes() for x, _ in plain.train for image in x["image"].numpy()}
+    model = build("document", vocabulary=data.vocabulary, encoder="vgg_small", **TINY)
+    assert with_features(data, model) is data  # features would stay the same
+
+
+def test_fields_of_a_text_are_drawn_with_it():
+    def examples():
+        return tf.data.Dataset.range(6).map(
+            lambda i: {
+                "image": i,
+                "captions": tf.constant(["a", "b"]),
+                "answer": tf.constant([0, 1]),
+                "label": i,
+            }
+        )
+
+    split = Split(examples, lambda: iter(()), 6, {}, megabytes=1)
+    dataset = image_captions.batches(
+        split,
+        "train",
+        to_inputs=lambda batch: batch,
+        vocabulary=Vocabulary(("a", "b")),
+        max_length=3,
+        batch_size=2,
+        seed=0,
+        with_text=("answer",),
+    )(None)
+    seen = set()
+    for batch in dataset.repeat(8):
+        np.testing.assert_array_equal(batch["label"], batch["image"])
+        np.testing.assert_array_equal(batch["tokens"][:, 1] - 4, batch["answer"])
+        seen |= set(batch["answer"].numpy().tolist())
+    assert seen == {0, 1}

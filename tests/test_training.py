@@ -355,7 +355,8 @@ def test_a_run_with_other_settings_is_not_resumed(data, run, small_data):
 def test_data_that_do_not_fit_the_model_are_refused(task, name, other, small_data):
     data = small_data(task)
     with pytest.raises(ValueError, match=name) as caught:
-        training.train(tiny(task, data), dataclasses.replace(data, **{name: other}), epochs=1)
+        fields = {name: other} if name == "vocabulary" else {"extra": data.extra | {name: other}}
+        training.train(tiny(task, data), dataclasses.replace(data, **fields), epochs=1)
     assert repr(getattr(data, name)) in str(caught.value) and f"{name}={other!r}" in str(caught.value)
 
 

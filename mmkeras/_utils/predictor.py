@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-    from mmkeras.evaluation.novelty import Novelty
-
 BATCH_SIZE = 32
 
 
@@ -162,11 +160,11 @@ class ImagePredictor(Predictor):
         return self.network.input_shape[1]
 
     @property
-    def novelty(self) -> "Novelty | None":
+    def novelty(self) -> Any:
         return self._novelty
 
     @novelty.setter
-    def novelty(self, novelty: "Novelty | None"):
+    def novelty(self, novelty: Any):
         self._novelty = novelty
         self._connect()
 

@@ -66,10 +66,9 @@ def demo(
         page.show(path)
         for name in names:
             kind = mmkeras.tasks.get(name)
-            typer.echo(
-                f"\n{kind.title}: training from nothing, {epochs or kind.epochs} epochs ({kind.duration})"
-            )
-            sections[f"{kind.title}, trained just now"] = _trained_section(name, kind, output, language, epochs)
+            title, count = kind.title, epochs or kind.epochs
+            typer.echo(f"\n{title}: training from nothing, {count} epochs ({kind.duration})")
+            sections[f"{title}, trained just now"] = _trained_section(name, kind, output, language, epochs)
             page.write(output, sections)
             typer.echo(f"Added to {path}")
     typer.echo("\nUse a ready-trained model: mmkeras predict captioning FILE")
@@ -224,10 +223,8 @@ def predict(
                 typer.echo(f"{given}\t{answer}" if len(inputs) > 1 else answer)
         if explain:
             explain.mkdir(parents=True, exist_ok=True)
-            names = [
-                f"{number}" if predictor.inputs == "prompts" else Path(text).stem
-                for number, text in enumerate(inputs)
-            ]
+            are_texts = predictor.inputs == "prompts"
+            names = [f"{number}" if are_texts else Path(text).stem for number, text in enumerate(inputs)]
             if len(set(names)) < len(names):  # a file given twice, or the same name in several folders
                 names = [f"{number}_{name}" for number, name in enumerate(names)]
             for name, given, answer in zip(names, inputs, answers, strict=True):
@@ -247,12 +244,13 @@ def pretrain(
     """Train ready-trained models again from nothing (a quarter of an hour to hours)."""
     with clear_errors(app):
         _load_tensorflow()
+        from mmkeras import zoo
         from mmkeras.zoo import recipes
 
         # the classifier first: it scores the generators
         for name in names or sorted(recipes.RECIPES):
             typer.echo(f"{name}, {language}: {seeds} seeds")
-            card = recipes.pretrain(name, language, seeds=range(seeds), **_given(folder=folder))
+            card = recipes.pretrain(name, language, seeds=range(seeds), folder=folder or zoo.FOLDER)
             typer.echo(f"Saved {card['file']}, {card['megabytes']} MB: {card['scores']['test']}")
 
 
@@ -310,13 +308,9 @@ def _trained_section(name, kind, output, language, epochs):
     return mmkeras.cli.demo.section(name, predictors, scores, language)
 
 
-def _given(**options):
-    return {name: value for name, value in options.items() if value is not None}
-
-
 def _decoding(predictor, **given):
     """The options given to the command that the model takes. Raises ValueError for others."""
-    options = _given(**given)
+    options = {name: value for name, value in given.items() if value is not None}
     for name, value in options.items():
         if name not in predictor.options:
             raise ValueError(f"Expected no --{name} for {predictor.model.name}. Received: --{name} {value}")

@@ -266,10 +266,8 @@ def pretrain(
             {"words": weights, "pixels": tf.ones_like(image[..., 0])},
         )
 
-    parts = [
-        tf.data.Dataset.range(2**31, output_type="int32"),
-        classification.batches(examples.inputs["text"], seed),
-    ]
+    numbers = tf.data.Dataset.range(2**31, output_type="int32")
+    parts = [numbers, classification.batches(examples.inputs["text"], seed)]
     if kind == "words and patches":
         parts.append(classification.batches(examples.inputs["image"], seed + 1))
     dataset = tf.data.Dataset.zip(*parts).map(inputs_targets_weights)

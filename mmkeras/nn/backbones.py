@@ -219,7 +219,8 @@ def _grid(network, image_size, preprocessing=()):
     x = image = keras.Input(shape)
     for layer in preprocessing:
         x = layer(x)
-    x = network(x)
+    is_named = isinstance(getattr(network, "_inputs_struct", None), dict)  # KerasHub's take {"images": x}
+    x = network({network.inputs[0].name: x} if is_named else x)
     x = next(iter(x.values())) if isinstance(x, dict) and len(x) == 1 else x
     if not keras.backend.is_keras_tensor(x) or len(x.shape) not in (3, 4) or None in x.shape[1:]:
         raise ValueError(
