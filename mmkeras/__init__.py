@@ -33,17 +33,14 @@ Submodules load on first use. Importing mmkeras loads no TensorFlow.
 
 import importlib
 import os
+import pkgutil
 
+from mmkeras._utils import lazy
 from mmkeras._version import __version__
 
 # TensorFlow reads it when it loads. Without it TensorFlow prints notes about missing GPUs and at the end of
 # each pass over a dataset. Its errors come as Python exceptions all the same.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-_SUBMODULES = (
-    "captioning", "speech_to_text", "text_to_image", "methods", "toy",
-    "cli", "data", "decoding", "distribute", "evaluation", "media", "nn", "tasks", "text", "training", "zoo",
-)  # fmt: skip
 
 __all__ = [
     "__version__",
@@ -58,17 +55,19 @@ __all__ = [
 ]
 
 
+_submodule = lazy.submodules(__name__)
+
+
 def __getattr__(name: str):
-    if name in _SUBMODULES:
-        return importlib.import_module(f"mmkeras.{name}")
     if name == "load":
-        return importlib.import_module("mmkeras.tasks").load
+        return _submodule("tasks").load
     if name == "pretrained":
-        return importlib.import_module("mmkeras.zoo").pretrained
+        return _submodule("zoo").pretrained
     if name == "quiet":
         return importlib.import_module("mmkeras._utils.terminal").quiet
-    raise AttributeError(f"module 'mmkeras' has no attribute {name!r}")
+    return _submodule(name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBMODULES, "load", "pretrained", "quiet"})
+    submodules = {module.name for module in pkgutil.iter_modules(__path__) if module.name[0] != "_"}
+    return sorted({*globals(), *submodules, "load", "pretrained", "quiet"})

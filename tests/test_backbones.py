@@ -142,7 +142,7 @@ def test_layers_of_ones_own_must_be_registered():
         (
             keras.Sequential([keras.Input((64, 64, 3)), keras.layers.Flatten()], name="flat"),
             {},
-            "encoder='f'",
+            "encoder='flat'",
         ),
         (grid(32), {}, "encoder='mine' with inputs .*32, 32"),
         (grid(channels=1), {}, "encoder='mine' with inputs"),

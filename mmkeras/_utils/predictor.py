@@ -26,7 +26,7 @@ class Predictor:
     - `builder`: the function that builds such a model, in messages.
     - `inputs`: plural name of what goes in, such as `"images"`.
     - `output`: what comes out: `"text"`, `"image"` or `"classes"`.
-    - `options`: options of a call that `mmkeras predict` offers, of `"beams"` and `"seed"`.
+    - `options`: options of a call, beside those that its signature names.
     - `epochs`, `file`, `duration`: of `mmkeras train` on the toy world: passes, default file, time in words.
     - `variants`: the kinds of its model: {kind: (name of the ready-trained one, options of `build`)}.
 

@@ -40,7 +40,7 @@ class Captioner(ImagePredictor):
     names = (TASK,)
     title = "Image captioning"
     builder = "mmkeras.captioning.build()"
-    options = ("beams",)
+    options = ("beams", "length_penalty", "temperature", "top_p", "max_length")
     epochs, file, duration = EPOCHS, "captioner.keras", "about two and a half minutes on two cores"
     variants: ClassVar = {TASK: (TASK, {})}
 

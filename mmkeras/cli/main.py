@@ -4,11 +4,11 @@ TensorFlow is loaded inside the commands, so that `mmkeras --help` answers at on
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from mmkeras._utils import saving, terminal
+from mmkeras._utils import presets, saving, terminal
 from mmkeras.cli.errors import clear_errors
 from mmkeras.tasks import TASKS
 
@@ -168,7 +168,7 @@ def evaluate(
     """Evaluate a trained model on the test split of a source."""
     with clear_errors(app):
         predictor = _load(model, language or "en")
-        decoding = _decoding(predictor, beams=beams)
+        decoding = _decoding(predictor, beams)
         data = _data(predictor, source, language, settings)
         if data.test is None:
             raise ValueError(f"Expected a source with a test split. Received: source={source!r}")
@@ -201,7 +201,12 @@ def predict(
     language: Annotated[str, typer.Option(help="Of a ready-trained model: en or zh.")] = "en",
     beams: Beams = None,
     output: Annotated[Path, typer.Option(help="Folder of generated images.")] = Path("generated"),
-    seed: Annotated[int | None, typer.Option(help="Seed of the noise of text_to_image.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Any option of the answer: temperature=0.7, seed=3 ..."
+        ),
+    ] = None,
     explain: Annotated[Path | None, typer.Option(help="Folder of plots that explain each answer.")] = None,
 ) -> None:
     """Answer each input: a caption for an image, a transcript for a clip, an image for a prompt."""
@@ -209,7 +214,7 @@ def predict(
         predictor = _load(model, language)
         if explain and not hasattr(predictor, "explain"):
             raise ValueError(f"Expected no --explain for {predictor.model.name}. Received: --explain {explain}")
-        options = _decoding(predictor, beams=beams, seed=seed)
+        options = _decoding(predictor, beams, settings)
         answers = predictor(inputs, **options)
         if predictor.output == "image":
             answers = [
@@ -308,13 +313,12 @@ def _trained_section(name, kind, output, language, epochs):
     return mmkeras.cli.demo.section(name, predictors, scores, language)
 
 
-def _decoding(predictor, **given):
-    """The options given to the command that the model takes. Raises ValueError for others."""
-    options = {name: value for name, value in given.items() if value is not None}
-    for name, value in options.items():
-        if name not in predictor.options:
-            raise ValueError(f"Expected no --{name} for {predictor.model.name}. Received: --{name} {value}")
-    return options
+def _decoding(predictor, beams, settings=None):
+    """The options given to the command for an answer. Raises ValueError for others than the model takes."""
+    if beams is not None and "beams" not in predictor.options:
+        raise ValueError(f"Expected no --beams for {predictor.model.name}. Received: --beams {beams}")
+    known = presets.keywords(type(predictor).__call__) | dict.fromkeys(predictor.options, Any)
+    return presets.parse(settings or (), known) | ({} if beams is None else {"beams": beams})
 
 
 def _save_image(folder, number, image):

@@ -35,6 +35,7 @@ def read(
     static_shapes: bool,
     crop: bool = False,
     with_text: tuple[str, ...] = (),
+    reader: Callable[..., dict[str, Split]] = sources.read_images,
     **options,
 ) -> TaskData:
     """The data of a task that has images with captions.
@@ -57,6 +58,8 @@ def read(
             memory kept on disk. Defaults to False: the aspect ratio changes.
         with_text: Fields (n, ...) that belong to an image's captions: the one of the drawn caption is drawn
             with it. Default to none.
+        reader: (source, language, image size, crop=, **options) → the splits by name. Defaults to that of the
+            known sources.
         **options: Of the source.
 
     Returns:
@@ -72,7 +75,7 @@ def read(
     sources.check_options(language, vocabulary)
     checks.ints(1, batch_size=batch_size, image_size=image_size)
     checks.ints(0, seed=seed)
-    splits = sources.read_images(source, language, image_size, crop=crop, **options)
+    splits = reader(source, language, image_size, crop=crop, **options)
     vocabulary, max_length = _vocabulary_and_length(
         source,
         splits,

@@ -43,7 +43,7 @@ class Transcriber(predictor.Predictor):
     title = "Speech to text"
     builder = "mmkeras.speech_to_text.build()"
     inputs = "clips"
-    options = ("beams",)
+    options = ("beams", "length_penalty", "temperature", "top_p", "max_length", "seed")
     epochs, file, duration = EPOCHS, "transcriber.keras", "about three minutes on two cores"
     variants: ClassVar = {TASK: (TASK, {})}
 

@@ -47,7 +47,6 @@ class ImageGenerator(Predictor):
     builder = "mmkeras.text_to_image.build()"
     inputs = "prompts"
     output = "image"
-    options = ("seed",)
     epochs, file, duration = EPOCHS, "image_generator.keras", "about a quarter of an hour on two cores"
     variants: ClassVar = {
         "pixel loss": ("text_to_image_pixels", {}),
