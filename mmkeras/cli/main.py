@@ -151,7 +151,7 @@ def train(
                 seed=seed,
                 **options,
             )
-            is_ours = _saved(predictor, output, strategy)
+            is_ours = mmkeras.distribute.write_once(predictor.save, output, strategy)
         if is_ours:
             typer.echo(f"Saved {output}")
             _score(mmkeras.load(output), data)
@@ -328,20 +328,6 @@ def _save_image(folder, number, image):
     path = folder / f"{number}.png"
     Image.fromarray(image).save(path)
     return path
-
-
-def _saved(predictor, output, strategy):
-    """Whether this worker is the one that writes the file. All workers take part in reading the weights."""
-    import tempfile
-
-    import mmkeras
-
-    if mmkeras.distribute.is_chief(strategy):
-        predictor.save(output)
-        return True
-    with tempfile.TemporaryDirectory() as folder:
-        predictor.save(Path(folder) / output.name)
-    return False
 
 
 def _score(predictor, data, **options):

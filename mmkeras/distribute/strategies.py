@@ -19,9 +19,11 @@ import json
 import os
 import re
 import signal
+import tempfile
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -150,6 +152,25 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
         return True
     is_first = resolver.task_type == "worker" and resolver.task_id == 0
     return resolver.task_type == "chief" or (is_first and "chief" not in resolver.cluster_spec().jobs)
+
+
+def write_once(save: Callable[[Path], None], path: Path, strategy: tf.distribute.Strategy) -> bool:
+    """Saves a model with the chief alone. All workers take part in reading the weights.
+
+    Args:
+        save: path → None.
+        path: path.
+        strategy: tf.distribute.Strategy.
+
+    Returns:
+        Whether this worker is the chief.
+    """
+    if is_chief(strategy):
+        save(path)
+        return True
+    with tempfile.TemporaryDirectory() as folder:
+        save(Path(folder) / path.name)
+    return False
 
 
 @contextlib.contextmanager
