@@ -3,8 +3,9 @@
 `build` the graph · `data` for it · `Captioner`, the trained model at work · `evaluate`
 """
 
-from mmkeras.captioning.datasets import check_pretrained, data, with_features
+from mmkeras.captioning.datasets import data
 from mmkeras.captioning.inference import Captioner, evaluate
 from mmkeras.captioning.model import CaptioningConfig, build
+from mmkeras.data.features import check_pretrained, with_features
 
 __all__ = ["Captioner", "CaptioningConfig", "build", "check_pretrained", "data", "evaluate", "with_features"]

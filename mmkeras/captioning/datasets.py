@@ -5,19 +5,10 @@ data = mmkeras.captioning.data("coco_captions")    # through TensorFlow Datasets
 data = mmkeras.captioning.data("my/photos")        # a folder with a table of captions
 """
 
-import dataclasses
-import json
 import os
-import re
 
-import keras
-import numpy as np
-import tensorflow as tf
-
-from mmkeras._utils import progress
-from mmkeras.data import cache, image_captions
+from mmkeras.data import image_captions
 from mmkeras.data.task_data import TaskData
-from mmkeras.distribute import collectives
 from mmkeras.text.vocabulary import Vocabulary
 
 
@@ -97,84 +88,4 @@ def data(
         seed=seed,
         static_shapes=static_shapes,
         **options,
-    )
-
-
-def with_features(data: TaskData, model: keras.Model) -> TaskData:
-    """The same data, with the features of the model's frozen encoder in place of the images.
-
-    The features of `train` and `validation` are computed once and cached on disk; `test` still has images. If
-    the encoder is fine-tuned or the images are augmented, the features change, so the data is returned
-    unchanged.
-
-    Args:
-        data: From `data`.
-        model: From `mmkeras.captioning.build`.
-
-    Raises:
-        ValueError: if the model has another image size or was frozen after it was built, or if the encoder has
-            random weights for want of ImageNet's and the source is not the toy world.
-        OSError: if the disk is full.
-    """
-    grid = model.get_layer("encoder").get_layer("grid")
-    if grid.trainable or data.augment:
-        return data
-    check_pretrained(data, model)
-    if grid.image_size != data.image_size:
-        raise ValueError(
-            f"Expected a model for images of {data.image_size} pixels, as in the data. "
-            f"Received: image_size={grid.image_size}. Build or load both with the same image_size."
-        )
-    if model.get_layer("encoder").input_shape[-1] == 3:
-        raise ValueError(
-            "Expected a model that takes features in place of images, built with fine_tune=False. Received: a "
-            "model built with fine_tune=True whose encoder was frozen afterwards. Build a frozen one and copy "
-            "the weights: frozen = mmkeras.captioning.build(..., fine_tune=False), "
-            "frozen.set_weights(model.get_weights())."
-        )
-    # names like "conv2d_3" depend on what was built before
-    graph = re.sub(r'_\d+"', '"', json.dumps(keras.saving.serialize_keras_object(grid.network)))
-    weights = cache.digest(graph, *(keras.ops.convert_to_numpy(w) for w in grid.weights))
-    features = {
-        name: _features(split, f"{data.source} {name}", grid, weights)
-        for name, split in data.splits.items()
-        if name in ("train", "validation")
-    }
-    return dataclasses.replace(data, splits={**data.splits, **features})
-
-
-def check_pretrained(data: TaskData, model: keras.Model) -> None:
-    """Raises ValueError if the encoder has random weights for want of ImageNet's, and the images are real."""
-    grid = model.get_layer("encoder").get_layer("grid")
-    if grid.has_random_weights and data.source != "toy":
-        raise ValueError(
-            f"Expected trained weights of the encoder for the real images of {data.source!r}. Received: random "
-            f"ones, since ImageNet's are not available; training would take hours and learn little. Download "
-            f"them once while online, name a file with weights='{grid.network.name}....h5', choose "
-            f"weights=None, or train a small encoder from nothing: preset='toy' (--preset toy)."
-        )
-
-
-def _features(split, title, grid, weights):
-    network = keras.Model(grid.network.inputs, grid.network.outputs)
-    spec = {
-        "image": tf.TensorSpec(grid.network.output_shape[1:], tf.float16),
-        "captions": tf.TensorSpec((None,), tf.string),
-    }
-    limit = np.finfo("float16").max  # float16 needs half the disk space; larger features are clipped
-
-    def features():
-        batches = split.examples().ragged_batch(16).prefetch(2)
-        for batch in progress.bar(batches, "features", -(-split.count // 16)):
-            values = collectives.predict_alone(network, batch["image"].numpy())
-            values = keras.ops.convert_to_numpy(values).clip(-limit, limit).astype("float16")  # (16, h, w, C)
-            for value, texts in zip(values, batch["captions"].to_list(), strict=True):
-                yield {"image": value, "captions": texts}
-
-    return cache.cached(
-        split,
-        f"features-{grid.image_size}px-{weights}",
-        {"image_size": grid.image_size, "weights": weights},
-        lambda: tf.data.Dataset.from_generator(features, output_signature=spec),
-        f"Features of {title}",
     )

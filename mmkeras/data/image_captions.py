@@ -36,6 +36,7 @@ def read(
     crop: bool = False,
     with_text: tuple[str, ...] = (),
     reader: Callable[..., dict[str, Split]] = sources.read_images,
+    unit: str | None = None,
     **options,
 ) -> TaskData:
     """The data of a task that has images with captions.
@@ -60,6 +61,7 @@ def read(
             with it. Default to none.
         reader: (source, language, image size, crop=, **options) → the splits by name. Defaults to that of the
             known sources.
+        unit: str, optional. Unit of the tokens. Defaults to None: that of the language.
         **options: Of the source.
 
     Returns:
@@ -79,7 +81,7 @@ def read(
     vocabulary, max_length = _vocabulary_and_length(
         source,
         splits,
-        language,
+        unit or ("word" if language == "en" else "character"),
         vocabulary=vocabulary,
         min_count=min_count,
         max_size=max_size,
@@ -190,7 +192,7 @@ def batches(
 def _vocabulary_and_length(
     source: str | os.PathLike,
     splits: Mapping[str, Split],
-    language: str,
+    unit: str,
     *,
     vocabulary: Vocabulary | None,
     min_count: int | None,
@@ -217,7 +219,7 @@ def _vocabulary_and_length(
     needs_training = vocabulary is None or "train" in splits
     split = training_split(splits) if needs_training else next(iter(splits.values()))
     texts = (text for texts in progress.bar(split.texts(), "captions", split.count) for text in texts)
-    unit, lengths = "word" if language == "en" else "character", Counter()
+    lengths = Counter()
     counted = Vocabulary.count(texts, unit, min_count=min_count, max_size=max_size, lengths=lengths)
     covered = itertools.accumulate(lengths[length] for length in sorted(lengths))
     share = zip(sorted(lengths), covered, strict=True)

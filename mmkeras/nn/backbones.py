@@ -24,8 +24,8 @@ def backbone(
     """The network of an image encoder, with the preprocessing that it expects.
 
     Args:
-        encoder: str or keras.Model. `"vgg16"`, `"vgg_small"`, or a network of `keras.applications` by its name,
-            such as `"efficientnet_v2_b0"` or `"convnext_tiny"`. A model of one's own takes RGB 0..255
+        encoder: str or keras.Model. `"vgg_small"`, `"vgg_medium"`, or a network of `keras.applications` by its
+            name, `"vgg16"` or such as `"efficientnet_v2_b0"` or `"convnext_tiny"`. A model of one's own takes RGB 0..255
             (B, S, S, 3) and returns a grid (B, h, w, C) or a sequence (B, N, D), whose first vector is taken
             for a class token and left out if the others form a square, as in a ViT. It is copied.
         image_size: int. Side S in pixels.
@@ -50,12 +50,12 @@ def backbone(
                 f"Received: weights={weights!r}"
             )
         return _grid(_copy(encoder), image_size), False
-    if encoder == "vgg_small":
-        network = vgg_small(image_size)
+    if encoder in OWN:
+        network = OWN[encoder](image_size)
         if weights == "imagenet":
             raise ValueError(
-                "encoder='vgg_small' has no weights of ImageNet. Expected weights to be 'auto', None, a file, "
-                "or the name of a ready-trained model. Received: weights='imagenet'"
+                f"{encoder=} has no weights of ImageNet. Expected weights to be 'auto', None, a file, or the name "
+                f"of a ready-trained model. Received: weights='imagenet'"
             )
         if weights not in ("auto", None):
             _load(network, weights)
@@ -86,6 +86,22 @@ def vgg_small(image_size: int) -> keras.Model:
     return keras.Model(image, x, name="vgg_small")
 
 
+def vgg_medium(image_size: int) -> keras.Model:
+    """VGG's shape with seven convolutions of at most 256 channels and batch normalization, for small real images:
+    (B, S, S, 3) → (B, S/16, S/16, 256). Each cell sees most of an image of 64 pixels."""
+    image = keras.Input((image_size, image_size, 3))
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1)(image)
+    for filters in (32, 64, 128, 256):
+        for _ in range(1 if filters == 32 else 2):
+            x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+            x = keras.layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+        x = keras.layers.MaxPooling2D()(x)  # (B, S/2, S/2, C), at last (B, S/16, S/16, 256)
+    return keras.Model(image, x, name="vgg_medium")
+
+
+OWN = {"vgg_small": vgg_small, "vgg_medium": vgg_medium}
+
+
 # --- keras.applications ---
 
 
@@ -98,7 +114,7 @@ def _applications() -> dict[str, Callable]:
 
 def check_name(encoder: str) -> None:
     """Raises ValueError for the name of no encoder."""
-    if encoder != "vgg_small":
+    if encoder not in OWN:
         _create(encoder)
 
 
@@ -106,11 +122,11 @@ def _create(encoder):
     known = _applications()
     key = str(encoder).replace("_", "").lower()
     if key not in known:
-        names = {"vggsmall": "vgg_small"} | {name: function.__name__ for name, function in known.items()}
+        names = {name.replace("_", ""): name for name in OWN} | {name: function.__name__ for name, function in known.items()}
         close = [names[match] for match in difflib.get_close_matches(key, names, n=3)]
         hint = f" Close to it: {', '.join(close)}." if close else ""
         raise ValueError(
-            f"Expected encoder to be a keras.Model, 'vgg_small', 'vgg16', or another network of "
+            f"Expected encoder to be a keras.Model, {', '.join(map(repr, OWN))}, or a network of "
             f"keras.applications, such as 'efficientnet_v2_b0'. Received: encoder={encoder!r}.{hint}"
         )
     return known[key]

@@ -1,5 +1,6 @@
 """Layers that several tasks share. Keras alone: they run on every backend."""
 
+import math
 from collections.abc import Sequence
 
 import keras
@@ -232,6 +233,37 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def get_config(self):
         return super().get_config() | {"synchronized": False}
+
+
+@keras.saving.register_keras_serializable("mmkeras")
+class ContrastiveLogits(keras.layers.Layer):
+    """Unit vectors of images and texts, (B, D) each → logits (B, 2, N): the cosine similarity of each image to
+    the texts of all replicas, and of each text to the images of all replicas, times a learned inverse
+    temperature of at most 100 (Radford et al. 2021, arXiv:2103.00020).
+
+    Args:
+        temperature: float. At the start. Defaults to 0.07, as there.
+    """
+
+    def __init__(self, temperature: float = 0.07, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})  # a softmax over the whole batch needs it
+        self.temperature = temperature
+
+    def build(self, *shapes):
+        start = keras.initializers.Constant(math.log(1 / self.temperature))
+        self.log_scale = self.add_weight(name="log_scale", shape=(), initializer=start)
+
+    def call(self, image, text):
+        scale = ops.exp(ops.minimum(self.log_scale, math.log(100)))
+        images, texts = collectives.gathered(image), collectives.gathered(text)  # (N, D)
+        to_texts, to_images = ops.matmul(image, ops.transpose(texts)), ops.matmul(text, ops.transpose(images))
+        return scale * ops.stack([to_texts, to_images], axis=1)
+
+    def compute_output_spec(self, image, text):
+        return keras.KerasTensor((image.shape[0], 2, None), dtype="float32")
+
+    def get_config(self):
+        return super().get_config() | {"temperature": self.temperature}
 
 
 class _Masked:

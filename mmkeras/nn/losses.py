@@ -124,7 +124,7 @@ def contrastive_loss(image_embedding, text_embedding, tokens):
     Returns:
         ().
     """
-    image_embedding, text_embedding = _normalized(image_embedding), _normalized(text_embedding)  # (B, F)
+    image_embedding, text_embedding = unit_vectors(image_embedding), unit_vectors(text_embedding)  # (B, F)
     positive = INVERSE_TEMPERATURE * ops.sum(image_embedding * text_embedding, axis=-1, keepdims=True)  # (B, 1)
     texts = collectives.gathered(text_embedding)  # (N, F), the batches of all replicas
     is_same = same_text(tokens[:, None], collectives.gathered(tokens)[None])  # (B, N)
@@ -134,11 +134,34 @@ def contrastive_loss(image_embedding, text_embedding, tokens):
     return collectives.mean(ops.logsumexp(logits, axis=1) - positive[:, 0])
 
 
+@keras.saving.register_keras_serializable("mmkeras")
+class SymmetricContrastive(Averaged, keras.losses.Loss):
+    """Cross-entropy of each image's texts among all texts, and of each text's images among all images: the loss
+    of CLIP (Radford et al. 2021, arXiv:2103.00020), averaged over the images of all replicas, see `Averaged`.
+
+    `y_true` (B,) ids of what the examples show: those with the same id are positives of each other, with equal
+    shares of the target. `y_pred` (B, 2, N), the logits of `mmkeras.nn.layers.ContrastiveLogits`.
+    """
+
+    def __init__(self, name: str = "contrastive", **kwargs):
+        super().__init__(name=name, **kwargs)
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        self.ids = ops.reshape(y_true, (-1,))  # as they are: float32 has no room for large ids
+        return super().__call__(ops.cast(self.ids, "float32"), y_pred, sample_weight)
+
+    def elements(self, y_true, y_pred):
+        same = ops.cast(ops.equal(self.ids[:, None], collectives.gathered(self.ids)[None]), y_pred.dtype)
+        target = (same / ops.sum(same, axis=1, keepdims=True))[:, None]  # (B, 1, N)
+        losses = -ops.mean(ops.sum(target * ops.log_softmax(y_pred, axis=-1), axis=-1), axis=1)  # (B,)
+        return losses, ops.ones_like(losses)
+
+
 def same_text(tokens, others):
     """1 where two texts (..., T) have the same tokens, else 0: (...) float32."""
     return ops.cast(ops.all(ops.equal(tokens, others), axis=-1), "float32")
 
 
-def _normalized(x):
-    """(B, F) → (B, F) of length 1. Unlike `ops.normalize` on JAX, it has a gradient at zero."""
+def unit_vectors(x):
+    """(..., F) → (..., F) of length 1. Unlike `ops.normalize` on JAX, it has a gradient at zero."""
     return x * ops.rsqrt(ops.sum(ops.square(x), axis=-1, keepdims=True) + 1e-8)

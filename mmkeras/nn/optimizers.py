@@ -6,14 +6,18 @@ from keras import ops
 from mmkeras._utils import checks
 
 
-def adam(learning_rate: float, decay_steps: int | None) -> keras.optimizers.Optimizer:
+def adam(
+    learning_rate: float, decay_steps: int | None, weight_decay: float = 0.0
+) -> keras.optimizers.Optimizer:
     """Adam with gradient clipping by global norm, for every task.
 
     Args:
         learning_rate: float. Initial learning rate.
         decay_steps: int, optional. Steps of the cosine decay to a fiftieth. None: constant.
+        weight_decay: float. Decoupled weight decay. Defaults to 0.
     """
-    return keras.optimizers.Adam(cosine_decay(learning_rate, decay_steps), global_clipnorm=5.0)
+    rate = cosine_decay(learning_rate, decay_steps)
+    return keras.optimizers.Adam(rate, global_clipnorm=5.0, weight_decay=weight_decay or None)
 
 
 @keras.saving.register_keras_serializable("mmkeras")

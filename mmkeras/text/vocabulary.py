@@ -17,7 +17,7 @@ from mmkeras._utils import terminal
 
 SPECIAL = ("<pad>", "<unknown>", "<start>", "<end>")
 PAD, UNKNOWN, START, END = range(4)
-UNITS = ("word", "character")
+UNITS = ("word", "character", "mixed")
 
 # Han characters (Unicode's blocks of unified and compatibility ideographs) and kana
 _CHINESE = "[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
@@ -33,9 +33,10 @@ _TO_WORDS = (
     (r"[^\p{L}\p{N}\p{M}']+", " "),
 )
 _TO_CHARACTERS = (*_TO_WORDS, ("^ | $", ""), (f" ({_CHINESE})", r"\1"), (f"({_CHINESE}) ", r"\1"))
+_TO_BOTH = (*_TO_WORDS, (f"({_NO_SPACES})", r" \1 "))
 _REPLACEMENTS = {
     unit: [(regex.compile(pattern), replacement) for pattern, replacement in replacements]
-    for unit, replacements in zip(UNITS, (_TO_WORDS, _TO_CHARACTERS), strict=True)
+    for unit, replacements in zip(UNITS, (_TO_WORDS, _TO_CHARACTERS, _TO_BOTH), strict=True)
 }
 _TO_ASCII = str.maketrans(dict.fromkeys(_APOSTROPHES, "'"))
 
@@ -48,7 +49,8 @@ class Vocabulary:
     Args:
         words: iterable of str. The words after the four special tokens, in the order of their ids.
         unit: str. `"word"`: texts are split at spaces. `"character"`: each character is a token, the space
-            between words included; spaces next to Chinese characters are dropped. Defaults to `"word"`.
+            between words included; spaces next to Chinese characters are dropped. `"mixed"`: words, and single
+            characters of scripts without spaces, for texts in several languages. Defaults to `"word"`.
 
     Raises:
         ValueError: if a word is repeated or a special token, or an argument is invalid.
@@ -154,11 +156,11 @@ class Vocabulary:
         text = normalize(text).lower()
         for pattern, replacement in _REPLACEMENTS[self.unit]:
             text = pattern.sub(replacement, text)
-        return text.split() if self.unit == "word" else list(text)
+        return list(text) if self.unit == "character" else text.split()
 
     def join(self, words: Iterable[str]) -> str:
         """['a', 'red', 'circle'] → 'a red circle'"""
-        return (" " if self.unit == "word" else "").join(words)
+        return ("" if self.unit == "character" else " ").join(words)
 
     def encode(self, text: str) -> list[int]:
         """Token ids, `<start>` and `<end>` included."""
@@ -211,7 +213,8 @@ class Vocabulary:
         texts = tf.strings.lower(texts, encoding="utf-8")
         for pattern, replacement in _REPLACEMENTS[self.unit]:
             texts = tf.strings.regex_replace(texts, pattern.pattern, replacement)
-        words = tf.strings.split(texts) if self.unit == "word" else tf.strings.unicode_split(texts, "UTF-8")
+        is_split = self.unit == "character"
+        words = tf.strings.unicode_split(texts, "UTF-8") if is_split else tf.strings.split(texts)
         ids = tf.ragged.map_flat_values(table.lookup, words)  # (n, T - 2)
         return tf.concat([START * edge, ids, END * edge], axis=1)  # (n, T)
 

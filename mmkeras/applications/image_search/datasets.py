@@ -1,0 +1,110 @@
+"""Image search (chapter 6.1): the data.
+
+    data = image_search.data("toy")                     # the toy world, in English and Chinese
+    data = image_search.data("emoji")                   # emoji with their names in both languages
+    data = image_search.data("my/photos")               # a folder with a table of captions
+"""
+
+import dataclasses
+import os
+
+import tensorflow as tf
+
+from mmkeras.data import image_captions, sources
+from mmkeras.data.task_data import TaskData
+from mmkeras.text.vocabulary import Vocabulary
+
+LANGUAGES = {"en": ("en",), "zh": ("zh",), "both": ("en", "zh")}
+
+
+def data(
+    source: str | os.PathLike = "toy",
+    *,
+    language: str = "both",
+    batch_size: int = 128,
+    image_size: int = 64,
+    vocabulary: Vocabulary | None = None,
+    min_count: int | None = None,
+    max_size: int = 10_000,
+    max_length: int | None = None,
+    augment: bool = False,
+    seed: int = 0,
+    static_shapes: bool = False,
+    **options,
+) -> TaskData:
+    """Images and captions, ready for `model.fit`.
+
+    Args:
+        source: str or path. As for `mmkeras.captioning.data`. Defaults to `"toy"`.
+        language: str. `"en"`, `"zh"`, or `"both"`: an image has the captions of both languages, and each epoch
+            draws one of them. A folder has the captions of its table. Defaults to `"both"`.
+        batch_size: int. Images per step, over all devices. The other texts of a batch are what a text is told
+            apart from, so larger batches are harder. Defaults to 128.
+        image_size: int. Side in pixels that images are resized to. Defaults to 64.
+        vocabulary, min_count, max_size, max_length, augment, seed, static_shapes, **options: As for
+            `mmkeras.captioning.data`. Tokens are words, and single characters of Chinese.
+
+    Returns:
+        `TaskData` with these batches:
+
+        - `train`, `validation`: ({"image", "tokens"}, meaning); image (B, size, size, 3) uint8, tokens
+          (B, max_length) int32 with <start> and <end>, meaning (B,) int64, equal for images with equal
+          captions: these are no negatives of each other.
+        - `test`, `test_unseen`: {"image", "captions", "meaning"}; captions (B, n) string, padded with "".
+
+    Raises:
+        ValueError: if an argument is invalid or the table is malformed.
+        FileNotFoundError: if none of the images in the table exists.
+    """
+    if language not in LANGUAGES:
+        known = ", ".join(map(repr, LANGUAGES))
+        raise ValueError(f"Expected language to be one of {known}. Received: language={language!r}")
+
+    def to_inputs(batch):
+        return {"image": batch["image"], "tokens": batch["tokens"]}, batch["meaning"]
+
+    def reader(source, _, size, crop, **options):
+        is_folder = not (isinstance(source, str) and source in sources.IMAGES)
+        languages = LANGUAGES[language][:1] if is_folder else LANGUAGES[language]
+        parts = [sources.read_images(source, each, size, crop=crop, **options) for each in languages]
+        return {name: _with_meaning(*(part[name] for part in parts)) for name in parts[0]}
+
+    return image_captions.read(
+        source,
+        to_inputs,
+        language="en",
+        batch_size=batch_size,
+        image_size=image_size,
+        vocabulary=vocabulary,
+        min_count=min_count,
+        max_size=max_size,
+        max_length=max_length,
+        augment=augment,
+        seed=seed,
+        static_shapes=static_shapes,
+        reader=reader,
+        unit="mixed",
+        **options,
+    )
+
+
+def _with_meaning(split, *others):
+    """A split whose images have the captions of all languages, and an id of them."""
+
+    def examples():
+        languages = tf.data.Dataset.zip(*(part.examples() for part in (split, *others)))
+        return languages.map(joined, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def joined(*languages):
+        captions = tf.concat([example["captions"] for example in languages], axis=0)  # (n,)
+        meaning = tf.strings.to_hash_bucket_fast(tf.strings.reduce_join(captions, separator="\n"), 2**62)
+        return languages[0] | {"captions": captions, "meaning": meaning}
+
+    def texts():
+        for parts in zip(*(part.texts() for part in (split, *others)), strict=True):
+            yield [text for part in parts for text in part]
+
+    keys = [part.made_from for part in others]
+    return dataclasses.replace(
+        split, examples=examples, texts=texts, made_from=split.made_from | {"others": keys, "meaning": True}
+    )

@@ -1,0 +1,165 @@
+"""Image search (chapter 6.1): the graph.
+
+    image ── image_encoder: CNN → unit vector ──┐
+    tokens ─ text_encoder: Transformer → unit ──┴→ cosine similarities, times an inverse temperature → logits
+
+Both halves are Functional models: `model.get_layer("image_encoder")` and `model.get_layer("text_encoder")`.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+from keras import ops
+
+from mmkeras._utils import checks, presets
+from mmkeras.nn import backbones, layers, losses, optimizers
+from mmkeras.nn.transformer import transformer_block
+from mmkeras.text.vocabulary import PAD, Vocabulary
+
+TASK = "image_search"
+EPOCHS = 12  # passes over the toy world that the preset "toy" is made for
+MAX_LENGTH = 64  # tokens that have a position of their own
+
+
+@dataclass(frozen=True)
+class ImageSearchConfig:
+    """Sizes of the graph and settings of its training. The defaults are for small real images.
+
+    Attributes:
+        encoder: str or keras.Model. Network of the images, see `mmkeras.nn.backbones.backbone`.
+        image_size: int. Side of the images in pixels.
+        fine_tune: bool. Whether the network is trained.
+        cell_channels: int. Channels to which each grid cell is reduced before all of them are joined.
+        units: int. Size of the vectors that are compared.
+        embedding_dim: int. Size of the word embeddings.
+        blocks: int. Transformer blocks over the words.
+        dropout: float. Dropout rate of the joined cells and of the words.
+        learning_rate: float. Initial learning rate of Adam.
+        weight_decay: float. Decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101).
+        decay_steps: int, optional. Steps of the cosine decay to a fiftieth. None: constant.
+    """
+
+    encoder: str | keras.Model = "vgg_medium"
+    image_size: int = 64
+    fine_tune: bool = True
+    cell_channels: int = 64
+    units: int = 128
+    embedding_dim: int = 128
+    blocks: int = 1
+    dropout: float = 0.3
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 1e-2
+    decay_steps: int | None = None
+
+    def __post_init__(self):
+        if not isinstance(self.encoder, keras.Model):
+            backbones.check_name(self.encoder)
+        sizes = ("image_size", "cell_channels", "units", "embedding_dim")
+        checks.ints(1, **{name: getattr(self, name) for name in sizes})
+        checks.ints(0, blocks=self.blocks)
+        checks.numbers(0, dropout=self.dropout, weight_decay=self.weight_decay)
+        optimizers.check_schedule(self.learning_rate, self.decay_steps)
+
+
+PRESETS = {
+    "document": ImageSearchConfig(),
+    "toy": ImageSearchConfig(
+        encoder="vgg_small",
+        cell_channels=8,
+        units=64,
+        embedding_dim=64,
+        blocks=2,
+        dropout=0.0,
+        learning_rate=2e-3,
+        weight_decay=0.0,
+        decay_steps=EPOCHS * -(-4000 // 128),  # of the toy world's 4,000 images, in batches of 128
+    ),
+}
+
+
+def build(
+    preset: str | ImageSearchConfig = "toy",
+    *,
+    vocabulary: Vocabulary | int | Sequence[str] = 10_000,
+    weights: str | os.PathLike | None = "auto",
+    compile: bool = True,
+    **overrides,
+) -> keras.Model:
+    """A dual encoder of images and texts, trained with the contrastive loss of CLIP.
+
+    After Radford et al. 2021 (arXiv:2103.00020) and section 6.1 of the document: both encoders return unit
+    vectors, whose inner product is the similarity.
+
+    Inputs:  image  (B, image_size, image_size, 3) RGB 0..255; for a frozen encoder alternatively its features
+             tokens (B, T) int32, with <start> and <end>, padded with 0
+    Output:  logits (B, 2, N) float32, each image's against the N texts of the batch and each text's against its
+             images, see `mmkeras.nn.layers.ContrastiveLogits`. The target is an id (B,) of what is shown.
+
+    Args:
+        preset: `"toy"` (for the toy world), `"document"` (for small real images, from nothing), or an
+            `ImageSearchConfig`. Defaults to `"toy"`.
+        vocabulary: `Vocabulary`, list of words, or number of tokens. Defaults to 10,000.
+        weights: Weights of the network of the images, see `mmkeras.captioning.build`. Defaults to `"auto"`.
+        compile: bool. Whether to compile with Adam and the contrastive loss. Defaults to True.
+        **overrides: Sizes in place of the preset's, see `ImageSearchConfig`.
+
+    Raises:
+        ValueError, TypeError, OSError: as for `mmkeras.captioning.build`.
+    """
+    config = presets.with_overrides(PRESETS, preset, overrides)
+    vocabulary = Vocabulary.of(vocabulary)
+    images, texts = image_encoder(config, weights), text_encoder(config, vocabulary)
+    image = keras.Input(images.input_shape[1:], name="image")
+    tokens = keras.Input((None,), dtype="int32", name="tokens")
+    logits = layers.ContrastiveLogits(name="logits")(images(image), texts(tokens))  # (B, 2, N)
+    model = keras.Model({"image": image, "tokens": tokens}, logits, name=TASK)
+    if compile:
+        adam = optimizers.adam(config.learning_rate, config.decay_steps, config.weight_decay)
+        model.compile(adam, loss=losses.SymmetricContrastive())
+    return model
+
+
+def image_encoder(config: ImageSearchConfig, weights: str | os.PathLike | None = None) -> keras.Model:
+    """Image (B, S, S, 3) → unit vector (B, units).
+
+    Args:
+        config: `ImageSearchConfig`.
+        weights: Weights of the network, see `build`. Defaults to None.
+    """
+    network, is_random = backbones.backbone(config.encoder, config.image_size, weights)
+    image = keras.Input((None, None, 3 if config.fine_tune else None), name="image")
+    grid = layers.GridFeatures(
+        network, config.image_size, is_random, name="grid", trainable=config.fine_tune
+    )
+    x = grid(image)  # (B, h, w, C)
+    if not config.fine_tune:
+        x = keras.layers.LayerNormalization()(x)  # a network of another task may have any scale
+    pooled = keras.layers.GlobalMaxPooling2D()(x)  # (B, C): what the image shows, at any position
+    cells = keras.layers.Conv2D(config.cell_channels, 1, activation="relu")(x)  # (B, h, w, c): and where
+    x = keras.layers.Concatenate()([pooled, keras.layers.Flatten()(cells)])
+    x = keras.layers.Dropout(config.dropout)(x)
+    x = keras.layers.Dense(2 * config.units, activation="relu", name="features")(x)  # (B, 2U)
+    vector = keras.layers.Dense(config.units, dtype="float32", name="vector")(x)  # (B, U)
+    return keras.Model(image, losses.unit_vectors(vector), name="image_encoder")
+
+
+def text_encoder(config: ImageSearchConfig, vocabulary: Vocabulary) -> keras.Model:
+    """Token ids (B, T) int32 → unit vector (B, units).
+
+    Args:
+        config: `ImageSearchConfig`.
+        vocabulary: `Vocabulary`. Saved in the model's config.
+    """
+    tokens = keras.Input((None,), dtype="int32", name="tokens")
+    mask = ops.not_equal(tokens, PAD)  # (B, T)
+    x = layers.TokenEmbedding(vocabulary, config.embedding_dim, name="embedding")(tokens)  # (B, T, E)
+    position = ops.minimum(ops.cumsum(ops.ones_like(tokens), axis=1) - 1, MAX_LENGTH - 1)
+    x = x + keras.layers.Embedding(MAX_LENGTH, config.embedding_dim, name="positions")(position)
+    x = keras.layers.Dropout(config.dropout)(x)
+    for _ in range(config.blocks):
+        x = transformer_block(x, mask, 4, config.dropout)  # (B, T, E)
+    pooled = keras.layers.GlobalAveragePooling1D()(x, mask=mask)  # (B, E)
+    vector = keras.layers.Dense(config.units, dtype="float32", name="vector")(pooled)  # (B, U)
+    return keras.Model(tokens, losses.unit_vectors(vector), name="text_encoder")
