@@ -166,7 +166,7 @@ def _features(split, title, grid, weights):
     def features():
         batches = split.examples().ragged_batch(16).prefetch(2)
         for batch in progress.bar(batches, "features", -(-split.count // 16)):
-            values = collectives.predict_alone(network, batch["image"].numpy())
+            values = collectives.predict_on_one_device(network, batch["image"].numpy())
             values = keras.ops.convert_to_numpy(values).clip(-limit, limit).astype("float16")  # (16, h, w, C)
             for value, texts in zip(values, batch["captions"].to_list(), strict=True):
                 yield {"image": value, "captions": texts}

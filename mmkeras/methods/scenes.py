@@ -191,7 +191,7 @@ def _speech(split, things, texts, language):
         spoken = [clip[: audio.shape[1]] for clip in speak.speak_all(utterances[start : start + BATCH_SIZE])]
         clips = np.stack([np.pad(clip, (0, audio.shape[1] - len(clip))) for clip in spoken])
         lengths = np.array([len(clip) for clip in spoken], "int32")
-        parts.append(collectives.predict_alone(model, [clips.astype("float32") / 2**15, lengths]))
+        parts.append(collectives.predict_on_one_device(model, [clips.astype("float32") / 2**15, lengths]))
     return np.concatenate(parts)
 
 

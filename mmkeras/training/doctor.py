@@ -225,7 +225,7 @@ def _outputs(model, inputs, of_others=False):
     names = [tensor.name for tensor in model.inputs] if model.inputs else list(inputs)
     roll = (lambda name: name != "tokens") if "image" in names or "audio" in names else (lambda name: True)
     inputs = {n: np.roll(inputs[n], 1, axis=0) if of_others and roll(n) else inputs[n] for n in names}
-    return keras.ops.convert_to_numpy(collectives.predict_alone(model, inputs)).astype("float32")
+    return keras.ops.convert_to_numpy(collectives.predict_on_one_device(model, inputs)).astype("float32")
 
 
 def _unigram_entropy(batches):
