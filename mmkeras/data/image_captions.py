@@ -157,29 +157,29 @@ def batches(
         )
     steps = split.count // batch_size if static_shapes else -(-split.count // batch_size)
 
-    def with_one_text(example, draw):
-        number = draw % tf.shape(example["captions"], tf.int64)[0]
+    def with_one_text(example, random_seed):
+        number = random_seed % tf.shape(example["captions"], tf.int64)[0]
         return example | {field: example[field][number] for field in ("captions", *with_text)}
 
-    def one_round(round_seed):
-        dataset = pipeline.shuffled(examples, split, round_seed) if training else examples
-        draws = tf.data.Dataset.random(seed=round_seed)
-        dataset = tf.data.Dataset.zip(dataset, draws).map(with_one_text)
+    def one_pass(pass_seed):
+        dataset = pipeline.shuffled(examples, split, pass_seed) if training else examples
+        random_seeds = tf.data.Dataset.random(seed=pass_seed)
+        dataset = tf.data.Dataset.zip(dataset, random_seeds).map(with_one_text)
         return dataset if static_shapes else dataset.batch(batch_size)
 
-    def finish(batch, draw):
+    def to_inputs_and_targets(batch, random_seed):
         texts = batch.pop("captions")  # (B,)
         tokens = vocabulary.encode_tensor(texts).to_tensor(PAD, shape=(texts.shape[0], max_length))
         if augment and training:
-            batch["image"] = augmented(batch["image"], draw)
+            batch["image"] = augmented(batch["image"], random_seed)
         return to_inputs(batch | {"tokens": tokens})
 
     def full_batches(dataset):
         return dataset.batch(batch_size, drop_remainder=True)
 
     return pipeline.fit_batches(
-        one_round,
-        finish,
+        one_pass,
+        to_inputs_and_targets,
         training=training,
         steps=steps,
         seed=seed,

@@ -199,11 +199,11 @@ def train_classifier(data: TaskData, *, epochs: int = 5, verbose: int | str = "a
     checks.ints(1, epochs=epochs)
     size = data.image_size
 
-    def prepare(batch, draw):
+    def prepare(batch, random_seed):
         """Blurs half of the batches, down to a quarter of the resolution. Otherwise the classifier
         mistakes large shapes for small ones in generated images, which are less sharp."""
         image, labels = batch
-        side = tf.random.stateless_uniform((), [draw, 0], size // 4, 2 * size, tf.int32)
+        side = tf.random.stateless_uniform((), [random_seed, 0], size // 4, 2 * size, tf.int32)
         side = tf.minimum(side, size)
         small = tf.image.resize(image, (side, side), antialias=True)  # (B, side, side, 3)
         blurred = tf.image.resize(small, (size, size))  # (B, S, S, 3)
@@ -211,8 +211,8 @@ def train_classifier(data: TaskData, *, epochs: int = 5, verbose: int | str = "a
             name: tf.one_hot(labels[name], len(classes)) for name, classes in data.attributes.items()
         }
 
-    draws = tf.data.Dataset.random(seed=0, rerandomize_each_iteration=True)
-    train = tf.data.Dataset.zip(labeled(data), draws).map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+    random_seeds = tf.data.Dataset.random(seed=0, rerandomize_each_iteration=True)
+    train = tf.data.Dataset.zip(labeled(data), random_seeds).map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
     model = build_classifier(data.attributes, size, steps=epochs * int(train.cardinality()))
     # the dataset shuffles
     model.fit(train, epochs=epochs, shuffle=False, verbose=progress.verbosity(verbose))
