@@ -161,13 +161,13 @@ def test_modality_dropout_never_drops_all():
     ones = [[np.ones((200, 3), "float32")], [np.ones((200, 2, 3), "float32"), np.zeros((200, 2), bool)]]
     ones.append([np.ones((200, 3), "float32")])
 
-    def kept(modalities, training):
+    def stays(modalities, training):
         return [np.asarray(x).reshape(200, -1)[:, 0] == 1 for x, *_ in layer(modalities, training=training)]
 
-    drawn = np.stack(kept(ones, training=True))  # (3, 200)
+    drawn = np.stack(stays(ones, training=True))  # (3, 200)
     assert (drawn.sum(axis=0) == 1).all() and drawn.any(axis=1).all()
-    assert np.all(kept(ones, training=False))
-    given = kept([[None], ones[1], [None]], training=True)
+    assert np.all(stays(ones, training=False))
+    given = stays([[None], ones[1], [None]], training=True)
     assert given[1].all() and not given[0].any() and not given[2].any()  # the only one that is there stays
     mask = layer([ones[0], [None, None], ones[2]])[1][1]
     assert np.all(mask)  # each of the learned vectors counts
@@ -280,8 +280,8 @@ def test_training_masks_words_and_patches_at_their_rates(examples):
     size = cross_modal_pretraining.PATCH
     is_gray = (masked == 127.5).all(axis=-1)[:, ::size, ::size]  # (N, 8, 8)
     assert 0.45 < is_gray.mean() < 0.55
-    kept = np.repeat(np.repeat(~is_gray, size, axis=1), size, axis=2)
-    np.testing.assert_array_equal(masked[kept], image[kept])
+    stays = np.repeat(np.repeat(~is_gray, size, axis=1), size, axis=2)
+    np.testing.assert_array_equal(masked[stays], image[stays])
 
 
 def test_half_of_the_pairs_to_match_have_the_text_of_another_scene():
@@ -383,20 +383,20 @@ def test_training_returns_to_the_weights_that_are_best_on_validation(examples, m
 
 @pytest.mark.slow
 def test_the_experiments_fill_their_results(tiny_experiments):
-    found = fusions.run(fusions.RESULTS)
-    assert fusions.results() == found and "fusions.run()" in found.measured["command"]
-    assert set(found.scores["concat of three"]) == {"image + text + touch", "image", "text", "touch"}
-    assert len(found.plot().axes[0].lines) == 3
-    found = pretraining.run(pretraining.RESULTS)
-    assert pretraining.results() == found
-    assert {len(shares) for kind in found.accuracy.values() for shares in kind.values()} == {1}
-    assert len(found.plot().axes[0].lines) == 3 and len(found.plot_speech().axes[0].lines) == 3
-    found = comparison.run(comparison.RESULTS)
-    assert comparison.results() == found and set(comparison.METHODS) < set(found.accuracy)
-    assert all(0 <= share <= 1 for shares in found.accuracy.values() for share in shares["8"])
-    assert found.costs["modality translation"]["pretraining_seconds"] > 60
-    assert "joint training" in str(found) and len(found.plot().axes[0].lines) == 6
-    assert found.winner(8) is None or found.winner(8) in comparison.METHODS
+    results = fusions.run(fusions.RESULTS)
+    assert fusions.results() == results and "fusions.run()" in results.measured["command"]
+    assert set(results.scores["concat of three"]) == {"image + text + touch", "image", "text", "touch"}
+    assert len(results.plot().axes[0].lines) == 3
+    results = pretraining.run(pretraining.RESULTS)
+    assert pretraining.results() == results
+    assert {len(shares) for kind in results.accuracy.values() for shares in kind.values()} == {1}
+    assert len(results.plot().axes[0].lines) == 3 and len(results.plot_speech().axes[0].lines) == 3
+    results = comparison.run(comparison.RESULTS)
+    assert comparison.results() == results and set(comparison.METHODS) < set(results.accuracy)
+    assert all(0 <= share <= 1 for shares in results.accuracy.values() for share in shares["8"])
+    assert results.costs["modality translation"]["pretraining_seconds"] > 60
+    assert "joint training" in str(results) and len(results.plot().axes[0].lines) == 6
+    assert results.winner(8) is None or results.winner(8) in comparison.METHODS
 
 
 def test_a_method_wins_only_if_its_worst_seed_is_ahead_of_all_others():
