@@ -299,16 +299,16 @@ def _trained_section(name, kind, output, language, epochs):
 
     predictors, scores, options = {}, {}, None
     for variant, (model, overrides) in kind.variants.items():
-        if several := len(kind.variants) > 1:
+        if has_variants := len(kind.variants) > 1:
             typer.echo(f"{variant}:")
         predictor, data = mmkeras.training.train_task(name, language=language, epochs=epochs, **overrides)
-        file = output / (f"{model}.keras" if several else kind.file)
+        file = output / (f"{model}.keras" if has_variants else kind.file)
         predictor.save(file)
         typer.echo(f"Saved {file}")
         if options is None:
             options = predictor.evaluation_options(data)
         by_split = _score(predictor, data, **options)
-        scores |= {f"{variant}, {s}" if several else s: values for s, values in by_split.items()}
+        scores |= {f"{variant}, {s}" if has_variants else s: values for s, values in by_split.items()}
         predictors[variant] = predictor
     return mmkeras.cli.demo.section(name, predictors, scores, language)
 

@@ -147,8 +147,8 @@ def run(path: str | os.PathLike = RESULTS) -> Results:
                 _append(speech[kind], fine_tuned(encoder, *spoken_pairs()[:2], kind, seed=seed).classifier)
         _append(speech["text alone"], _text_alone(seed))
     parameters = fit.classifier.model.count_params()
-    found = Results(accuracy, steps, seconds, pretraining_seconds, parameters, speech)
-    return records.write(path, COMMAND, start, found)
+    outcome = Results(accuracy, steps, seconds, pretraining_seconds, parameters, speech)
+    return records.write(path, COMMAND, start, outcome)
 
 
 def results() -> Results:
