@@ -229,13 +229,7 @@ def attribute_accuracy(
 
 
 def warn_of_collapse(texts: Sequence[str], output_name: str, input_name: str) -> None:
-    """Warns if most texts are empty, or if all are the same.
-
-    Args:
-        texts: Outputs of a model.
-        output_name: str. Name of an output (`"caption"`).
-        input_name: str. Name of an input (`"image"`).
-    """
+    """Warns if most texts are empty, or if all are the same. Arguments as for `collapse.of_texts`."""
     _warn(collapse.of_texts(texts, output_name, input_name))
 
 

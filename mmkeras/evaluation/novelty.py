@@ -1,4 +1,4 @@
-"""How unlike its training images an image is."""
+"""A score of how much an image differs from the training images."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ class Novelty:
         norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
         if not norms:
             raise ValueError(
-                f"Expected network to have BatchNormalization layers, whose statistics tell which images are "
+                f"Expected network to have BatchNormalization layers, whose statistics show which images are "
                 f"new. Received: network={network.name!r} without any"
             )
 
