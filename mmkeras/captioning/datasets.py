@@ -59,8 +59,7 @@ def data(
         static_shapes: bool. Whether every dimension of `train` and `validation` is known, as a TPU needs it.
             All batches are then full; each epoch leaves out the images that do not fill a batch. Defaults to
             False.
-        **options: Of the source. Toy world: `objects` (1 or 2), `data_dir`. COCO: `data_dir`. Folder: `table`,
-            `encoding`, `file_column`, `text_column`, `validation_share`, `test_share`, see
+        **options: Of the source. Toy world: `objects` (1 or 2), `data_dir`. COCO: `data_dir`. Folder: see
             `mmkeras.data.folder.read`.
 
     Returns:
@@ -112,8 +111,7 @@ def with_features(data: TaskData, model: keras.Model) -> TaskData:
         model: From `mmkeras.captioning.build`.
 
     Raises:
-        ValueError: if the model has another image size or was frozen after it was built, or if the encoder has
-            random weights for want of ImageNet's and the source is not the toy world.
+        ValueError: if the model has another image size or was frozen after it was built; as `check_pretrained`.
         OSError: if the disk is full.
     """
     grid = model.get_layer("encoder").get_layer("grid")
@@ -144,7 +142,7 @@ def with_features(data: TaskData, model: keras.Model) -> TaskData:
 
 
 def check_pretrained(data: TaskData, model: keras.Model) -> None:
-    """Raises ValueError if the encoder has random weights for want of ImageNet's, and the images are real."""
+    """Raises ValueError if the images are real, and ImageNet's weights of the encoder were not available."""
     grid = model.get_layer("encoder").get_layer("grid")
     if grid.has_random_weights and data.source != "toy":
         raise ValueError(

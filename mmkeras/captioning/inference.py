@@ -29,12 +29,7 @@ class Captioner(ImagePredictor):
     """Generates captions for images.
 
     Args:
-        model: keras.Model. From `build`, or `keras.saving.load_model` once `mmkeras.captioning` is imported. It
-            is not copied: after more training of `model`, the captioner uses the new weights.
-
-    Attributes:
-        novelty: `Novelty`, optional. If set, as by `mmkeras.pretrained`, it warns of images that are unlike any
-            in training.
+        model: keras.Model. From `build`, or `keras.saving.load_model` once `mmkeras.captioning` is imported.
     """
 
     names = (TASK,)
@@ -118,7 +113,6 @@ class Captioner(ImagePredictor):
 
     @property
     def data_options(self) -> dict[str, Any]:
-        """Options of `data` that fit this model."""
         # With max_length given, `data` need not read all training captions. 50 is also the default of decoding.
         return {"vocabulary": self.vocabulary, "image_size": self.image_size, "max_length": 50}
 

@@ -9,11 +9,11 @@ BRIGHTNESS, CONTRAST, SATURATION = 0.1, 0.2, 0.3  # share of the range, relative
 
 
 def augmented(image: tf.Tensor, random_seed: tf.Tensor) -> tf.Tensor:
-    """Images, each moved, zoomed, rotated and recolored at random. What comes into view repeats the border.
+    """Images, each moved, zoomed, rotated and recolored at random. Pixels from outside repeat the border.
 
     Args:
         image: (B, H, W, 3) uint8.
-        random_seed: () int64. The same number gives the same images.
+        random_seed: () int64. The same seed gives the same images.
 
     Returns:
         (B, H, W, 3) uint8.

@@ -114,9 +114,7 @@ def read(
         source: str or path. The folder.
         reader: `MediaReader`.
         table: str, optional. Name of the table. Defaults to the tables that `tables.find` finds.
-        encoding: str. Encoding of the tables. Defaults to UTF-8 with or without a byte-order mark.
-        file_column, text_column: str or int, optional. Columns of the table by name, or by number from 0.
-            Default to the columns with a usual name or, without a header, the usual content.
+        encoding, file_column, text_column: See `mmkeras.data.tables.read`.
         validation_share, test_share: float. Shares of the files, if the tables have no splits. Default to 0.1.
 
     Returns:

@@ -58,7 +58,7 @@ _LIST = re.compile(r"\[\s*['\"].*\]", re.DOTALL)
 
 
 class Entry(NamedTuple):
-    """A text of a row. `where` names its line. The text is of the whole file, or of `seconds` from `start`."""
+    """A text of a row. `where` names its line. The text is of the file, or of its `seconds` from `start`."""
 
     where: str
     file: str

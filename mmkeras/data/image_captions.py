@@ -44,23 +44,13 @@ def read(
         source: str or path. A key of `mmkeras.data.sources.IMAGES`, or a folder.
         to_inputs: batch {"image" (B, H, W, 3) uint8, "tokens" (B, max_length) int32, and the source's other
             fields} → what `fit` takes.
-        language: str. `"en"` (tokens are words) or `"zh"` (tokens are characters).
-        batch_size: int. Images per step, over all devices.
-        image_size: int. Side in pixels that images are resized to.
-        vocabulary: `Vocabulary`, optional. Defaults to the words of the training captions.
-        min_count: int, optional. Words seen less often become `<unknown>`. None: 1, for COCO 5.
-        max_size: int. Size of the vocabulary, special tokens included.
-        max_length: int, optional. Tokens per caption; longer captions are cut. None: what 99 % of them need.
-        augment: bool. Whether training images are moved, zoomed, rotated and recolored at random.
-        seed: int. Seed for the order, the choice among an image's captions, and the augmentation.
-        static_shapes: bool. Whether all batches of `train` and `validation` are full.
+        language, batch_size, ..., static_shapes, **options: As for `mmkeras.captioning.data`.
         crop: bool. Whether images are cropped to the square in the middle, and those of a source too large for
-            memory kept on disk. Defaults to False: the aspect ratio changes.
-        with_text: Fields (n, ...) that belong to an image's captions: the one of the drawn caption is drawn
-            with it. Default to none.
+            memory cached on disk. Defaults to False: the aspect ratio changes.
+        with_text: Names of fields (n, ...) with an item for each of an image's captions, of which the batch has
+            that of the chosen caption. Default to none.
         reader: (source, language, image size, crop=, **options) → the splits by name. Defaults to that of the
             known sources.
-        **options: Of the source.
 
     Returns:
         `TaskData`. `train` and `validation` hold every image once, with one of its captions, another one in

@@ -140,7 +140,7 @@ def read(
         A row for each file, in the order of the tables.
 
     Raises:
-        ValueError: if the encoding is another one, a column is missing, a split is unknown, a transcript starts
+        ValueError: if the encoding is wrong, a column is missing, a split is unknown, a transcript starts
             within its clip, or no row remains. The message names the file and the line.
     """
     tables = [Table(Path(tables))] if isinstance(tables, str | os.PathLike) else list(tables)
@@ -212,10 +212,9 @@ def _row(rows: dict[str, Row], table: Table, entry: Entry) -> Row:
 def locate(folder: Path, rows: list[Row], kind: str = "captions") -> tuple[list[Row], list[Path]]:
     """The rows whose files exist, and these files.
 
-    A name in a table may lack the suffix of an image (of transcripts, of a clip), or have other letter cases. A
-    name without a folder may stand for a file in any sub-folder; so may every name if no path of the table
-    exists, as of a table that was written on another machine. In all cases it must be the only file and the
-    only row of that name.
+    A name in a table may lack its suffix or have other letter cases. A name without a folder may be that of a
+    file in any sub-folder. So may every name if no path of the table exists, as in a table from another
+    machine. Such a name must be that of one file and one row.
 
     The other rows are skipped, and a warning counts and names them. If no row has a split, and the folders of
     the files are named after splits, such as wav/train/, each row gets its folder's.

@@ -110,10 +110,8 @@ class TaskData:
     def train_from(self, epoch: int) -> tf.data.Dataset | None:
         """The batches of epoch `epoch` and of all following epochs, without end.
 
-        The order within an epoch depends only on the seed and the epoch's number, so that a run can be resumed.
-
         Args:
-            epoch: int. First epoch, from 0.
+            epoch: int. First epoch, from 0. The order within an epoch depends only on its number and the seed.
         """
         return self._training(epoch)
 
