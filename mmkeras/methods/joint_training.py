@@ -63,7 +63,7 @@ class CompleteModalities(keras.layers.Layer):
 
     Args:
         rate: float. Modality dropout: the rate at which training draws a modality as missing. If all are drawn,
-            one of those that are there, chosen at random per example, stays. Defaults to 0.
+            one of those that are given, chosen at random per example, stays. Defaults to 0.
     """
 
     def __init__(self, rate: float = 0.0, **kwargs):

@@ -3,7 +3,7 @@
     examples = scenes.examples("train", 2000)        # image, text, and the labels of each attribute
     examples = scenes.degraded(examples, **scenes.DEGRADATION)
 
-`degraded` removes information from each modality, so that no single one shows the whole scene.
+`degraded` removes information from each modality, so that no single one shows all attributes.
 """
 
 import functools

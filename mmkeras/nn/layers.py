@@ -1,4 +1,4 @@
-"""Layers that several tasks share. Keras alone: they run on every backend."""
+"""Layers that several tasks share."""
 
 from collections.abc import Sequence
 

@@ -1,7 +1,4 @@
-"""Log-mel spectrograms: `LogMel`, and `SpecAugment`, which masks parts of them in training.
-
-Keras alone: they run on every backend, and inside tf.data.
-"""
+"""Log-mel spectrograms: `LogMel`, and `SpecAugment`, which masks parts of them in training."""
 
 import keras
 import numpy as np

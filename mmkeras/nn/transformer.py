@@ -1,4 +1,4 @@
-"""Transformer blocks. Keras alone: they run on every backend."""
+"""Transformer blocks."""
 
 import keras
 

@@ -1,5 +1,5 @@
 """The three methods side by side: the same labeled pairs, the same test pairs, each until validation stops
-improving. Beside them stand what no method can do without: the most frequent class, and one modality alone."""
+improving. The baselines are the most frequent class and one modality alone."""
 
 import os
 import time
