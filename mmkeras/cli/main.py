@@ -46,7 +46,7 @@ def demo(
     ] = "captioning",
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the toy world.")] = None,
 ) -> None:
-    """Show what the ready-trained models answer on a page, then train captioning from nothing (minutes)."""
+    """Write a page with answers of the ready-trained models, then train captioning from nothing (minutes)."""
     with clear_errors(app):
         import mmkeras
 
@@ -184,7 +184,7 @@ def doctor(
     language: Annotated[str | None, typer.Option(help="en or zh; by default the model's.")] = None,
     settings: Set = None,
 ) -> None:
-    """Say why a model does not learn: looks at the model and its data, and prints one page."""
+    """Check a model and its data for the usual reasons why it does not learn, and print one page."""
     with clear_errors(app):
         import mmkeras
 
@@ -267,7 +267,7 @@ def _load_tensorflow():
 
 
 def _load(model, language):
-    """What answers with a file, or with the ready-trained model of that name."""
+    """The predictor in a file, or the ready-trained one of that name."""
     import mmkeras
 
     is_name = model in mmkeras.zoo.NAMES
@@ -294,7 +294,7 @@ def _data(predictor, source, language, settings, without=None):
 
 
 def _trained_section(name, kind, output, language, epochs):
-    """Trains the models of a task and saves them. What scores their answers is made once, for all of them."""
+    """Trains the models of a task and saves them. All are scored by the same classifier, if there is one."""
     import mmkeras
 
     predictors, scores, options = {}, {}, None

@@ -155,16 +155,8 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def write_once(save: Callable[[Path], None], path: Path, strategy: tf.distribute.Strategy) -> bool:
-    """Saves a model with the chief alone. All workers take part in reading the weights.
-
-    Args:
-        save: path → None.
-        path: path.
-        strategy: tf.distribute.Strategy.
-
-    Returns:
-        Whether this worker is the chief.
-    """
+    """Calls `save(path)`, and returns whether this worker is the chief, whose file alone remains. All workers
+    must call it, since reading the weights can take all of them."""
     if is_chief(strategy):
         save(path)
         return True

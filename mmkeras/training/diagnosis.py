@@ -8,11 +8,11 @@ INDENT = " " * 17  # of a finding, below the value of its line
 
 @dataclass(frozen=True)
 class Line:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        name: str. What.
-        value: str. What was seen.
+        name: str. What was checked.
+        value: str. What was measured.
         finding: str. What is wrong and what to do; "" if nothing is.
     """
 

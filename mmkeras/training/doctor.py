@@ -2,8 +2,8 @@
 
     print(mmkeras.training.diagnose(model, data))
 
-The questions are those that are asked most often of such models: the same answer for every input, a loss that
-stays at that of guessing, attention that is equal everywhere, CTC without a finite loss.
+It checks for the usual causes: the same answer for every input, a loss no lower than that of guessing, equal
+attention everywhere, CTC without a finite loss.
 """
 
 import copy
@@ -31,7 +31,7 @@ from mmkeras.training.diagnosis import Diagnosis, Line
 EXAMPLES = 128  # for the answers and the loss: a share of a half has a standard error of 4 %
 TEXTS = 2000  # for the statistics of the texts
 SAME_ANSWERS = 0.9  # share of the answers that counts as all
-SAME_TEXTS = 0.5  # share of the texts: a model that answers with one text is then right as often
+SAME_TEXTS = 0.5  # share of the texts: a model that always predicts one of them is then right as often
 ALIKE = 0.5  # share of inputs that equal another one
 UNKNOWN_TOKENS = 0.05
 PADDING = 0.5
@@ -42,12 +42,12 @@ EVEN_ATTENTION = 0.95  # relative to the entropy of equal weights
 
 
 def diagnose(model: keras.Model | Any, data: TaskData | None = None) -> Diagnosis:
-    """Looks for the usual reasons why a model does not learn. The model is not changed.
+    """Checks for the usual reasons why a model does not learn. The model is not changed.
 
     Args:
-        model: keras.Model from the `build` of a task, or what answers with it, such as a `Captioner`.
+        model: keras.Model from the `build` of a task, or its predictor, such as a `Captioner`.
         data: TaskData, optional. What it was trained on; up to 2,000 texts and 128 examples are read. Defaults
-            to None: only the model is looked at.
+            to None: only the model is checked.
 
     Returns:
         `Diagnosis`; print it.

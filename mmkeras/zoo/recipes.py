@@ -182,7 +182,7 @@ def save_for_inference(predictor: Predictor, path: str | os.PathLike) -> None:
 
     Args:
         predictor: Predictor.
-        path: path. Ends in `.keras`.
+        path: str or path. Ends in `.keras`.
 
     Raises:
         OSError: if the file cannot be written.
