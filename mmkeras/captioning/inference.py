@@ -48,7 +48,7 @@ class Captioner(ImagePredictor):
         self.novelty = None
 
     def _connect(self):
-        encoder = self.novelty.beside(self.encoder, "grid") if self.novelty else self.encoder
+        encoder = self.novelty.with_scores(self.encoder, "grid") if self.novelty else self.encoder
         self._generator = Generator(encoder, self.decoder)
 
     def __call__(self, inputs: Any, *, seed: int = 0, **options: Any) -> str | list[str | None] | None:
@@ -101,7 +101,7 @@ class Captioner(ImagePredictor):
         if height == 1 < width:
             raise ValueError(
                 f"Expected an encoder whose vectors form a grid. Received: encoder={self.network.name!r} with "
-                f"a sequence of {width}, which have no place in the image."
+                f"a sequence of {width}, which have no position in the image."
             )
         original = images.read(image)
         batch = images.resize(original, self.image_size)[None]

@@ -29,7 +29,7 @@ class Generator:
 
     Args:
         encoder: keras.Model. Inputs → memory, then its mask (unless the decoder is unmasked), then for an
-            attention decoder its first state (hidden, cell). Further outputs are returned beside the tokens.
+            attention decoder its first state (hidden, cell). Further outputs are returned after the tokens.
         head: keras.Model. `mmkeras.nn.attention_decoder`, or a CTC head: memory (B, S, M), mask (B, S) → logits
             (B, S, V) as `mmkeras.decoding.ctc.OnlyBlank` returns them.
     """
@@ -48,8 +48,8 @@ class Generator:
 
         Args:
             inputs: {name: array} of the encoder.
-            positions: For each row one or more ints, on which its noise in sampling depends beside the seed.
-                Defaults to 0, 1, ...
+            positions: For each row one or more ints, which with the seed determine its noise in sampling.
+                Default to 0, 1, ...
             **options: `beams` (int, prefixes that a beam search keeps; 1 is greedy. Defaults to 1). An
                 attention decoder also takes `length_penalty` (float; the best beam maximizes log-probability /
                 length**length_penalty. Defaults to 0), `temperature` (float, samples at this temperature.

@@ -238,7 +238,7 @@ def pretrain(
 
     Args:
         encoder: SharedEncoder. From `shared_encoder`.
-        examples: Examples. Its texts and its images are drawn independently of each other.
+        examples: Examples. Its texts and its images are shuffled independently of each other.
         kind: str. `"words"`: the loss counts masked and visible words. `"masked words only"`: as in BERT.
             `"words and patches"`: also images. `"none"`: trains nothing.
         steps: int. Training steps of 32 texts (and 32 images). Defaults to 1,000.

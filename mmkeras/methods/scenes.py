@@ -78,13 +78,13 @@ class Examples:
 def examples(
     split: str, count: int, language: str = "en", modalities: Sequence[str] = ("image", "text")
 ) -> Examples:
-    """The first scenes of a split: drawn, described, touched, and spoken.
+    """The first scenes of a split, in some modalities.
 
     Args:
         split: str. `"train"`, `"validation"`, `"test"` or `"test_unseen"`.
         count: int. Number of scenes.
         language: str. Language of the captions, `"en"` or `"zh"`. Defaults to `"en"`.
-        modalities: Sequence of str. Of `"image"`, `"text"`, `"touch"` and `"speech"`, which speaks the text and
+        modalities: Sequence of str. Of `"image"`, `"text"`, `"touch"` and `"speech"`, that of the text, which
             takes the longest. Defaults to image and text.
 
     Raises:

@@ -220,7 +220,7 @@ class ImageNetMeans(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("mmkeras")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalization over the whole batch, over all replicas.
+    """Batch normalization over the batches of all replicas.
 
     Keras does so with `synchronized=True`, but on TensorFlow only, so a model saved with it loads on no other
     backend; and it costs time with one replica as well.

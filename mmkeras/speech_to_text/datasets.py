@@ -47,7 +47,7 @@ def data(
             GB), `"speech_commands"`; or a folder of clips (wav, flac, ogg, mp3, at any sample rate) with a
             table of transcripts (see `mmkeras.data.tables`). Defaults to `"toy"`.
         language: str. `"en"` or `"zh"`. Defaults to `"en"`.
-        batch_size, max_size, seed: As for `mmkeras.captioning.data`.
+        batch_size, max_size: As for `mmkeras.captioning.data`.
         unit: str. Unit of the tokens, `"word"` or `"character"`. Defaults to words for the toy world in English
             and for speech_commands, otherwise to characters.
         vocabulary: `Vocabulary`. Defaults to the tokens of the training transcripts, for LibriSpeech and
@@ -61,6 +61,7 @@ def data(
         max_seconds: float. Longer clips are left out of training. Defaults to 35.
         augment: bool. Whether to change the speed of training clips (0.9 to 1.1) and add white noise (at 5 to
             40 dB). SpecAugment is part of the model. Defaults to True.
+        seed: int. Seed for the order and for augmentation. Defaults to 0.
         static_shapes: bool. As for `mmkeras.captioning.data`. All clips are then padded to `max_seconds` (with
             `augment`, to its length at the slowest speed), and all transcripts to the most tokens that fit, so
             choose a short `max_seconds`. Defaults to False.

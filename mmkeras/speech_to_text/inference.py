@@ -99,8 +99,8 @@ class Transcriber(predictor.Predictor):
 
         Args:
             clips: Arrays (n,) float32 in -1..1.
-            positions: An int for each clip, on which its noise in sampling depends beside the seed. Defaults to
-                0, 1, ...
+            positions: An int for each clip, which with the seed determines its noise in sampling. Default to 0,
+                1, ...
             **options: See `mmkeras.decoding.generator.Generator`. `max_length` defaults to more tokens than
                 can be spoken in the duration of a clip. CTC takes `beams` only.
         """

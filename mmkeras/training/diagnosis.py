@@ -29,7 +29,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `diagnose` returns. `str` is one page: the data, the model, and what the model makes of the data.
+    """What `diagnose` returns. `str` is one page: the data, the model, and its predictions for the data.
 
     Attributes:
         lines: `Line`s, those of the data first, since most causes are there.

@@ -167,7 +167,7 @@ def _rate(optimizer):
     return Line("learning rate", f"{rate:.2g} now, at most {max(peak, rate):.2g}", finding)
 
 
-# --- what the model makes of the data ---
+# --- what the model predicts for the data ---
 
 
 def _of_both(predictor, data) -> Iterator[Line]:
@@ -276,7 +276,7 @@ def _attention(predictor, inputs, targets):
     relative = entropy / np.log(np.maximum(positions, 2))[:, None]
     mean, finding = float(relative[targets != PAD].mean()), ""
     if mean > EVEN_ATTENTION:
-        finding = "It is equal everywhere, so it reads nothing in particular. Train longer."
+        finding = "It is equal everywhere: no position counts more than another. Train longer."
     return Line("attention", f"entropy {mean:.2f} of that of equal weights", finding)
 
 
@@ -287,7 +287,7 @@ def _padding(batches):
         audio = np.mean([1 - x["length"].sum() / x["audio"].size for x, _ in batches])
         value, share = f"{value}, {audio:.0%} of the audio", max(share, audio)
     if share > PADDING:
-        finding = "Most of the work is for nothing. Lower max_length or max_seconds, or leave out the longest."
+        finding = "Most of the work is on padding. Lower max_length or max_seconds, or leave out the longest."
     return Line("padding", value, finding)
 
 

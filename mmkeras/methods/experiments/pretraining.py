@@ -24,7 +24,7 @@ RESULTS = Path(__file__).with_name("pretraining.json")
 COMMAND = 'python -c "from mmkeras.methods.experiments import pretraining; pretraining.run()"'
 SHORT_STEPS = 300  # from scratch, too few
 COMPARED = 200  # labeled pairs with which all kinds of pre-training are measured
-MASKED_RATES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the words beside the speech
+MASKED_RATES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the words in pairs of text and speech
 SPEECH_SIZES = {"train": 2000, "validation": 200, "test": 400}
 SHORT = f"none, {SHORT_STEPS} steps"
 
@@ -41,7 +41,7 @@ class Results:
         pretraining_seconds: {kind: seconds per seed}.
         parameters: Of the model.
         speech: {kind: {rate of masked words beside the speech: a share per seed}}; `"text alone"` is an LSTM
-            that never hears the speech.
+            without the speech.
         measured: How and when, see `records.write`.
     """
 

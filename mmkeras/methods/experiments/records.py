@@ -16,7 +16,7 @@ Results = TypeVar("Results")
 
 
 def write(path: str | os.PathLike, command: str, start: float, results: Results) -> Results:
-    """Writes results, and beside them how they were measured.
+    """Writes results, and how they were measured.
 
     Args:
         path: str or path. The file.
