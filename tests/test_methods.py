@@ -102,7 +102,7 @@ def test_texts_are_spoken_and_end_with_the_clip():
         scenes.examples("test", 4, modalities=("text", "smell"))
 
 
-def test_degrading_removes_what_it_says():
+def test_degrading_removes_colors_and_words():
     clean = scenes.examples("test", 32)
     same = scenes.degraded(clean)
     np.testing.assert_array_equal(same.inputs["image"], clean.inputs["image"])
@@ -118,7 +118,7 @@ def test_degrading_removes_what_it_says():
         scenes.degraded(clean, masked=1.5)
 
 
-def test_a_gray_image_tells_no_color():
+def test_a_gray_image_does_not_show_the_color():
     """The images of one scene in all colors differ in nothing but their lightness, if at all."""
     images = []
     for color in scenes.ATTRIBUTES["color"]:
@@ -185,7 +185,7 @@ def test_cross_attention_chooses_among_the_vectors_of_a_sequence(examples):
 
     changed = np.array(text)
     changed[~np.array(mask)] = 100
-    np.testing.assert_allclose(color(changed), color(text), atol=1e-4)  # padding counts for nothing
+    np.testing.assert_allclose(color(changed), color(text), atol=1e-4)  # padding does not count
     changed[:, 1] = changed[::-1, 1]  # another word
     assert np.abs(color(changed) - color(text)).max() > 1e-4
 
@@ -301,7 +301,7 @@ def test_a_sample_of_more_examples_than_there_are_is_refused(count, examples):
     assert len(examples.sample(24)) == 24
 
 
-def test_a_copy_of_an_encoder_leaves_it_as_it_is(examples):
+def test_training_a_copy_of_an_encoder_does_not_change_it(examples):
     encoder = tiny_encoder(examples.vocabulary)
     model = cross_modal_pretraining.build(encoder.copy(), scenes.CLASSES, units=8)
     text, before = examples.inputs["text"], [np.array(weight) for weight in encoder.h.weights]
@@ -316,7 +316,7 @@ def test_a_copy_of_an_encoder_leaves_it_as_it_is(examples):
 
 
 @pytest.mark.parametrize("adversarial", [False, True])
-def test_translation_reads_what_the_translator_generates(adversarial):
+def test_translation_classifies_what_the_translator_generates(adversarial):
     sizes = {"image_size": 16, "units": 8, "channels": 8}
     generator = text_to_image.build("toy", vocabulary=20, adversarial=adversarial, **sizes)
     classifier = text_to_image.classifier.build_classifier(scenes.ATTRIBUTES, 16)
@@ -382,7 +382,7 @@ def test_training_returns_to_the_weights_that_are_best_on_validation(examples, m
 
 
 @pytest.mark.slow
-def test_the_experiments_fill_their_results(tiny_experiments):
+def test_the_experiments_run_and_read_their_results(tiny_experiments):
     results = fusions.run(fusions.RESULTS)
     assert fusions.results() == results and "fusions.run()" in results.measured["command"]
     assert set(results.scores["concat of three"]) == {"image + text + touch", "image", "text", "touch"}

@@ -1,4 +1,4 @@
-"""Full training runs must reach quality bars; minutes each."""
+"""Full training runs must reach these scores; minutes each."""
 
 import os
 import re
@@ -202,7 +202,7 @@ def test_the_document_preset_trains_on_cached_features(tmp_path, monkeypatch):
     assert history["loss"][-1] < 0.5 * history["loss"][0]
 
 
-def test_a_shared_encoder_says_whether_a_text_describes_an_image():
+def test_a_shared_encoder_predicts_whether_a_text_describes_an_image():
     train, test = scenes.examples("train", 4000), scenes.examples("test", 1000)
     encoder = cross_modal_pretraining.shared_encoder(train.vocabulary)
     cross_modal_pretraining.pretrain(encoder, train, "words")

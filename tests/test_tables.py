@@ -228,7 +228,7 @@ def test_coco_annotations_without_caption_or_image_are_skipped(tmp_path, note):
         ("go{i}|0.7", "go{i}"),
     ],
 )
-def test_content_tells_the_text_column(rest, expected, tmp_path):
+def test_content_determines_the_text_column(rest, expected, tmp_path):
     write(tmp_path, {"metadata.csv": [f"c{i}.wav|" + rest.format(i=i) for i in range(4)]})
     rows = tables.read(tmp_path / "metadata.csv", kind="transcripts")
     assert [row.texts for row in rows] == [[expected.format(i=i)] for i in range(4)]

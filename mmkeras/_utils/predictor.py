@@ -22,10 +22,10 @@ class Predictor:
     Attributes that a subclass declares:
 
     - `names`: names of the models that it takes.
-    - `title`: what people call the task.
+    - `title`: the task's name in headings.
     - `builder`: the function that builds such a model, in messages.
-    - `inputs`: plural name of what goes in, such as `"images"`.
-    - `output`: what comes out: `"text"`, `"image"` or `"classes"`.
+    - `inputs`: plural name of its inputs, such as `"images"`.
+    - `output`: kind of its output: `"text"`, `"image"` or `"classes"`.
     - `options`: options of a call, in addition to those in its signature.
     - `epochs`, `file`, `duration`: of `mmkeras train` on the toy world: passes, default file, time in words.
     - `variants`: the kinds of its model: {kind: (name of the ready-trained one, options of `build`)}.

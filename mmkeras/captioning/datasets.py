@@ -149,7 +149,7 @@ def check_pretrained(data: TaskData, model: keras.Model) -> None:
             f"Expected trained weights of the encoder for the real images of {data.source!r}. Received: random "
             f"ones, since ImageNet's are not available; training would take hours and learn little. Download "
             f"them once while online, name a file with weights='{grid.network.name}....h5', choose "
-            f"weights=None, or train a small encoder from nothing: preset='toy' (--preset toy)."
+            f"weights=None, or train a small encoder from scratch: preset='toy' (--preset toy)."
         )
 
 

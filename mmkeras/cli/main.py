@@ -42,11 +42,11 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder for the page.")] = Path("mmkeras-demo"),
     language: Language = "en",
     train: Annotated[
-        str, typer.Option(help=f"What to train from nothing: {_NAMES}, all, or none.")
+        str, typer.Option(help=f"What to train from scratch: {_NAMES}, all, or none.")
     ] = "captioning",
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the toy world.")] = None,
 ) -> None:
-    """Write a page with answers of the ready-trained models, then train captioning from nothing (minutes)."""
+    """Write a page with answers of the ready-trained models, then train captioning from scratch (minutes)."""
     with clear_errors(app):
         import mmkeras
 
@@ -67,7 +67,7 @@ def demo(
         for name in names:
             kind = mmkeras.tasks.get(name)
             title, count = kind.title, epochs or kind.epochs
-            typer.echo(f"\n{title}: training from nothing, {count} epochs ({kind.duration})")
+            typer.echo(f"\n{title}: training from scratch, {count} epochs ({kind.duration})")
             sections[f"{title}, trained just now"] = _trained_section(name, kind, output, language, epochs)
             page.write(output, sections)
             typer.echo(f"Added to {path}")
@@ -151,8 +151,8 @@ def train(
                 seed=seed,
                 **options,
             )
-            is_ours = mmkeras.distribute.write_once(predictor.save, output, strategy)
-        if is_ours:
+            is_chief = mmkeras.distribute.write_once(predictor.save, output, strategy)
+        if is_chief:
             typer.echo(f"Saved {output}")
             _score(mmkeras.load(output), data)
 
@@ -246,7 +246,7 @@ def pretrain(
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds; the best by validation is kept.")] = 2,
     folder: Annotated[Path | None, typer.Option(help="Of the models; by default that of the package.")] = None,
 ) -> None:
-    """Train ready-trained models again from nothing (a quarter of an hour to hours)."""
+    """Train ready-trained models again from scratch (a quarter of an hour to hours)."""
     with clear_errors(app):
         _load_tensorflow()
         from mmkeras import zoo

@@ -155,7 +155,7 @@ def frame_encoder(frames: int, size: int, units: int, *, sequence: bool = False)
     return keras.Model(x, _both_ways(x, mask, units, sequence), name="speech")
 
 
-# --- anything ---
+# --- other modalities ---
 
 
 def dense_encoder(size: int, units: int, name: str) -> keras.Model:

@@ -5,7 +5,7 @@
     transcriber = mmkeras.pretrained("speech_to_text", language="zh")
 
 They are trained on synthetic images and speech, and are not for photographs or human voices. `mmkeras pretrain`
-trains them again from nothing: see `mmkeras.zoo.recipes`.
+trains them again from scratch: see `mmkeras.zoo.recipes`.
 """
 
 import hashlib

@@ -40,7 +40,7 @@ class Results:
         seconds: {kind: {labeled pairs: seconds of training, per seed}}, pre-training not included.
         pretraining_seconds: {kind: seconds per seed}.
         parameters: Of the model.
-        speech: {kind: {rate of masked words beside the speech: a share per seed}}; `"text alone"` is an LSTM
+        speech: {kind: {rate of masked words in the text: a share per seed}}; `"text alone"` is an LSTM
             without the speech.
         measured: How and when, see `records.write`.
     """
@@ -68,7 +68,7 @@ class Results:
 
         names = {"none": "from scratch", "words": "pre-trained on words", "text alone": "LSTM, text alone"}
         ys = {name: list(self.speech[kind].values()) for kind, name in names.items()}
-        x_label = "rate of masked words beside the speech"
+        x_label = "rate of masked words in the text"
         return plots.lines(MASKED_RATES, ys, x_label, "all attributes right", path)
 
 
