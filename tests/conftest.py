@@ -31,6 +31,14 @@ def _seed():
     keras.utils.set_random_seed(0)
 
 
+@pytest.fixture
+def eagerly():
+    """Functions run eagerly: tracing a graph takes seconds, a few steps of a tiny model less."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _trace_training_steps_once():
     """If the optimizer creates its variables in a training step, TensorFlow traces it twice, for seconds."""

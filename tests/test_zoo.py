@@ -32,6 +32,7 @@ WORDS = {
     "zh": {"size": "大小", "color": "红橙黄绿蓝紫", "shape": "圆三星十菱", "place": "左右上下中"},
 }
 # shares of right answers, whose sampling error is known
+IMAGES, CLIPS = 30, 6  # 100 and 20 give the figures of tests/README.md
 SHARES = ("scene_accuracy", "all", "color", "place", "shape", "size")
 
 
@@ -118,7 +119,7 @@ def test_the_attention_of_a_word_is_on_the_object(language):
     captioner = mmkeras.pretrained("captioning", language)
     kinds = {word: kind for kind, words in WORDS[language].items() for word in words}
     focuses = {kind: [] for kind in WORDS[language]}
-    for image in toy_images("test", 100):
+    for image in toy_images("test", IMAGES):
         explanation = captioner.explain(image)
         for word, focus in zip(explanation.words, explanation.focus(render.foreground(image)), strict=True):
             if word in kinds:
@@ -132,7 +133,7 @@ def test_the_attention_of_a_word_is_on_the_object(language):
 def test_the_attention_of_speech_moves_forward(language):
     """Share of tokens whose highest weight is more than a time step before that of the previous token."""
     transcriber, moves = mmkeras.pretrained("speech_to_text", language), []
-    for index in range(20):
+    for index in range(CLIPS):
         voice = speak.voice("test", index, language)
         clip = speak.speak(speak.caption("test", index, language), voice, index)
         moves += np.diff(transcriber.explain((speak.SAMPLE_RATE_HZ, clip)).weights.argmax(axis=1)).tolist()
