@@ -1,6 +1,6 @@
 """mmkeras: multimodal models in Keras.
 
-Ready-trained models of the toy world answer at once:
+Ready-trained models of the toy world come with the package:
 
     import mmkeras
 

@@ -44,7 +44,7 @@ def package(name: str) -> ModuleType:
 
 
 def predictor(model: "keras.Model") -> Predictor:
-    """What predicts with a model: a `Captioner` for a captioning model, and so on.
+    """The predictor of a model: a `Captioner` for a captioning model, and so on.
 
     Raises:
         ValueError: if it is not a model of mmkeras.
@@ -59,7 +59,7 @@ def predictor(model: "keras.Model") -> Predictor:
 
 
 def check_file(path: Path) -> None:
-    """Raises what `load` raises, as far as that shows without loading Keras."""
+    """Raises those errors of `load` that can be found without loading Keras."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no model file {str(path)!r}.")
     if path.suffix != ".keras" or not zipfile.is_zipfile(path):

@@ -94,9 +94,9 @@ def cross_modal() -> keras.Model:
 
 def translation() -> keras.Model:
     names = {name: [str(i) for i in range(count)] for name, count in CLASSES.items()}
-    translator, reader = text_to_image.build("toy", compile=False, **IMAGES), build_classifier(names, 16)
-    reader.optimizer.build(reader.trainable_variables)  # otherwise Keras warns when it loads the file
-    model = modality_translation.build(translator, reader)
+    translator, classifier = text_to_image.build("toy", compile=False, **IMAGES), build_classifier(names, 16)
+    classifier.optimizer.build(classifier.trainable_variables)  # otherwise Keras warns when it loads the file
+    model = modality_translation.build(translator, classifier)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("adam", loss={"image": None} | dict.fromkeys(CLASSES, loss))
     return model

@@ -43,8 +43,8 @@ def main(kind="auto"):
         pretraining = cross_modal_pretraining.pretrain(encoder, examples, "words and patches", steps=10)
         cross_modal = cross_modal_pretraining.build(encoder, scenes.CLASSES, units=8)
         generator = text_to_image.build("toy", vocabulary=vocabulary, image_size=16, units=8, channels=8)
-        reader = text_to_image.classifier.build_classifier(scenes.ATTRIBUTES, 16)
-        translation = modality_translation.build(generator, reader)
+        classifier = text_to_image.classifier.build_classifier(scenes.ATTRIBUTES, 16)
+        translation = modality_translation.build(generator, classifier)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         translation.compile("adam", loss={"image": None} | dict.fromkeys(scenes.CLASSES, loss))
 

@@ -317,7 +317,7 @@ def test_whisper_40_db_below_a_click_is_trimmed(loudness, is_lost):
     ],
     ids=["loud noise", "tone", "silence", "only noise", "one sample"],
 )
-def test_clip_is_not_trimmed_if_silence_cannot_be_told(clip):
+def test_clip_is_not_trimmed_if_silence_cannot_be_distinguished(clip):
     assert long_form.trim(clip, 16_000) == (0, len(clip))
 
 

@@ -166,7 +166,7 @@ def test_features_of_a_network_of_ones_own_are_cached_once(photos):
     for _ in range(2):
         keras.utils.set_random_seed(0)
         features = captioning.with_features(data, build(grid()))
-        digests.add(str(features.splits["train"].made_from))
+        digests.add(str(features.splits["train"].fingerprint))
     assert len(digests) == 1
 
 

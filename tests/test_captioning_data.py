@@ -268,7 +268,7 @@ def test_augmented_images_move_and_keep_what_they_show():
     image[:, 12:20, 12:20] = (200, 40, 40)
     moved = augmentation.augmented(tf.constant(image), tf.constant(3, tf.int64)).numpy()
     assert moved.dtype == np.uint8 and moved.shape == image.shape
-    assert len({picture.tobytes() for picture in moved}) == 64
+    assert len({image.tobytes() for image in moved}) == 64
     red = moved[..., 0].astype(int) - moved[..., 1] > 60  # (B, H, W)
     assert red.sum(axis=(1, 2)).min() > 30 and red.sum(axis=(1, 2)).max() < 110  # of 64 pixels
     centers = np.array([np.argwhere(mask).mean(axis=0) for mask in red])

@@ -177,7 +177,7 @@ def test_saved_batch_normalization_is_not_synchronized():
     assert config["synchronized"] is False and config["momentum"] == 0.9
 
 
-def test_batch_normalization_on_one_replica_equals_kerass():
+def test_batch_normalization_on_one_replica_equals_that_of_keras():
     x = np.random.default_rng(0).normal(size=(4, 3, 3, 2)).astype("float32")
     layer, expected = layers.BatchNormalization(), keras.layers.BatchNormalization()
     np.testing.assert_array_equal(layer(x, training=True), expected(x, training=True))

@@ -170,7 +170,7 @@ def test_premultiplied_gray_is_read():
     np.testing.assert_array_equal(images.read(image), np.full((8, 12, 3), GRAY))
 
 
-def test_an_empty_file_is_said_to_be_empty(tmp_path):
+def test_an_empty_file_is_named_empty(tmp_path):
     (tmp_path / "a.jpg").touch()
     for image, name in ((tmp_path / "a.jpg", r"a\.jpg"), (b"", "bytes")):
         with pytest.raises(ValueError, match=f"{name}.* 0 bytes"):

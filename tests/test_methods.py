@@ -102,7 +102,7 @@ def test_texts_are_spoken_and_end_with_the_clip():
         scenes.examples("test", 4, modalities=("text", "smell"))
 
 
-def test_degrading_removes_what_it_says():
+def test_degrading_removes_colors_and_words():
     clean = scenes.examples("test", 32)
     same = scenes.degraded(clean)
     np.testing.assert_array_equal(same.inputs["image"], clean.inputs["image"])
@@ -118,7 +118,7 @@ def test_degrading_removes_what_it_says():
         scenes.degraded(clean, masked=1.5)
 
 
-def test_a_gray_image_tells_no_color():
+def test_a_gray_image_does_not_show_the_color():
     """The images of one scene in all colors differ in nothing but their lightness, if at all."""
     images = []
     for color in scenes.ATTRIBUTES["color"]:
@@ -161,13 +161,13 @@ def test_modality_dropout_never_drops_all():
     ones = [[np.ones((200, 3), "float32")], [np.ones((200, 2, 3), "float32"), np.zeros((200, 2), bool)]]
     ones.append([np.ones((200, 3), "float32")])
 
-    def kept(modalities, training):
+    def stays(modalities, training):
         return [np.asarray(x).reshape(200, -1)[:, 0] == 1 for x, *_ in layer(modalities, training=training)]
 
-    drawn = np.stack(kept(ones, training=True))  # (3, 200)
+    drawn = np.stack(stays(ones, training=True))  # (3, 200)
     assert (drawn.sum(axis=0) == 1).all() and drawn.any(axis=1).all()
-    assert np.all(kept(ones, training=False))
-    given = kept([[None], ones[1], [None]], training=True)
+    assert np.all(stays(ones, training=False))
+    given = stays([[None], ones[1], [None]], training=True)
     assert given[1].all() and not given[0].any() and not given[2].any()  # the only one that is there stays
     mask = layer([ones[0], [None, None], ones[2]])[1][1]
     assert np.all(mask)  # each of the learned vectors counts
@@ -185,7 +185,7 @@ def test_cross_attention_chooses_among_the_vectors_of_a_sequence(examples):
 
     changed = np.array(text)
     changed[~np.array(mask)] = 100
-    np.testing.assert_allclose(color(changed), color(text), atol=1e-4)  # padding counts for nothing
+    np.testing.assert_allclose(color(changed), color(text), atol=1e-4)  # padding does not count
     changed[:, 1] = changed[::-1, 1]  # another word
     assert np.abs(color(changed) - color(text)).max() > 1e-4
 
@@ -280,8 +280,8 @@ def test_training_masks_words_and_patches_at_their_rates(examples):
     size = cross_modal_pretraining.PATCH
     is_gray = (masked == 127.5).all(axis=-1)[:, ::size, ::size]  # (N, 8, 8)
     assert 0.45 < is_gray.mean() < 0.55
-    kept = np.repeat(np.repeat(~is_gray, size, axis=1), size, axis=2)
-    np.testing.assert_array_equal(masked[kept], image[kept])
+    stays = np.repeat(np.repeat(~is_gray, size, axis=1), size, axis=2)
+    np.testing.assert_array_equal(masked[stays], image[stays])
 
 
 def test_half_of_the_pairs_to_match_have_the_text_of_another_scene():
@@ -301,7 +301,7 @@ def test_a_sample_of_more_examples_than_there_are_is_refused(count, examples):
     assert len(examples.sample(24)) == 24
 
 
-def test_a_copy_of_an_encoder_leaves_it_as_it_is(examples, eagerly):
+def test_training_a_copy_of_an_encoder_does_not_change_it(examples, eagerly):
     encoder = tiny_encoder(examples.vocabulary)
     model = cross_modal_pretraining.build(encoder.copy(), scenes.CLASSES, units=8)
     text, before = examples.inputs["text"], [np.array(weight) for weight in encoder.h.weights]
@@ -316,7 +316,7 @@ def test_a_copy_of_an_encoder_leaves_it_as_it_is(examples, eagerly):
 
 
 @pytest.mark.parametrize("adversarial", [False, True])
-def test_translation_reads_what_the_translator_generates(adversarial):
+def test_translation_classifies_what_the_translator_generates(adversarial):
     sizes = {"image_size": 16, "units": 8, "channels": 8}
     generator = text_to_image.build("toy", vocabulary=20, adversarial=adversarial, **sizes)
     classifier = text_to_image.classifier.build_classifier(scenes.ATTRIBUTES, 16)
@@ -383,21 +383,21 @@ def test_training_returns_to_the_weights_that_are_best_on_validation(examples, m
 
 
 @pytest.mark.slow
-def test_the_experiments_fill_their_results(tiny_experiments):
-    found = fusions.run(fusions.RESULTS)
-    assert fusions.results() == found and "fusions.run()" in found.measured["command"]
-    assert set(found.scores["concat of three"]) == {"image + text + touch", "image", "text", "touch"}
-    assert len(found.plot().axes[0].lines) == 3
-    found = pretraining.run(pretraining.RESULTS)
-    assert pretraining.results() == found
-    assert {len(shares) for kind in found.accuracy.values() for shares in kind.values()} == {1}
-    assert len(found.plot().axes[0].lines) == 3 and len(found.plot_speech().axes[0].lines) == 3
-    found = comparison.run(comparison.RESULTS)
-    assert comparison.results() == found and set(comparison.METHODS) < set(found.accuracy)
-    assert all(0 <= share <= 1 for shares in found.accuracy.values() for share in shares["8"])
-    assert found.costs["modality translation"]["pretraining_seconds"] > 60
-    assert "joint training" in str(found) and len(found.plot().axes[0].lines) == 6
-    assert found.winner(8) is None or found.winner(8) in comparison.METHODS
+def test_the_experiments_run_and_read_their_results(tiny_experiments):
+    results = fusions.run(fusions.RESULTS)
+    assert fusions.results() == results and "fusions.run()" in results.measured["command"]
+    assert set(results.scores["concat of three"]) == {"image + text + touch", "image", "text", "touch"}
+    assert len(results.plot().axes[0].lines) == 3
+    results = pretraining.run(pretraining.RESULTS)
+    assert pretraining.results() == results
+    assert {len(shares) for kind in results.accuracy.values() for shares in kind.values()} == {1}
+    assert len(results.plot().axes[0].lines) == 3 and len(results.plot_speech().axes[0].lines) == 3
+    results = comparison.run(comparison.RESULTS)
+    assert comparison.results() == results and set(comparison.METHODS) < set(results.accuracy)
+    assert all(0 <= share <= 1 for shares in results.accuracy.values() for share in shares["8"])
+    assert results.costs["modality translation"]["pretraining_seconds"] > 60
+    assert "joint training" in str(results) and len(results.plot().axes[0].lines) == 6
+    assert results.winner(8) is None or results.winner(8) in comparison.METHODS
 
 
 def test_a_method_wins_only_if_its_worst_seed_is_ahead_of_all_others():

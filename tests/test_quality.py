@@ -1,4 +1,4 @@
-"""Full training runs must reach quality bars; minutes each."""
+"""Full training runs must reach these scores; minutes each."""
 
 import os
 import re
@@ -69,7 +69,7 @@ def run_mmkeras(datasets, *options):
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_the_captioning_demo_reaches_its_bar(language, datasets, tmp_path):
+def test_the_captioning_demo_reaches_its_scores(language, datasets, tmp_path):
     folder = tmp_path / "demo"
     scores = run_mmkeras(datasets, "demo", "--language", language, "--output", folder)
     test, unseen = scores["scene_accuracy"]
@@ -80,7 +80,7 @@ def test_the_captioning_demo_reaches_its_bar(language, datasets, tmp_path):
 @pytest.mark.parametrize(
     ("language", "score", "bars"), [("en", "wer", (0.02, 0.04)), ("zh", "cer", (0.03, 0.05))]
 )
-def test_ctc_reaches_its_bar(language, score, bars, datasets, tmp_path):
+def test_ctc_reaches_its_scores(language, score, bars, datasets, tmp_path):
     options = ("--language", language, "--set", "head=ctc", "--output", tmp_path / "transcriber.keras")
     test, unseen = run_mmkeras(datasets, "train", "speech_to_text", *options)[score]
     assert test <= bars[0] and unseen <= bars[1]
@@ -93,7 +93,7 @@ def speech_demo(datasets, tmp_path_factory):
     return folder, run_mmkeras(datasets, "demo", "--train", "speech_to_text", "--output", folder)
 
 
-def test_the_speech_demo_reaches_its_bar_also_in_noise_and_with_pauses(datasets, speech_demo):
+def test_the_speech_demo_reaches_its_scores_also_in_noise_and_with_pauses(datasets, speech_demo):
     folder, scores = speech_demo
     test, unseen = scores["wer"]
     assert test <= 0.02 and unseen <= 0.04
@@ -143,7 +143,7 @@ def check_pauses(transcriber, datasets):
         assert wer <= 0.02
 
 
-def test_the_text_to_image_demo_reaches_its_bar(datasets, tmp_path):
+def test_the_text_to_image_demo_reaches_its_scores(datasets, tmp_path):
     """A classifier scores the document's model, which blurs shapes, and the adversarial model."""
     folder = tmp_path / "demo"
     scores = run_mmkeras(datasets, "demo", "--train", "text_to_image", "--output", folder)
@@ -158,7 +158,7 @@ def test_the_text_to_image_demo_reaches_its_bar(datasets, tmp_path):
     assert (folder / "index.html").stat().st_size > 100_000
 
 
-def test_text_to_image_in_chinese_reaches_its_bar(datasets, tmp_path):
+def test_text_to_image_in_chinese_reaches_its_scores(datasets, tmp_path):
     options = ("--language", "zh", "--output", tmp_path / "image_generator.keras")
     check_pixel_loss_model(run_mmkeras(datasets, "train", "text_to_image", *options))
 
@@ -202,7 +202,7 @@ def test_the_document_preset_trains_on_cached_features(tmp_path, monkeypatch):
     assert history["loss"][-1] < 0.5 * history["loss"][0]
 
 
-def test_a_shared_encoder_says_whether_a_text_describes_an_image():
+def test_a_shared_encoder_predicts_whether_a_text_describes_an_image():
     train, test = scenes.examples("train", 4000), scenes.examples("test", 1000)
     encoder = cross_modal_pretraining.shared_encoder(train.vocabulary)
     cross_modal_pretraining.pretrain(encoder, train, "words")

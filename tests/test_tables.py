@@ -91,7 +91,7 @@ def test_every_format_gives_the_same_rows(tmp_path, name, content):
 def test_nemo_manifests_have_files_and_speakers(tmp_path):
     entry = {"audio_filepath": "a.wav", "text": "go on", "duration": 1.5, "speaker": 7}
     write(tmp_path, {"manifest.json": json.dumps(entry)})
-    assert tables.read(tables.find(tmp_path, of="transcripts")) == [
+    assert tables.read(tables.find(tmp_path, kind="transcripts")) == [
         Row("a.wav", ["go on"], speaker="7", seconds=1.5)
     ]
 
@@ -107,7 +107,7 @@ def test_nemo_manifests_have_files_and_speakers(tmp_path):
 def test_transcripts_of_parts_of_a_clip_are_refused(tmp_path, name, content):
     write(tmp_path, {name: content})
     with pytest.raises(ValueError, match=rf"{name}, line [23] \('a.wav'\).* 3\.5"):
-        tables.read(tables.find(tmp_path, of="transcripts"), of="transcripts")
+        tables.read(tables.find(tmp_path, kind="transcripts"), kind="transcripts")
 
 
 @pytest.mark.parametrize("cell", ['["a dog", 5]', "['a dog', 'two]", '["a" + "b"]'])
@@ -228,9 +228,9 @@ def test_coco_annotations_without_caption_or_image_are_skipped(tmp_path, note):
         ("go{i}|0.7", "go{i}"),
     ],
 )
-def test_content_tells_the_text_column(rest, expected, tmp_path):
+def test_content_determines_the_text_column(rest, expected, tmp_path):
     write(tmp_path, {"metadata.csv": [f"c{i}.wav|" + rest.format(i=i) for i in range(4)]})
-    rows = tables.read(tmp_path / "metadata.csv", of="transcripts")
+    rows = tables.read(tmp_path / "metadata.csv", kind="transcripts")
     assert [row.texts for row in rows] == [[expected.format(i=i)] for i in range(4)]
 
 
@@ -238,12 +238,12 @@ def test_columns_can_be_named(tmp_path):
     path = tmp_path / "metadata.csv"
     write(tmp_path, {"metadata.csv": ["a.wav|yes|anna", "b.wav|no|ben"]})
     with pytest.raises(ValueError, match="metadata.csv.*1: 'yes'; 2: 'anna'.*text_column="):
-        tables.read(path, of="transcripts")
-    assert [row.texts for row in tables.read(path, of="transcripts", text_column=1)] == [["yes"], ["no"]]
+        tables.read(path, kind="transcripts")
+    assert [row.texts for row in tables.read(path, kind="transcripts", text_column=1)] == [["yes"], ["no"]]
     for option in ({"text_column": 7}, {"file_column": "seven"}):
         ((name, value),) = option.items()
         with pytest.raises(ValueError, match=f"{name}={value!r}"):
-            tables.read(path, of="transcripts", **{"text_column": 1} | option)
+            tables.read(path, kind="transcripts", **{"text_column": 1} | option)
     write(tmp_path, {"metadata.csv": ["id;said", "a.wav;go on; now"]})
     assert tables.read(path, file_column="id", text_column="said") == [Row("a.wav", ["go on; now"])]
 
@@ -252,7 +252,7 @@ def test_columns_can_be_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("of", "names", "splits"),
+    ("kind", "names", "splits"),
     [
         ("captions", ["captions.csv"], [None]),
         ("captions", ["captions_train2017.json", "captions_val2017.json"], ["train", "validation"]),
@@ -264,10 +264,10 @@ def test_columns_can_be_named(tmp_path):
         ("transcripts", ["train-clean-100/8/1/8-1.trans.txt"], [None]),
     ],
 )
-def test_tables_and_their_splits_are_found(tmp_path, of, names, splits):
+def test_tables_and_their_splits_are_found(tmp_path, kind, names, splits):
     beside = ("._captions.csv", "._dev.tsv", "other.tsv", "validated.tsv", "clip_durations.tsv", "notes.txt")
     write(tmp_path, dict.fromkeys((*names, *beside), ""))
-    assert [(table.path, table.split) for table in tables.find(tmp_path, of=of)] == [
+    assert [(table.path, table.split) for table in tables.find(tmp_path, kind=kind)] == [
         (tmp_path / name, split) for name, split in zip(names, splits, strict=True)
     ]
     assert tables.find(tmp_path, "notes.txt") == [tables.Table(tmp_path / "notes.txt")]
@@ -309,8 +309,8 @@ def test_aishell_is_read_as_unpacked(tmp_path):
     names = ["wav/train/S0002/BAC009S0002W0122.wav", "wav/dev/S0724/BAC009S0724W0121.wav"]
     names += ["wav/test/S0764/BAC009S0764W0121.wav"]
     write(tmp_path, dict.fromkeys(names, "") | {"transcript/aishell_transcript_v0.8.txt": lines})
-    found = tables.find(tmp_path, of="transcripts")
-    rows, paths = tables.locate(tmp_path, tables.read(found, of="transcripts"), "transcripts")
+    found = tables.find(tmp_path, kind="transcripts")
+    rows, paths = tables.locate(tmp_path, tables.read(found, kind="transcripts"), "transcripts")
     assert [row.texts for row in rows] == [["而 对 楼市"], ["广州 市"], ["甚至"]]
     assert [row.split for row in rows] == ["train", "validation", "test"]
     assert paths == [tmp_path / name for name in names]

@@ -243,7 +243,7 @@ def test_the_schedule_of_a_preset_stays_without_warmup_steps():
 
 
 @pytest.mark.parametrize("decay_steps", [750, None])
-def test_a_callback_that_sets_the_learning_rate_is_obeyed(data, tmp_path, decay_steps):
+def test_a_callback_sets_the_learning_rate(data, tmp_path, decay_steps):
     rates = []
 
     def halved(epoch, rate):

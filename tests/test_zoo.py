@@ -107,7 +107,7 @@ def test_a_model_scores_what_its_card_says(name, language, toy_world):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_the_generator_keeps_its_promises(language):
+def test_the_generator_has_the_scores_that_its_chapter_promises(language):
     scores = zoo.card("text_to_image", language)["scores"]
     assert scores["test"]["all"] >= 0.98 and scores["test_unseen"]["all"] >= 0.95
     assert all(0.9 <= scores[split]["sharpness"] <= 1.1 for split in ("test", "test_unseen"))
@@ -118,13 +118,13 @@ def test_the_generator_keeps_its_promises(language):
 def test_the_attention_of_a_word_is_on_the_object(language):
     captioner = mmkeras.pretrained("captioning", language)
     kinds = {word: kind for kind, words in WORDS[language].items() for word in words}
-    found = {kind: [] for kind in WORDS[language]}
+    focuses = {kind: [] for kind in WORDS[language]}
     for image in toy_images("test", IMAGES):
         explanation = captioner.explain(image)
         for word, focus in zip(explanation.words, explanation.focus(render.foreground(image)), strict=True):
             if word in kinds:
-                found[kinds[word]].append(focus)
-    focus = {kind: np.mean(values) for kind, values in found.items()}
+                focuses[kinds[word]].append(focus)
+    focus = {kind: np.mean(values) for kind, values in focuses.items()}
     print(language, focus)
     assert focus["place"] >= 1.5 and all(focus[kind] >= 3 for kind in ("size", "color", "shape"))
 
@@ -222,11 +222,11 @@ def test_half_precision_hardly_changes_an_image(adversarial, tiny_images, tmp_pa
     model = text_to_image.build(
         "toy", vocabulary=tiny_images.vocabulary, image_size=16, adversarial=adversarial
     )
-    whole, half = tmp_path / "whole.keras", tmp_path / "half.keras"
+    full, half = tmp_path / "full.keras", tmp_path / "half.keras"
     before = text_to_image.ImageGenerator(model)
-    before.save(whole)
+    before.save(full)
     recipes.save_for_inference(before, half)
-    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    assert half.stat().st_size < 0.6 * full.stat().st_size
     prompts = ["a small red circle at the top left", "a large blue star in the center"]
     after = mmkeras.load(half)
     np.testing.assert_allclose(before(prompts)[0].astype(int), after(prompts)[0], atol=2)

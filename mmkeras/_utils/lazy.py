@@ -6,11 +6,7 @@ from types import ModuleType
 
 
 def submodules(package: str) -> Callable[[str], ModuleType]:
-    """A `__getattr__` for a package, with which `package.name` imports the submodule of that name.
-
-    Args:
-        package: str. The package's `__name__`.
-    """
+    """A `__getattr__` for the package of that `__name__`, with which `package.name` imports a submodule."""
 
     def __getattr__(name):  # noqa: N807
         module = f"{package}.{name}"

@@ -13,8 +13,8 @@ TOTAL_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasatt
 def peak(compute: Callable[[], object]) -> int | None:
     """Calls a function, and returns by how many bytes the memory in use rises at most meanwhile.
 
-    On TensorFlow with a GPU it is that of the first GPU, otherwise that of the process. None if this system
-    cannot tell.
+    On TensorFlow with a GPU it is that of the first GPU, otherwise that of the process. None if the system does
+    not report it.
     """
     reset, current, highest = _gpu() or _process()
     try:

@@ -1,6 +1,6 @@
 """`Predictor`: a trained model that reads its inputs, predicts in batches and is saved as one file.
 
-It stands beside `keras.Model`, not between a task and it: training is `model.fit`.
+It wraps a `keras.Model`, whose training is plain `model.fit`.
 """
 
 import os
@@ -22,11 +22,11 @@ class Predictor:
     Attributes that a subclass declares:
 
     - `names`: names of the models that it takes.
-    - `title`: what people call the task.
+    - `title`: the task's name in headings.
     - `builder`: the function that builds such a model, in messages.
-    - `inputs`: plural name of what goes in, such as `"images"`.
-    - `output`: what comes out: `"text"`, `"image"` or `"classes"`.
-    - `options`: options of a call, beside those that its signature names.
+    - `inputs`: plural name of its inputs, such as `"images"`.
+    - `output`: kind of its output: `"text"`, `"image"` or `"classes"`.
+    - `options`: options of a call, in addition to those in its signature.
     - `epochs`, `file`, `duration`: of `mmkeras train` on the toy world: passes, default file, time in words.
     - `variants`: the kinds of its model: {kind: (name of the ready-trained one, options of `build`)}.
 
@@ -143,7 +143,7 @@ class ImagePredictor(Predictor):
     """A `Predictor` of images that warns of images unlike any in training.
 
     A subclass sets `network`, the part of its model that takes images (B, S, S, 3), and then `novelty = None`.
-    It defines `_connect`, which builds the graph of its predictions, with `novelty.scores` beside them.
+    It defines `_connect`, which builds the graph of its predictions, with `novelty.scores` as a further output.
 
     Attributes:
         image_size: int. Side of the images in pixels.

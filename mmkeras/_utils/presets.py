@@ -37,7 +37,7 @@ def with_overrides(presets: dict[str, Config], preset: str | Config, overrides: 
 
 
 def of_build(build: Callable, presets: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a task's `build` beside the vocabulary, and their types: its sizes and its own."""
+    """The options of a task's `build` except the vocabulary, and their types: its sizes and its own."""
     sizes = typing.get_type_hints(type(next(iter(presets.values()))))
     return sizes | keywords(build, without=("vocabulary", "compile"))
 
@@ -81,7 +81,7 @@ def parse(settings: Sequence[str], known: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _readings(text):
-    """What a text may mean, the narrowest first."""
+    """The possible values of a text, the most specific first."""
     if text.lower() in _TEXTS:
         yield _TEXTS[text.lower()]
     with contextlib.suppress(ValueError, SyntaxError):

@@ -1,6 +1,6 @@
 """Image captioning (chapter 5.1): image → text.
 
-`build` the graph · `data` for it · `Captioner`, the trained model at work · `evaluate`
+`build` makes the graph, `data` its pipelines. `Captioner` is the trained model, scored by `evaluate`.
 """
 
 from mmkeras.captioning.datasets import data

@@ -50,8 +50,7 @@ def data(
         static_shapes: bool. Whether every dimension of `train` and `validation` is known, as a TPU needs it.
             All batches are then full; each epoch leaves out the images that do not fill a batch. Defaults to
             False.
-        **options: Of the source. Toy world: `objects` (1 or 2), `data_dir`. COCO: `data_dir`. Folder: `table`,
-            `encoding`, `file_column`, `text_column`, `validation_share`, `test_share`, see
+        **options: Of the source. Toy world: `objects` (1 or 2), `data_dir`. COCO: `data_dir`. Folder: see
             `mmkeras.data.folder.read`.
 
     Returns:

@@ -29,12 +29,7 @@ class Captioner(ImagePredictor):
     """Generates captions for images.
 
     Args:
-        model: keras.Model. From `build`, or `keras.saving.load_model` once `mmkeras.captioning` is imported. It
-            is not copied: after more training of `model`, the captioner uses the new weights.
-
-    Attributes:
-        novelty: `Novelty`, optional. If set, as by `mmkeras.pretrained`, it warns of images that are unlike any
-            in training.
+        model: keras.Model. From `build`, or `keras.saving.load_model` once `mmkeras.captioning` is imported.
     """
 
     names = (TASK,)
@@ -53,7 +48,7 @@ class Captioner(ImagePredictor):
         self.novelty = None
 
     def _connect(self):
-        encoder = self.novelty.beside(self.encoder, "grid") if self.novelty else self.encoder
+        encoder = self.novelty.with_scores(self.encoder, "grid") if self.novelty else self.encoder
         self._generator = Generator(encoder, self.decoder)
 
     def __call__(self, inputs: Any, *, seed: int = 0, **options: Any) -> str | list[str | None] | None:
@@ -106,7 +101,7 @@ class Captioner(ImagePredictor):
         if height == 1 < width:
             raise ValueError(
                 f"Expected an encoder whose vectors form a grid. Received: encoder={self.network.name!r} with "
-                f"a sequence of {width}, which have no place in the image."
+                f"a sequence of {width}, which have no position in the image."
             )
         original = images.read(image)
         batch = images.resize(original, self.image_size)[None]
@@ -118,7 +113,6 @@ class Captioner(ImagePredictor):
 
     @property
     def data_options(self) -> dict[str, Any]:
-        """Options of `data` that fit this model."""
         # With max_length given, `data` need not read all training captions. 50 is also the default of decoding.
         return {"vocabulary": self.vocabulary, "image_size": self.image_size, "max_length": 50}
 

@@ -28,7 +28,7 @@ class CaptioningConfig:
 
     Attributes:
         encoder: str or keras.Model. `"vgg16"`, `"vgg_small"`, another network of `keras.applications` such as
-            `"efficientnet_v2_b0"`, or a model of one's own, see `mmkeras.nn.backbones.backbone`.
+            `"efficientnet_v2_b0"`, or a model of your own, see `mmkeras.nn.backbones.backbone`.
         image_size: int. Side of the images in pixels, at least 64; from 224 pixels VGG16 makes a 7 x 7 grid.
         fine_tune: bool. Whether the encoder is trained.
         units: int. Units of the LSTM and channels of the memory.
@@ -115,10 +115,8 @@ def build(
         preset: `"toy"` (for the toy world, trains in minutes on two cores), `"document"` (the document's sizes,
             for photographs), or a `CaptioningConfig`. Defaults to `"toy"`.
         vocabulary: `Vocabulary`, list of words, or number of tokens. Defaults to 10,000.
-        weights: Weights of the encoder. `"auto"`: ImageNet's if they are cached or can be downloaded, otherwise
-            random ones with a warning. `"imagenet"`: ImageNet's or an error. A path: a file in Keras's layout,
-            or a `.keras` file. The name of a ready-trained model, such as `"captioning"`. None: random.
-            Defaults to `"auto"`.
+        weights: Weights of the encoder: `"auto"`, `"imagenet"`, a file, the name of a ready-trained model such
+            as `"captioning"`, or None (random), see `mmkeras.nn.backbones.backbone`. Defaults to `"auto"`.
         compile: bool. Whether to compile with Adam and the token cross-entropy. Defaults to True.
         **overrides: Sizes in place of the preset's, see `CaptioningConfig`.
 
@@ -177,7 +175,7 @@ def image_encoder(config: CaptioningConfig, weights: str | os.PathLike | None = 
     # VGG's features reach into the hundreds; without normalization they saturate the LSTM's first state.
     memory = keras.layers.Dense(units, activation="relu", name="features")(memory)  # (B, h*w, U)
     memory = keras.layers.LayerNormalization()(memory)
-    # The first state holds what the image shows, but not where: words of place require attention to the object.
+    # The first state holds what the image shows, but not where: words of position require attention to it.
     pooled = keras.layers.GlobalAveragePooling1D()(memory)  # (B, U)
     hidden = keras.layers.Dense(units, activation="tanh", name="hidden")(pooled)  # (B, U)
     cell = keras.layers.Dense(units, activation="tanh", name="cell")(pooled)  # (B, U)

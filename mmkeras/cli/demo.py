@@ -1,4 +1,4 @@
-"""The page that `mmkeras demo` writes: a section a task, with inputs, answers, explanations and scores."""
+"""The page that `mmkeras demo` writes: a section per task, with inputs, answers, explanations and scores."""
 
 import base64
 import html
@@ -26,7 +26,7 @@ MEANINGS = {
     "bleu_4": "Share of the caption's sequences of one to four words that a reference has.",
     "wer": "Word error rate: wrong, missing and additional words per word that was spoken.",
     "cer": "Character error rate: the same for characters.",
-    "color": "Share of images with the color that the prompt asks for, as the attribute classifier sees it.",
+    "color": "Share of images whose color, predicted by the attribute classifier, is that of the prompt.",
     "place": "The same for the place.",
     "shape": "The same for the shape.",
     "size": "The same for the size.",
@@ -98,14 +98,8 @@ def ready_section(task: str, language: str) -> str:
 def captioning_section(
     predictors: dict, scores: dict[str, dict[str, float]], language: str, images: int = 4
 ) -> str:
-    """HTML: scores, then images of both test splits with caption and attention.
-
-    Args:
-        predictors: {variant: Captioner}, one.
-        scores: {split: {score: value}}.
-        language: str. Language of the captions.
-        images: int. Images of each split. Defaults to 4.
-    """
+    """HTML: scores, then `images` images of both test splits with caption and attention. Arguments as for
+    `section`."""
     (captioner,) = predictors.values()
     parts = [
         "<p>Below each caption: the attention of each word, bright where its weight is high.</p>",
@@ -133,14 +127,8 @@ def captioning_section(
 def speech_to_text_section(
     predictors: dict, scores: dict[str, dict[str, float]], language: str, clips: int = 2
 ) -> str:
-    """HTML: scores, then clips of both test splits with audio, transcript and alignment.
-
-    Args:
-        predictors: {variant: Transcriber}, one.
-        scores: {split: {score: value}}.
-        language: str. Language of the clips.
-        clips: int. Clips of each split. Defaults to 2.
-    """
+    """HTML: scores, then `clips` clips of both test splits with audio, transcript and alignment. Arguments as
+    for `section`."""
     (transcriber,) = predictors.values()
     parts = [
         "<p>The voices are not in the training data. Above each spectrogram: the words at their time. Below: "
@@ -164,15 +152,9 @@ def speech_to_text_section(
 def text_to_image_section(
     predictors: dict, scores: dict[str, dict[str, float]], language: str, prompts: int = 6
 ) -> str:
-    """HTML: scores; for prompts of both test splits a real image and the generated ones; samples of one prompt;
-    and the effect of each of its words.
-
-    Args:
-        predictors: {variant: ImageGenerator}. The first is trained with a pixel loss, the last is adversarial.
-        scores: {row: {score: value}}.
-        language: str. Language of the prompts.
-        prompts: int. Prompts of each split. Defaults to 6.
-    """
+    """HTML: scores; for `prompts` prompts of both test splits a real image and the generated ones; samples of
+    one prompt; and the effect of each of its words. Arguments as for `section`; the first predictor is trained
+    with a pixel loss, the last is adversarial."""
     plain, *_, adversarial = predictors.values()
     parts = [
         "<p>Above each prompt from left to right: a real image; the image of the model trained with a pixel "

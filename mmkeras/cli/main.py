@@ -42,11 +42,11 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder for the page.")] = Path("mmkeras-demo"),
     language: Language = "en",
     train: Annotated[
-        str, typer.Option(help=f"What to train from nothing: {_NAMES}, all, or none.")
+        str, typer.Option(help=f"What to train from scratch: {_NAMES}, all, or none.")
     ] = "captioning",
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the toy world.")] = None,
 ) -> None:
-    """Show what the ready-trained models answer on a page, then train captioning from nothing (minutes)."""
+    """Write a page with answers of the ready-trained models, then train captioning from scratch (minutes)."""
     with clear_errors(app):
         import mmkeras
 
@@ -67,7 +67,7 @@ def demo(
         for name in names:
             kind = mmkeras.tasks.get(name)
             title, count = kind.title, epochs or kind.epochs
-            typer.echo(f"\n{title}: training from nothing, {count} epochs ({kind.duration})")
+            typer.echo(f"\n{title}: training from scratch, {count} epochs ({kind.duration})")
             sections[f"{title}, trained just now"] = _trained_section(name, kind, output, language, epochs)
             page.write(output, sections)
             typer.echo(f"Added to {path}")
@@ -151,8 +151,8 @@ def train(
                 seed=seed,
                 **options,
             )
-            is_ours = mmkeras.distribute.write_once(predictor.save, output, strategy)
-        if is_ours:
+            is_chief = mmkeras.distribute.write_once(predictor.save, output, strategy)
+        if is_chief:
             typer.echo(f"Saved {output}")
             _score(mmkeras.load(output), data)
 
@@ -184,7 +184,7 @@ def doctor(
     language: Annotated[str | None, typer.Option(help="en or zh; by default the model's.")] = None,
     settings: Set = None,
 ) -> None:
-    """Say why a model does not learn: looks at the model and its data, and prints one page."""
+    """Check a model and its data for the usual reasons why it does not learn, and print one page."""
     with clear_errors(app):
         import mmkeras
 
@@ -246,7 +246,7 @@ def pretrain(
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds; the best by validation is kept.")] = 2,
     folder: Annotated[Path | None, typer.Option(help="Of the models; by default that of the package.")] = None,
 ) -> None:
-    """Train ready-trained models again from nothing (a quarter of an hour to hours)."""
+    """Train ready-trained models again from scratch (a quarter of an hour to hours)."""
     with clear_errors(app):
         _load_tensorflow()
         from mmkeras import zoo
@@ -267,7 +267,7 @@ def _load_tensorflow():
 
 
 def _load(model, language):
-    """What answers with a file, or with the ready-trained model of that name."""
+    """The predictor in a file, or the ready-trained one of that name."""
     import mmkeras
 
     is_name = model in mmkeras.zoo.NAMES
@@ -294,21 +294,21 @@ def _data(predictor, source, language, settings, without=None):
 
 
 def _trained_section(name, kind, output, language, epochs):
-    """Trains the models of a task and saves them. What scores their answers is made once, for all of them."""
+    """Trains the models of a task and saves them. All are scored by the same classifier, if there is one."""
     import mmkeras
 
     predictors, scores, options = {}, {}, None
     for variant, (model, overrides) in kind.variants.items():
-        if several := len(kind.variants) > 1:
+        if has_variants := len(kind.variants) > 1:
             typer.echo(f"{variant}:")
         predictor, data = mmkeras.training.train_task(name, language=language, epochs=epochs, **overrides)
-        file = output / (f"{model}.keras" if several else kind.file)
+        file = output / (f"{model}.keras" if has_variants else kind.file)
         predictor.save(file)
         typer.echo(f"Saved {file}")
         if options is None:
             options = predictor.evaluation_options(data)
         by_split = _score(predictor, data, **options)
-        scores |= {f"{variant}, {s}" if several else s: values for s, values in by_split.items()}
+        scores |= {f"{variant}, {s}" if has_variants else s: values for s, values in by_split.items()}
         predictors[variant] = predictor
     return mmkeras.cli.demo.section(name, predictors, scores, language)
 

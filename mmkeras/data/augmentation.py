@@ -8,12 +8,12 @@ SHIFT, ZOOM, ROTATION = 0.1, 0.15, 0.06 * 2 * math.pi  # share of the side, rela
 BRIGHTNESS, CONTRAST, SATURATION = 0.1, 0.2, 0.3  # share of the range, relative, relative
 
 
-def augmented(image: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
-    """Images, each moved, zoomed, rotated and recolored at random. What comes into view repeats the border.
+def augmented(image: tf.Tensor, random_seed: tf.Tensor) -> tf.Tensor:
+    """Images, each moved, zoomed, rotated and recolored at random. Pixels from outside repeat the border.
 
     Args:
         image: (B, H, W, 3) uint8.
-        draw: () int64. The same number gives the same images.
+        random_seed: () int64. The same seed gives the same images.
 
     Returns:
         (B, H, W, 3) uint8.
@@ -22,7 +22,7 @@ def augmented(image: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
     sides = tf.cast([width, height], tf.float32)
 
     def uniform(number, limit, *shape):
-        return tf.random.stateless_uniform([count, *shape], tf.stack([draw, number]), -limit, limit)
+        return tf.random.stateless_uniform([count, *shape], tf.stack([random_seed, number]), -limit, limit)
 
     # --- where: output pixel (x, y) shows input pixel (a x + b y + c, d x + e y + f) ---
     angle, scale = uniform(0, ROTATION), 1 + uniform(1, ZOOM)  # (B,)

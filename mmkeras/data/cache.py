@@ -42,7 +42,7 @@ def cached(split: Split, name: str, facts: dict, compute: Callable[[], tf.data.D
         split: The split that the examples are computed from.
         name: str. End of the name of the folder on disk. It starts with a hash of `title` and of the kind of
             texts, so that runs in two languages do not replace each other's examples.
-        facts: dict. JSON-able values on which the examples also depend. If these or `split.made_from` differ
+        facts: dict. JSON-able values on which the examples also depend. If these or `split.fingerprint` differ
             from those on disk, the examples are computed again.
         compute: () → dataset of examples.
         title: str. What is computed from which split. Printed before.
@@ -53,16 +53,16 @@ def cached(split: Split, name: str, facts: dict, compute: Callable[[], tf.data.D
     Raises:
         OSError: if the disk is full, or the folder cannot be written to. What was written is removed.
     """
-    place = folder() / f"{digest(title, split.made_from.get('texts'))}-{name}"
-    made_from = json.loads(json.dumps(split.made_from | facts))
-    if not _is_current(place, made_from):
-        print(f"{title} (once, cached in {place})")
-        _write(place, made_from, compute)
-    count = json.loads((place / "meta.json").read_text())["count"]
-    return dataclasses.replace(split, count=count, examples=lambda: _read(place, compute().element_spec, count))
+    path = folder() / f"{digest(title, split.fingerprint.get('texts'))}-{name}"
+    fingerprint = json.loads(json.dumps(split.fingerprint | facts))
+    if not _is_current(path, fingerprint):
+        print(f"{title} (once, cached in {path})")
+        _write(path, fingerprint, compute)
+    count = json.loads((path / "meta.json").read_text())["count"]
+    return dataclasses.replace(split, count=count, examples=lambda: _read(path, compute().element_spec, count))
 
 
-def _read(place, spec, count):
+def _read(path, spec, count):
     def parse(record):
         parts = tf.unstack(tf.io.parse_tensor(record, tf.string), len(tf.nest.flatten(spec)))
         tensors = [
@@ -71,43 +71,43 @@ def _read(place, spec, count):
         ]
         return tf.nest.pack_sequence_as(spec, tensors)
 
-    dataset = tf.data.TFRecordDataset(str(place / "data.tfrecord"), buffer_size=2**20)
+    dataset = tf.data.TFRecordDataset(str(path / "data.tfrecord"), buffer_size=2**20)
     dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
     return dataset.apply(tf.data.experimental.assert_cardinality(count))
 
 
-def _is_current(place, made_from):
+def _is_current(path, fingerprint):
     try:
-        meta = json.loads((place / "meta.json").read_text())
-        return meta["made_from"] == made_from and meta["bytes"] == (place / "data.tfrecord").stat().st_size
+        meta = json.loads((path / "meta.json").read_text())
+        return meta["made_from"] == fingerprint and meta["bytes"] == (path / "data.tfrecord").stat().st_size
     except (OSError, ValueError, KeyError):
         return False
 
 
-def _rename(partial, place, made_from):
+def _rename(partial, path, fingerprint):
     try:
-        os.replace(partial, place)
+        os.replace(partial, path)
     except OSError:  # another process has just written there
-        if not _is_current(place, made_from):
+        if not _is_current(path, fingerprint):
             raise
 
 
-def _write(place, made_from, compute):
-    disk.check_writable(place.parent, CHOICE)
-    partial = Path(tempfile.mkdtemp(prefix=f"{place.name}.partial-", dir=place.parent))
-    path, count = partial / "data.tfrecord", 0
+def _write(path, fingerprint, compute):
+    disk.check_writable(path.parent, CHOICE)
+    partial = Path(tempfile.mkdtemp(prefix=f"{path.name}.partial-", dir=path.parent))
+    records, count = partial / "data.tfrecord", 0
     try:
-        with disk.clear_errors(place.name, place.parent, CHOICE):
+        with disk.clear_errors(path.name, path.parent, CHOICE):
             # Not Dataset.save, which never returns if an example cannot be computed (TensorFlow 2.21).
-            with tf.io.TFRecordWriter(str(path)) as writer:
+            with tf.io.TFRecordWriter(str(records)) as writer:
                 for example in compute():
                     parts = [tf.io.serialize_tensor(part) for part in tf.nest.flatten(example)]
                     writer.write(tf.io.serialize_tensor(tf.stack(parts)).numpy())
                     count += 1
-            meta = {"made_from": made_from, "count": count, "bytes": path.stat().st_size}
+            meta = {"made_from": fingerprint, "count": count, "bytes": records.stat().st_size}
             (partial / "meta.json").write_text(json.dumps(meta))
-        if not _is_current(place, made_from):  # otherwise another process was faster
-            shutil.rmtree(place, ignore_errors=True)
-            _rename(partial, place, made_from)
+        if not _is_current(path, fingerprint):  # otherwise another process was faster
+            shutil.rmtree(path, ignore_errors=True)
+            _rename(partial, path, fingerprint)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

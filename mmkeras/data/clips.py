@@ -35,11 +35,11 @@ class ClipBatches:
             sizes = {"length": tf.size(clip["audio"]), "sample_rate_hz": self.sample_rate_hz}
             return {"audio": clip["audio"], "transcript": clip["transcript"], **sizes}
 
-        def finish(batch):
+        def to_floats(batch):
             return batch | {"audio": _to_float(batch["audio"])}
 
         clips = split.examples().map(with_length)
-        return pipeline.by_length(clips, self.batch_size).map(finish).prefetch(tf.data.AUTOTUNE)
+        return pipeline.by_length(clips, self.batch_size).map(to_floats).prefetch(tf.data.AUTOTUNE)
 
     def for_fit(self, split: Split, name: str) -> Callable[[int | None], tf.data.Dataset | None]:
         """First epoch → batches of ({"audio", "length", "tokens"}, targets), see `pipeline.epochs`."""
@@ -66,22 +66,22 @@ class ClipBatches:
         def with_length(clip):
             return {"audio": clip["audio"], "length": tf.size(clip["audio"]), "tokens": clip["tokens"]}
 
-        def one_round(round_seed):
+        def one_pass(seed):
             dataset = clips
             if training:
-                dataset = dataset.shuffle(min(count, pipeline.SHUFFLE_BUFFER), seed=round_seed)
+                dataset = dataset.shuffle(min(count, pipeline.SHUFFLE_BUFFER), seed=seed)
             if augment:
-                speeds = tf.data.Dataset.random(seed=round_seed)
+                speeds = tf.data.Dataset.random(seed=seed)
                 dataset = tf.data.Dataset.zip(dataset, speeds).map(
                     pipeline.change_speed, num_parallel_calls=tf.data.AUTOTUNE
                 )
             dataset = dataset.map(with_length)
-            return dataset if self.static_shapes else pipeline.by_length(dataset, batch_size, round_seed)
+            return dataset if self.static_shapes else pipeline.by_length(dataset, batch_size, seed)
 
-        def finish(batch, draw):
+        def to_inputs_and_targets(batch, random_seed):
             audio = _to_float(batch["audio"])  # (B, n)
             if augment:
-                audio = pipeline.augment_with_noise(audio, batch["length"], draw)
+                audio = pipeline.augment_with_noise(audio, batch["length"], random_seed)
             tokens, targets = batch["tokens"][:, :-1], batch["tokens"][:, 1:]  # (B, T)
             if keras.backend.backend() == "jax":
                 audio = pipeline.pad_to_next(pipeline.bucket_edges(self.sample_rate_hz), audio)
@@ -92,8 +92,8 @@ class ClipBatches:
             return dataset.padded_batch(batch_size, self._longest(), drop_remainder=True)
 
         batches = pipeline.fit_batches(
-            one_round,
-            finish,
+            one_pass,
+            to_inputs_and_targets,
             training=training,
             steps=steps,
             seed=self.seed,

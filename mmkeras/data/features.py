@@ -31,7 +31,7 @@ def with_features(data: TaskData, model: keras.Model) -> TaskData:
 
     Raises:
         ValueError: if the model has another image size or was frozen after it was built, or if the encoder has
-            random weights for want of ImageNet's and the source is not the toy world.
+            random weights that replace ImageNet's and the source is not the toy world.
         OSError: if the disk is full.
     """
     grid = _grid(model)
@@ -62,14 +62,14 @@ def with_features(data: TaskData, model: keras.Model) -> TaskData:
 
 
 def check_pretrained(data: TaskData, model: keras.Model) -> None:
-    """Raises ValueError if the encoder has random weights for want of ImageNet's, and the images are real."""
+    """Raises ValueError if the images are real, and ImageNet's weights of the encoder were not available."""
     grid = _grid(model)
     if grid.has_random_weights and data.source != "toy":
         raise ValueError(
             f"Expected trained weights of the encoder for the real images of {data.source!r}. Received: random "
             f"ones, since ImageNet's are not available; training would take hours and learn little. Download "
             f"them once while online, name a file with weights='{grid.network.name}....h5', choose "
-            f"weights=None, or train a small encoder from nothing: preset='toy' (--preset toy)."
+            f"weights=None, or train a small encoder from scratch: preset='toy' (--preset toy)."
         )
 
 
@@ -87,7 +87,9 @@ def _features(split, title, grid, weights):
         examples = split.examples().prefetch(BATCH_SIZE).as_numpy_iterator()
         for _ in progress.bar(range(0, split.count, BATCH_SIZE), "features"):
             batch = list(itertools.islice(examples, BATCH_SIZE))
-            values = collectives.predict_alone(network, np.stack([example["image"] for example in batch]))
+            values = collectives.predict_on_one_device(
+                network, np.stack([example["image"] for example in batch])
+            )
             values = keras.ops.convert_to_numpy(values).clip(-limit, limit).astype("float16")  # (B, h, w, C)
             for example, value in zip(batch, values, strict=True):
                 yield example | {"image": value}

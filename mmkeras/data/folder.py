@@ -21,11 +21,11 @@ SPARE_SECONDS = 1.0  # how much longer than its table says a clip may last; some
 
 
 @dataclass(frozen=True)
-class Medium:
+class MediaReader:
     """How the files of a folder become examples.
 
     Attributes:
-        of: str. `"captions"` or `"transcripts"`.
+        kind: str. `"captions"` or `"transcripts"`.
         load: path → array. Raises ValueError or OSError if the file cannot be read.
         check: (path, number of files) → measure of the file: side in pixels, or seconds. Raises as `load`.
         example: (array, texts (n,), file name) tensors → example.
@@ -33,7 +33,7 @@ class Medium:
         megabytes: measure → size of an array in memory.
     """
 
-    of: str
+    kind: str
     load: Callable[[Path], np.ndarray]
     check: Callable[[Path, int], float]
     example: Callable[..., dict]
@@ -65,8 +65,8 @@ def images_from_folder(
     def example(image, texts, name):
         return {"image": tf.ensure_shape(image, (size, size, 3)), "captions": texts}
 
-    medium = Medium("captions", load, check, example, tf.uint8, lambda _: megabytes)
-    splits, sides, rows = read(source, medium, **options)
+    reader = MediaReader("captions", load, check, example, tf.uint8, lambda _: megabytes)
+    splits, sides, rows = read(source, reader, **options)
     small = [row.file for row, side in zip(rows, sides, strict=True) if side < size]
     if crop and small:
         terminal.warn(
@@ -86,7 +86,7 @@ def clips_from_folder(source: str | os.PathLike, language: str, rate: int, **opt
     def example(samples, texts, name):
         return {"audio": tf.ensure_shape(samples, (None,)), "transcript": texts[0], "name": name}
 
-    medium = Medium(
+    reader = MediaReader(
         "transcripts",
         load=lambda path: audio.to_int16(audio.read(path, rate)),
         check=lambda path, count: audio.check(path).seconds,
@@ -94,12 +94,12 @@ def clips_from_folder(source: str | os.PathLike, language: str, rate: int, **opt
         dtype=tf.int16,
         megabytes=lambda seconds: seconds * rate * BYTES_PER_SAMPLE / 2**20,
     )
-    return read(source, medium, **options)[0]
+    return read(source, reader, **options)[0]
 
 
 def read(
     source: str | os.PathLike,
-    medium: Medium,
+    reader: MediaReader,
     *,
     table: str | None = None,
     encoding: str = "utf-8-sig",
@@ -112,11 +112,9 @@ def read(
 
     Args:
         source: str or path. The folder.
-        medium: `Medium`.
+        reader: `MediaReader`.
         table: str, optional. Name of the table. Defaults to the tables that `tables.find` finds.
-        encoding: str. Encoding of the tables. Defaults to UTF-8 with or without a byte-order mark.
-        file_column, text_column: str or int, optional. Columns of the table by name, or by number from 0.
-            Default to the columns with a usual name or, without a header, the usual content.
+        encoding, file_column, text_column: See `mmkeras.data.tables.read`.
         validation_share, test_share: float. Shares of the files, if the tables have no splits. Default to 0.1.
 
     Returns:
@@ -127,14 +125,14 @@ def read(
         FileNotFoundError: if none of the files in the tables exists.
     """
     folder = Path(source)
-    rows = tables.read(tables.find(folder, table, medium.of), encoding, medium.of, file_column, text_column)
-    rows, paths = tables.locate(folder, rows, medium.of)
+    rows = tables.read(tables.find(folder, table, reader.kind), encoding, reader.kind, file_column, text_column)
+    rows, paths = tables.locate(folder, rows, reader.kind)
     skipped = SkippedExamples(str(folder))
 
     def measure(row, path):
         try:
-            measure = medium.check(path, len(paths))
-            if row.seconds and medium.of == "transcripts" and measure > row.seconds + SPARE_SECONDS:
+            measure = reader.check(path, len(paths))
+            if row.seconds and reader.kind == "transcripts" and measure > row.seconds + SPARE_SECONDS:
                 raise ValueError(
                     f"{path.name} lasts {measure:.2f} s, and its transcript is of {row.seconds:g} s. Cut it."
                 )
@@ -152,26 +150,26 @@ def read(
         )
     rows, _, measures = map(list, zip(*files, strict=True))
     splits = {
-        name: _split(medium, [files[i] for i in numbers], skipped)
+        name: _split(reader, [files[i] for i in numbers], skipped)
         for name, numbers in divide(rows, validation_share, test_share).items()
     }
     return splits, measures, rows
 
 
-def _split(medium, files, skipped):
+def _split(reader, files, skipped):
     rows, paths, measures = zip(*files, strict=True)
     texts = [row.texts for row in rows]
 
     def load(path):
         path = Path(path.decode())
         try:
-            return medium.load(path), True
+            return reader.load(path), True
         except (ValueError, OSError) as error:
             skipped(path.name, str(error))
-            return medium.dtype.as_numpy_dtype(), False
+            return reader.dtype.as_numpy_dtype(), False
 
     def with_array(path, texts, name):
-        array, is_usable = tf.numpy_function(load, [path], (medium.dtype, tf.bool))
+        array, is_usable = tf.numpy_function(load, [path], (reader.dtype, tf.bool))
         return array, texts, name, tf.ensure_shape(is_usable, ())
 
     def examples():
@@ -180,12 +178,12 @@ def _split(medium, files, skipped):
         dataset = tf.data.Dataset.from_tensor_slices(([str(path) for path in paths], ragged, names))
         dataset = dataset.map(with_array, num_parallel_calls=tf.data.AUTOTUNE)
         dataset = dataset.filter(lambda array, texts, name, is_usable: is_usable)
-        return dataset.map(lambda array, texts, name, is_usable: medium.example(array, texts, name))
+        return dataset.map(lambda array, texts, name, is_usable: reader.example(array, texts, name))
 
     facts = [(p.name, p.stat().st_size, p.stat().st_mtime_ns, t) for p, t in zip(paths, texts, strict=True)]
-    megabytes = sum(map(medium.megabytes, measures))
-    made_from = {"files": cache.digest(*facts)}
-    return Split(examples, lambda: iter(texts), len(paths), made_from, megabytes, measures, skipped=skipped)
+    megabytes = sum(map(reader.megabytes, measures))
+    fingerprint = {"files": cache.digest(*facts)}
+    return Split(examples, lambda: iter(texts), len(paths), fingerprint, megabytes, measures, skipped=skipped)
 
 
 def divide(rows: Sequence[tables.Row], validation_share: float, test_share: float) -> dict[str, list[int]]:

@@ -58,7 +58,7 @@ _LIST = re.compile(r"\[\s*['\"].*\]", re.DOTALL)
 
 
 class Entry(NamedTuple):
-    """A text of a row. `where` names its line. The text is of the whole file, or of `seconds` from `start`."""
+    """A text of a row. `where` names its line. The text is of the file, or of its `seconds` from `start`."""
 
     where: str
     file: str
@@ -254,14 +254,14 @@ def _text_column(path, columns: Sequence[Sequence[str]], file_column: int) -> in
         return 2 * sum(map(condition, column)) >= len(column)
 
     others = [i for i in range(len(columns)) if i != file_column]
-    worded = [i for i in others if most(columns[i], lambda cell: any(map(str.isalpha, cell)))]
-    sentences = [i for i in worded if most(columns[i], lambda c: len(c.split()) > 1 or has_no_spaces(c))]
+    with_letters = [i for i in others if most(columns[i], lambda cell: any(map(str.isalpha, cell)))]
+    sentences = [i for i in with_letters if most(columns[i], lambda c: len(c.split()) > 1 or has_no_spaces(c))]
     distinct = {i: len(set(columns[i])) for i in sentences}
     sentences = [i for i in sentences if 5 * distinct[i] >= max(distinct.values())]
     if sentences:
         return sentences[-1]
-    if len(worded) == 1:
-        return worded[0]
+    if len(with_letters) == 1:
+        return with_letters[0]
     examples = "; ".join(f"{i}: {column[0][:30]!r}" for i, column in enumerate(columns))
     raise ValueError(
         f"{path.name}: expected one column of texts. Received these columns: {examples}. Name it with "

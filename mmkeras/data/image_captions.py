@@ -45,24 +45,14 @@ def read(
         source: str or path. A key of `mmkeras.data.sources.IMAGES`, or a folder.
         to_inputs: batch {"image" (B, H, W, 3) uint8, "tokens" (B, max_length) int32, and the source's other
             fields} → what `fit` takes.
-        language: str. `"en"` (tokens are words) or `"zh"` (tokens are characters).
-        batch_size: int. Images per step, over all devices.
-        image_size: int. Side in pixels that images are resized to.
-        vocabulary: `Vocabulary`, optional. Defaults to the words of the training captions.
-        min_count: int, optional. Words seen less often become `<unknown>`. None: 1, for COCO 5.
-        max_size: int. Size of the vocabulary, special tokens included.
-        max_length: int, optional. Tokens per caption; longer captions are cut. None: what 99 % of them need.
-        augment: bool. Whether training images are moved, zoomed, rotated and recolored at random.
-        seed: int. Seed for the order, the choice among an image's captions, and the augmentation.
-        static_shapes: bool. Whether all batches of `train` and `validation` are full.
+        language, batch_size, ..., static_shapes, **options: As for `mmkeras.captioning.data`.
         crop: bool. Whether images are cropped to the square in the middle, and those of a source too large for
-            memory kept on disk. Defaults to False: the aspect ratio changes.
-        with_text: Fields (n, ...) that belong to an image's captions: the one of the drawn caption is drawn
-            with it. Default to none.
+            memory cached on disk. Defaults to False: the aspect ratio changes.
+        with_text: Names of fields (n, ...) with an item for each of an image's captions, of which the batch has
+            that of the chosen caption. Default to none.
         reader: (source, language, image size, crop=, **options) → the splits by name. Defaults to that of the
             known sources.
         unit: str, optional. Unit of the tokens. Defaults to None: that of the language.
-        **options: Of the source.
 
     Returns:
         `TaskData`. `train` and `validation` hold every image once, with one of its captions, another one in
@@ -159,29 +149,29 @@ def batches(
         )
     steps = split.count // batch_size if static_shapes else -(-split.count // batch_size)
 
-    def with_one_text(example, draw):
-        number = draw % tf.shape(example["captions"], tf.int64)[0]
+    def with_one_text(example, random_seed):
+        number = random_seed % tf.shape(example["captions"], tf.int64)[0]
         return example | {field: example[field][number] for field in ("captions", *with_text)}
 
-    def one_round(round_seed):
-        dataset = pipeline.shuffled(examples, split, round_seed) if training else examples
-        draws = tf.data.Dataset.random(seed=round_seed)
-        dataset = tf.data.Dataset.zip(dataset, draws).map(with_one_text)
+    def one_pass(pass_seed):
+        dataset = pipeline.shuffled(examples, split, pass_seed) if training else examples
+        random_seeds = tf.data.Dataset.random(seed=pass_seed)
+        dataset = tf.data.Dataset.zip(dataset, random_seeds).map(with_one_text)
         return dataset if static_shapes else dataset.batch(batch_size)
 
-    def finish(batch, draw):
+    def to_inputs_and_targets(batch, random_seed):
         texts = batch.pop("captions")  # (B,)
         tokens = vocabulary.encode_tensor(texts).to_tensor(PAD, shape=(texts.shape[0], max_length))
         if augment and training:
-            batch["image"] = augmented(batch["image"], draw)
+            batch["image"] = augmented(batch["image"], random_seed)
         return to_inputs(batch | {"tokens": tokens})
 
     def full_batches(dataset):
         return dataset.batch(batch_size, drop_remainder=True)
 
     return pipeline.fit_batches(
-        one_round,
-        finish,
+        one_pass,
+        to_inputs_and_targets,
         training=training,
         steps=steps,
         seed=seed,

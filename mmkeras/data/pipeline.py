@@ -22,7 +22,7 @@ NOISE_SNR_DB = (5.0, 40.0)  # from clearly noisy to barely audible
 
 def epochs(
     one_epoch: Callable[[tf.Tensor], tf.data.Dataset],
-    finish: Callable,
+    to_inputs_and_targets: Callable,
     steps: int,
     seed: int,
     start: int | None = None,
@@ -34,7 +34,7 @@ def epochs(
 
     Args:
         one_epoch: number () int64 → dataset of the epoch's batches.
-        finish: Applied to each batch, in parallel.
+        to_inputs_and_targets: Applied to each element of `one_epoch`, in parallel.
         steps: int. Batches per epoch.
         seed: int. Seed for the numbers.
         start: int, optional. Epoch `start` and all following ones, without end. None: one epoch, a new one each
@@ -53,14 +53,14 @@ def epochs(
         numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).take(1)
     else:
         numbers = tf.data.Dataset.range(start, tf.int64.max).map(number)
-    dataset = numbers.flat_map(batches).map(finish, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = numbers.flat_map(batches).map(to_inputs_and_targets, num_parallel_calls=tf.data.AUTOTUNE)
     count = steps if start is None else tf.data.INFINITE_CARDINALITY
     return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE)
 
 
 def fit_batches(
-    one_round: Callable[[int | tf.Tensor], tf.data.Dataset],
-    finish: Callable,
+    one_pass: Callable[[int | tf.Tensor], tf.data.Dataset],
+    to_inputs_and_targets: Callable,
     *,
     training: bool,
     steps: int,
@@ -70,30 +70,31 @@ def fit_batches(
     """The batches of a split for `fit`.
 
     Args:
-        one_round: seed → dataset with every example once, in batches unless `full_batches` is given.
-        finish: (batch, random number () int64) → what `fit` takes.
-        training: bool. Whether each epoch has another order. Further rounds then replace examples that turned
-            out to be damaged. Otherwise all epochs are one round with the same seed.
+        one_pass: seed → dataset with every example once, in batches unless `full_batches` is given.
+        to_inputs_and_targets: (batch, random seed () int64) → what `fit` takes.
+        training: bool. Whether each epoch has another order. Further passes then replace examples that turned
+            out to be damaged. Otherwise all epochs are one pass with the same seed.
         steps: int. Batches per epoch in training.
         seed: int. Seed for the order and the random numbers.
-        full_batches: Examples → batches that are all full, also across rounds. Defaults to None.
+        full_batches: Examples → batches that are all full, also across passes. Defaults to None.
 
     Returns:
         A function of `start`, see `epochs`; it is ignored unless `training`.
     """
 
     def one_epoch(number):
-        rounds = tf.data.Dataset.range(tf.int64.max)
-        dataset = rounds.flat_map(lambda index: one_round(number + index)) if training else one_round(number)
+        passes = tf.data.Dataset.range(tf.int64.max)
+        dataset = passes.flat_map(lambda index: one_pass(number + index)) if training else one_pass(number)
         if full_batches:
             dataset = full_batches(dataset)
-        draws = tf.data.Dataset.random(seed=number + 1)
-        return tf.data.Dataset.zip(dataset.take(steps) if training else dataset, draws)
+        random_seeds = tf.data.Dataset.random(seed=number + 1)
+        return tf.data.Dataset.zip(dataset.take(steps) if training else dataset, random_seeds)
 
     def batches(start):
         if training:
-            return epochs(one_epoch, finish, steps, seed, start)
-        return one_epoch(seed).map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+            return epochs(one_epoch, to_inputs_and_targets, steps, seed, start)
+        dataset = one_epoch(seed).map(to_inputs_and_targets, num_parallel_calls=tf.data.AUTOTUNE)
+        return dataset.prefetch(tf.data.AUTOTUNE)
 
     return batches
 
@@ -147,13 +148,13 @@ def pad_to_next(sizes: Sequence[int], batch: tf.Tensor) -> tf.Tensor:
     return tf.pad(batch, [[0, 0], [0, tf.concat([larger, [size]], axis=0)[0] - size]])
 
 
-def change_speed(clip: dict[str, tf.Tensor], draw: tf.Tensor) -> dict[str, tf.Tensor]:
-    """The clip at one of SPEEDS, which a random number () int64 chooses."""
+def change_speed(clip: dict[str, tf.Tensor], random_seed: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The clip at one of SPEEDS, which a random seed () int64 chooses."""
 
-    def changed(samples, draw):
-        return audio.resample(samples, SPEEDS[draw % len(SPEEDS)], 1.0)
+    def changed(samples, random_seed):
+        return audio.resample(samples, SPEEDS[random_seed % len(SPEEDS)], 1.0)
 
-    samples = tf.numpy_function(changed, [clip["audio"], draw], tf.int16)
+    samples = tf.numpy_function(changed, [clip["audio"], random_seed], tf.int16)
     return clip | {"audio": tf.ensure_shape(samples, (None,))}
 
 
@@ -176,8 +177,8 @@ def add_white_noise(
     return samples + tf.sqrt(power / 10 ** (snr_db / 10))[:, None] * noise
 
 
-def augment_with_noise(samples: tf.Tensor, length: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
-    """Clips (B, n) with white noise, each at a ratio drawn from NOISE_SNR_DB."""
-    seed = tf.stack([draw, 0])
+def augment_with_noise(samples: tf.Tensor, length: tf.Tensor, random_seed: tf.Tensor) -> tf.Tensor:
+    """Clips (B, n) with white noise, each at a random ratio in NOISE_SNR_DB."""
+    seed = tf.stack([random_seed, 0])
     snr_db = tf.random.stateless_uniform([tf.shape(samples)[0]], seed, *NOISE_SNR_DB)
     return add_white_noise(samples, length, snr_db, seed + 1)

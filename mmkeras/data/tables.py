@@ -69,7 +69,7 @@ class Table(NamedTuple):
     folder: str = ""
 
 
-def find(folder: Path, name: str | os.PathLike | None = None, of: str = "captions") -> list[Table]:
+def find(folder: Path, name: str | os.PathLike | None = None, kind: str = "captions") -> list[Table]:
     """The tables of a folder: the only one, or one for each split; for LibriSpeech, one for each chapter.
 
     Words such as train, dev, or test in the path of a table name its split, unless all paths name the same one.
@@ -77,7 +77,7 @@ def find(folder: Path, name: str | os.PathLike | None = None, of: str = "caption
     Args:
         folder: Path of the folder.
         name: str or path, optional. Name of the table. Defaults to the files whose names look like tables.
-        of: str. `"captions"` or `"transcripts"`; their tables have different names. Defaults to `"captions"`.
+        kind: str. `"captions"` or `"transcripts"`; their tables have different names. Defaults to `"captions"`.
 
     Raises:
         FileNotFoundError: if there is no table `name`.
@@ -89,7 +89,7 @@ def find(folder: Path, name: str | os.PathLike | None = None, of: str = "caption
         if not (folder / name).is_file():
             raise FileNotFoundError(f"Expected table to be a file in {folder}. Received: table={str(name)!r}")
         return [Table(folder / name)]
-    for patterns in (PATTERNS[of], SPLIT_PATTERNS, FOLDER_PATTERNS[of]):
+    for patterns in (PATTERNS[kind], SPLIT_PATTERNS, FOLDER_PATTERNS[kind]):
         paths = {path.relative_to(folder) for pattern in patterns for path in folder.glob(pattern)}
         paths = sorted(path for path in paths if not any(part.startswith(".") for part in path.parts))
         if paths:
@@ -100,8 +100,8 @@ def find(folder: Path, name: str | os.PathLike | None = None, of: str = "caption
     if not paths or not (is_librispeech or has_one_for_each or len(paths) == 1):
         names = ", ".join(map(str, paths)) or "none"
         raise ValueError(
-            f"Expected one table of {of} in {folder} (a file like {', '.join(PATTERNS[of])}), or one for each "
-            f"split (train, validation, test). Received: {names}. Name one with table='...'"
+            f"Expected one table of {kind} in {folder} (a file like {', '.join(PATTERNS[kind])}), or one for "
+            f"each split (train, validation, test). Received: {names}. Name one with table='...'"
         )
     if len(set(splits)) == 1:  # a split alone leaves nothing to validate or test with
         splits = [None] * len(paths)
@@ -119,7 +119,7 @@ def _base(folder, path):
 def read(
     tables: str | os.PathLike | Iterable[Table],
     encoding: str = "utf-8-sig",
-    of: str = "captions",
+    kind: str = "captions",
     file_column: str | int | None = None,
     text_column: str | int | None = None,
 ) -> list[Row]:
@@ -131,7 +131,7 @@ def read(
     Args:
         tables: Path of one table, or the tables that `find` returns.
         encoding: str. Encoding of the tables. Defaults to UTF-8; a byte-order mark is recognized.
-        of: str. `"captions"`: a file may have more than one. `"transcripts"`: the first counts.
+        kind: str. `"captions"`: a file may have more than one. `"transcripts"`: the first counts.
             Defaults to `"captions"`.
         file_column, text_column: str or int, optional. Name of the column, or its number from 0. Default to
             the column with a usual name or, without a header, the usual content.
@@ -140,7 +140,7 @@ def read(
         A row for each file, in the order of the tables.
 
     Raises:
-        ValueError: if the encoding is another one, a column is missing, a split is unknown, a transcript starts
+        ValueError: if the encoding is wrong, a column is missing, a split is unknown, a transcript starts
             within its clip, or no row remains. The message names the file and the line.
     """
     tables = [Table(Path(tables))] if isinstance(tables, str | os.PathLike) else list(tables)
@@ -159,24 +159,24 @@ def read(
             if not entry.file.strip() or not has_words(entry.text):
                 empty.append(where)
                 continue
-            if of == "transcripts" and entry.start and entry.start > 0:
+            if kind == "transcripts" and entry.start and entry.start > 0:
                 raise ValueError(
-                    f"{path.name}, {where}: expected transcripts of whole clips. Received: one that starts at "
-                    f"{entry.start:g}. Cut the clips; if they are cut already, remove the column that says so."
+                    f"{path.name}, {where}: expected transcripts of complete clips. Received: one that starts "
+                    f"at {entry.start:g}. Cut the clips; if they are cut already, remove the column of starts."
                 )
             text = normalize(entry.text).strip()
             row = _row(rows, table, entry)
-            if of == "captions" or not row.texts:
+            if kind == "captions" or not row.texts:
                 row.texts.append(text)
             elif text != row.texts[0]:
                 repeated.append(where)
     skipped = [
-        f"{title}: skipped {len(places)} of {count} rows {reason}: {_few(places)}"
-        for places, reason in (
+        f"{title}: skipped {len(names)} of {count} rows {reason}: {_few(names)}"
+        for names, reason in (
             (empty, "whose file name is empty or whose text has no letter"),
             (repeated, "whose clip has another transcript already"),
         )
-        if places
+        if names
     ]
     if not rows:
         raise ValueError(
@@ -209,13 +209,12 @@ def _row(rows: dict[str, Row], table: Table, entry: Entry) -> Row:
     return row
 
 
-def locate(folder: Path, rows: list[Row], of: str = "captions") -> tuple[list[Row], list[Path]]:
+def locate(folder: Path, rows: list[Row], kind: str = "captions") -> tuple[list[Row], list[Path]]:
     """The rows whose files exist, and these files.
 
-    A name in a table may lack the suffix of an image (of transcripts, of a clip), or have other letter cases. A
-    name without a folder may stand for a file in any sub-folder; so may every name if no path of the table
-    exists, as of a table that was written on another machine. In all cases it must be the only file and the
-    only row of that name.
+    A name in a table may lack its suffix or have other letter cases. A name without a folder may be that of a
+    file in any sub-folder. So may every name if no path of the table exists, as in a table from another
+    machine. Such a name must be that of one file and one row.
 
     The other rows are skipped, and a warning counts and names them. If no row has a split, and the folders of
     the files are named after splits, such as wav/train/, each row gets its folder's.
@@ -223,7 +222,7 @@ def locate(folder: Path, rows: list[Row], of: str = "captions") -> tuple[list[Ro
     Raises:
         FileNotFoundError: if no file exists.
     """
-    by_path, by_name = _index(folder, SUFFIXES[of])
+    by_path, by_name = _index(folder, SUFFIXES[kind])
     keys = [_key(_DRIVE.sub("", row.file)) for row in rows]
     exact = [
         path if os.path.isfile(path := folder / row.file) else by_path(key)
@@ -232,7 +231,7 @@ def locate(folder: Path, rows: list[Row], of: str = "captions") -> tuple[list[Ro
     no_path_exists = not any(exact)
 
     def candidate(key):
-        key = re.sub(rf"(?i)({'|'.join(map(re.escape, SUFFIXES[of]))})\.\d+$", r"\1", key)  # Flickr8k: .jpg.1
+        key = re.sub(rf"(?i)({'|'.join(map(re.escape, SUFFIXES[kind]))})\.\d+$", r"\1", key)  # Flickr8k: .jpg.1
         is_name = no_path_exists or "/" not in key
         return by_path(key) or (by_name(posixpath.basename(key)) if is_name else None)
 
@@ -276,13 +275,13 @@ def _split(path):
 
 def _index(folder, suffixes):
     """Two functions of a folder, path → file and name → file. The suffix of an image or clip may be missing."""
-    files, seen = [], set()
+    files, visited = [], set()
     for parent, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:  # links may form a circle
+        resolved = os.path.realpath(parent)
+        if resolved in visited:  # links may form a circle
             folders.clear()
             continue
-        seen.add(real)
+        visited.add(resolved)
         files += [path for name in names if not name.startswith(".") and (path := Path(parent, name)).is_file()]
     pairs = [(_key(path.relative_to(folder)), path) for path in files]
     pairs += [(_key(p.relative_to(folder).with_suffix("")), p) for p in files if p.suffix.lower() in suffixes]
@@ -293,10 +292,10 @@ def _lookup(pairs):
     """A function: key → the only path of that key, else the only one in any letter case, else None."""
 
     def unique(pairs):
-        found = {}
+        paths = {}
         for key, path in pairs:
-            found[key] = path if found.get(key, path) == path else None
-        return found
+            paths[key] = path if paths.get(key, path) == path else None
+        return paths
 
     exact, folded = unique(pairs), unique([(key.casefold(), path) for key, path in pairs])
     return lambda key: exact[key] if key in exact else folded.get(key.casefold())

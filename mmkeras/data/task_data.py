@@ -24,7 +24,7 @@ class Split:
             {attribute: ()}}, or {"audio" (n,) int16, "transcript" () string, "name" () string}.
         texts: () → iterator of the texts of each example, read without its image or audio.
         count: int. Number of examples.
-        made_from: dict. JSON-able values that change when the split changes.
+        fingerprint: dict. JSON-able values that change when the split changes.
         megabytes: float. Size of the decoded images or audio.
         seconds: list of float, optional. Duration of each clip according to its header. None: unknown.
         attributes: {attribute: class names} of the labels. Defaults to no labels.
@@ -34,7 +34,7 @@ class Split:
     examples: Callable[[], tf.data.Dataset]
     texts: Callable[[], Iterator[list[str]]]
     count: int
-    made_from: dict
+    fingerprint: dict
     megabytes: float
     seconds: Sequence[float] | None = None
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -110,10 +110,8 @@ class TaskData:
     def train_from(self, epoch: int) -> tf.data.Dataset | None:
         """The batches of epoch `epoch` and of all following epochs, without end.
 
-        The order within an epoch depends only on the seed and the epoch's number, so that a run can be resumed.
-
         Args:
-            epoch: int. First epoch, from 0.
+            epoch: int. First epoch, from 0. The order within an epoch depends only on its number and the seed.
         """
         return self._training(epoch)
 

@@ -82,7 +82,7 @@ def read_splits(
             attributes=attributes or {},
         )
 
-    return {ours: split(name) for ours, name in names.items()}
+    return {own_name: split(name) for own_name, name in names.items()}
 
 
 def _english_only(source, language):

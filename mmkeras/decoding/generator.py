@@ -29,7 +29,7 @@ class Generator:
 
     Args:
         encoder: keras.Model. Inputs → memory, then its mask (unless the decoder is unmasked), then for an
-            attention decoder its first state (hidden, cell). Further outputs are returned beside the tokens.
+            attention decoder its first state (hidden, cell). Further outputs are returned after the tokens.
         head: keras.Model. `mmkeras.nn.attention_decoder`, or a CTC head: memory (B, S, M), mask (B, S) → logits
             (B, S, V) as `mmkeras.decoding.ctc.OnlyBlank` returns them.
     """
@@ -48,8 +48,8 @@ class Generator:
 
         Args:
             inputs: {name: array} of the encoder.
-            positions: For each row an int or several, on which its noise in sampling depends beside the seed.
-                Defaults to 0, 1, ...
+            positions: For each row one or more ints, which with the seed determine its noise in sampling.
+                Default to 0, 1, ...
             **options: `beams` (int, prefixes that a beam search keeps; 1 is greedy. Defaults to 1). An
                 attention decoder also takes `length_penalty` (float; the best beam maximizes log-probability /
                 length**length_penalty. Defaults to 0), `temperature` (float, samples at this temperature.
@@ -85,15 +85,15 @@ class Generator:
                 # Drawn here, so that the same seed gives the same tokens on every backend; and for each row of
                 # its own, so that they do not depend on the other rows.
                 rows = range(len(next(iter(inputs.values())))) if positions is None else positions
-                draws = [np.random.default_rng([seed, *np.atleast_1d(row)]) for row in rows]
-                noise = np.stack([draw.random(options["max_length"]) for draw in draws])  # (B, T)
+                rngs = [np.random.default_rng([seed, *np.atleast_1d(row)]) for row in rows]
+                noise = np.stack([rng.random(options["max_length"]) for rng in rngs])  # (B, T)
                 inputs["noise"] = noise.astype("float32")
                 options |= {"temperature": 1.0 if temperature is None else temperature, "top_p": top_p}
         key = tuple(options.items())
         if key not in self._graphs:
             decode = self._attention_decode if self.kind == "attention" else self._ctc_decode
             self._graphs[key] = _Graph(partial(decode, **options), self.encoder, self.head)
-        return collectives.predict_alone(self._graphs[key], inputs)
+        return collectives.predict_on_one_device(self._graphs[key], inputs)
 
     def weights(self, inputs: dict[str, np.ndarray], tokens: np.ndarray) -> np.ndarray:
         """Attention of each token, or with CTC its probability at each time step.

@@ -68,7 +68,7 @@ def pad_empty_batch(value):
     return ops.concatenate([value, ops.zeros((missing, *ops.shape(value)[1:]), value.dtype)])
 
 
-def predict_alone(model: keras.Model, inputs: Any) -> Any:
+def predict_on_one_device(model: keras.Model, inputs: Any) -> Any:
     """`model.predict_on_batch(inputs)` on one device and on this worker alone.
 
     Under a strategy Keras would run the whole batch on each replica and return the outputs of all.
@@ -95,15 +95,15 @@ def predict_alone(model: keras.Model, inputs: Any) -> Any:
 
 
 def predict_batches(model: keras.Model, inputs: Any, batch_size: int = BATCH_SIZE) -> Any:
-    """`predict_alone` in batches: arrays (N, ...), or a nest of them → arrays (N, ...), or a nest of them. An
-    optional input can be None."""
+    """`predict_on_one_device` in batches: arrays (N, ...), or a nest of them → the same. An optional input
+    can be None."""
 
     def batch(start):
         return keras.tree.map_structure(lambda x: None if x is None else x[start : start + batch_size], inputs)
 
     count = len(next(x for x in keras.tree.flatten(inputs) if x is not None))
     starts = progress.bar(range(0, count, batch_size), "batches")
-    parts = [predict_alone(model, batch(start)) for start in starts]
+    parts = [predict_on_one_device(model, batch(start)) for start in starts]
     return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
 
 

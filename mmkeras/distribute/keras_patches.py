@@ -54,10 +54,10 @@ def _replace():
     except ModuleNotFoundError:
         from keras.src.backend.tensorflow import nn
     trainer_class = getattr(trainer, "TensorFlowTrainer", None) or trainer.Trainer  # the latter since 3.16
-    several_workers = trainer._collective_all_reduce_multi_worker
+    has_many_workers = trainer._collective_all_reduce_multi_worker
     replacements = [
         (trainer_class, "_maybe_symbolic_build", _build_from_specification),
-        (trainer, "reduce_per_replica", functools.partial(_reduce_scalars, several_workers)),
+        (trainer, "reduce_per_replica", functools.partial(_reduce_scalars, has_many_workers)),
         (TFOptimizer, "_all_reduce_sum_gradients", functools.partial(_clip_sum, TFOptimizer._clip_gradients)),
         (TFOptimizer, "_clip_gradients", _clip_one_replica_only),
         (keras.optimizers.LossScaleOptimizer, "check_finite", _check_all_replicas),
@@ -84,9 +84,9 @@ def _build_from_specification(original):
     return build
 
 
-def _reduce_scalars(several_workers, original):
+def _reduce_scalars(has_many_workers, original):
     def reduce(values, strategy, reduction):
-        if reduction not in ("auto", "mean") or not several_workers(strategy):
+        if reduction not in ("auto", "mean") or not has_many_workers(strategy):
             return original(values, strategy, reduction)
         return tree.map_structure(lambda value: strategy.reduce("MEAN", value, axis=None), values)
 

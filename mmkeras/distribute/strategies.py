@@ -155,16 +155,8 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def write_once(save: Callable[[Path], None], path: Path, strategy: tf.distribute.Strategy) -> bool:
-    """Saves a model with the chief alone. All workers take part in reading the weights.
-
-    Args:
-        save: path → None.
-        path: path.
-        strategy: tf.distribute.Strategy.
-
-    Returns:
-        Whether this worker is the chief.
-    """
+    """Saves a file on the chief alone, and returns whether this worker is the chief. All workers must call it,
+    since reading the weights can take all of them; `save(path)` of the others writes a temporary file."""
     if is_chief(strategy):
         save(path)
         return True

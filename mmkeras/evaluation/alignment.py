@@ -34,16 +34,16 @@ def monotonic(weights: np.ndarray) -> list[tuple[int, int]]:
         return [(int(peak), int(peak) + 1) for peak in peaks]
     gains = np.log(weights + 1e-6)  # (T, S)
     best = np.full((tokens, steps), -np.inf)
-    stayed = np.zeros((tokens, steps), bool)
+    stays = np.zeros((tokens, steps), bool)
     best[0] = np.cumsum(gains[0])
-    stayed[0] = True
+    stays[0] = True
     for step in range(1, steps):
         stay, advance = best[1:, step - 1], best[:-1, step - 1]
-        stayed[1:, step] = stay >= advance
+        stays[1:, step] = stay >= advance
         best[1:, step] = np.maximum(stay, advance) + gains[1:, step]
     starts, step = [0] * tokens, steps - 1
     for token in range(tokens - 1, 0, -1):
-        while stayed[token, step]:
+        while stays[token, step]:
             step -= 1
         starts[token] = step
         step -= 1

@@ -5,8 +5,8 @@ import numpy as np
 
 
 def shuffled(model: keras.Model, seed: int = 0) -> keras.Model:
-    """A copy of a model with shuffled weights, each array in itself. An explanation that the copy shares shows
-    nothing of what the model has learned (Adebayo et al. 2018, arXiv:1810.03292).
+    """A copy of a model in which the values of each weight array are shuffled. An explanation that is the same
+    for the copy shows nothing of what the model has learned (Adebayo et al. 2018, arXiv:1810.03292).
 
     Args:
         model: keras.Model.

@@ -13,10 +13,11 @@ from mmkeras.evaluation.alignment import Word
 class Explanation:
     """A caption with one attention map per word.
 
-    image:     (H, W, 3) uint8, as given
-    caption:   the words joined
-    words:     T words (or characters)
-    attention: (T, h, w) float, each map sums to 1 and covers the image
+    Attributes:
+        image: (H, W, 3) uint8, as given.
+        caption: str. The words joined.
+        words: T words (or characters).
+        attention: (T, h, w) float. Each map sums to 1 and covers the image.
     """
 
     image: np.ndarray
@@ -25,8 +26,7 @@ class Explanation:
     attention: np.ndarray
 
     def plot(self, path: str | os.PathLike | None = None):
-        """Plots the image once per word, bright where the attention of the word is high. Returns a matplotlib
-        Figure."""
+        """Plots the explanation, see `mmkeras.evaluation.plots.attention`."""
         from mmkeras.evaluation import plots
 
         return plots.attention(self.image, self.caption, self.words, self.attention, path)
@@ -56,11 +56,12 @@ class Explanation:
 class Influence:
     """A generated image, and how it changes when each word is left out of its prompt.
 
-    image:   (S, S, 3) uint8
-    prompt:  as given
-    words:   T words (or characters)
-    without: (T, S, S, 3) uint8, the image generated without each word
-    changed: (T, S, S) float in 0..1, absolute change of each pixel, averaged over the channels
+    Attributes:
+        image: (S, S, 3) uint8.
+        prompt: str. As given.
+        words: T words (or characters).
+        without: (T, S, S, 3) uint8. The image generated without each word.
+        changed: (T, S, S) float in 0..1. Absolute change of each pixel, averaged over the channels.
     """
 
     image: np.ndarray
@@ -70,8 +71,7 @@ class Influence:
     changed: np.ndarray
 
     def plot(self, path: str | os.PathLike | None = None):
-        """Plots the image, then per word the image without it, and below it the pixels that changed. Returns a
-        matplotlib Figure."""
+        """Plots the explanation, see `mmkeras.evaluation.plots.influence`."""
         from mmkeras.evaluation import plots
 
         return plots.influence(self.image, self.prompt, self.words, self.without, self.changed, path)
@@ -81,15 +81,16 @@ class Influence:
 class Alignment:
     """A transcript with the time of each word.
 
-    samples:        (n,) float32, the clip
-    sample_rate_hz: of the samples
-    text:           the words joined
-    words:          each with its start and end
-    tokens:         T words or characters, the model's output
-    weights:        (T, S) float, per token its attention over S time steps, or with CTC its probability
-    step_seconds:   length of a time step
-    log_mel:        (F, bands) float, the log-mel spectrogram
-    hop_seconds:    from one frame of the spectrogram to the next
+    Attributes:
+        samples: (n,) float32. The clip.
+        sample_rate_hz: int. Of the samples.
+        text: str. The words joined.
+        words: `Word`s, each with its start and end in seconds.
+        tokens: T words or characters, the model's output.
+        weights: (T, S) float. For each token its attention over S time steps, or with CTC its probability.
+        step_seconds: float. Length of a time step.
+        log_mel: (F, bands) float. The log-mel spectrogram.
+        hop_seconds: float. From one frame of the spectrogram to the next.
     """
 
     samples: np.ndarray
@@ -103,7 +104,7 @@ class Alignment:
     hop_seconds: float
 
     def plot(self, path: str | os.PathLike | None = None):
-        """Plots the spectrogram with the words above it, and the weights below. Returns a matplotlib Figure."""
+        """Plots the explanation, see `mmkeras.evaluation.plots.alignment`."""
         from mmkeras.evaluation import plots
 
         return plots.alignment(

@@ -97,9 +97,9 @@ def cider_d(references: References, candidates: Sequence[str]) -> float:
         score = 0.0
         for text, counts in zip(texts, true_counts, strict=True):
             cosines = 0.0
-            for (mine, norm), (true, true_norm) in zip(given, weigh(counts), strict=True):
+            for (own, norm), (true, true_norm) in zip(given, weigh(counts), strict=True):
                 if norm and true_norm:
-                    dot = sum(min(v, true[gram]) * true[gram] for gram, v in mine.items() if gram in true)
+                    dot = sum(min(v, true[gram]) * true[gram] for gram, v in own.items() if gram in true)
                     cosines += dot / (norm * true_norm)
             gap = _length_in_bigrams(candidate) - _length_in_bigrams(text)
             score += cosines / 4 * math.exp(-(gap**2) / (2 * sigma**2))
@@ -229,13 +229,7 @@ def attribute_accuracy(
 
 
 def warn_of_collapse(texts: Sequence[str], output_name: str, input_name: str) -> None:
-    """Warns if most texts are empty, or if all are the same.
-
-    Args:
-        texts: Outputs of a model.
-        output_name: str. Name of an output (`"caption"`).
-        input_name: str. Name of an input (`"image"`).
-    """
+    """Warns if most texts are empty, or if all are the same. Arguments as for `collapse.of_texts`."""
     _warn(collapse.of_texts(texts, output_name, input_name))
 
 

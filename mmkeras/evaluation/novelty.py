@@ -1,4 +1,4 @@
-"""How unlike its training images an image is."""
+"""A score of how much an image differs from the training images."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ class Novelty:
         norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
         if not norms:
             raise ValueError(
-                f"Expected network to have BatchNormalization layers, whose statistics tell which images are "
+                f"Expected network to have BatchNormalization layers, whose statistics show which images are "
                 f"new. Received: network={network.name!r} without any"
             )
 
@@ -47,7 +47,7 @@ class Novelty:
         """(B, S, S, 3) RGB 0..255 → scores (B,), near 0 for images like those in training."""
         return collectives.predict_batches(self._model, batch)
 
-    def beside(self, model: keras.Model, layer: str) -> keras.Model:
+    def with_scores(self, model: keras.Model, layer: str) -> keras.Model:
         """A model with the scores (B,) as a further output, so that the network runs once for both.
 
         Args:
@@ -63,7 +63,7 @@ class Novelty:
         """Warns of images with a score above the threshold.
 
         Args:
-            scores: (B,). From this object, or from a model that `beside` returns.
+            scores: (B,). From this object, or from a model that `with_scores` returns.
             positions: B ints. The numbers that the warning gives the images.
         """
         if (unlike := np.flatnonzero(scores > self.threshold)).size:

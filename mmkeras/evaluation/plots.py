@@ -1,4 +1,7 @@
-"""Plots of explanations, images and training curves (matplotlib, without pyplot)."""
+"""Plots of explanations, images and training curves (matplotlib, without pyplot).
+
+Every plot is a `Figure`. With `path` it is written to this file as well; the suffix is the format.
+"""
 
 import functools
 import io
@@ -64,11 +67,7 @@ def attention(
     All maps share one scale: a diffuse map looks darker than a sharp one.
 
     Args:
-        image: (H, W, 3) uint8.
-        caption: str. The title.
-        words: T words.
-        maps: (T, h, w) float, at least 0.
-        path: File to write as well; its suffix is the format. Defaults to None.
+        image, caption, words, maps: As in `mmkeras.evaluation.explanations.Explanation`.
         columns: int. Images per row, at most. Defaults to 6.
     """
     columns = min(columns, max(len(words) + 1, 4))  # room for the title
@@ -97,7 +96,6 @@ def grid(prompts: Sequence[str], rows: Sequence[np.ndarray], path: str | os.Path
     Args:
         prompts: N texts.
         rows: N arrays (n, S, S, 3) uint8.
-        path: File to write as well; its suffix is the format. Defaults to None.
     """
     columns = len(rows[0])
     width = max(1.5 * columns, 4)
@@ -125,13 +123,7 @@ def influence(
 ) -> Figure:
     """Plots an image, then per word the image without that word, and below it the pixels that changed.
 
-    Args:
-        image: (S, S, 3) uint8.
-        prompt: str. The title.
-        words: T words.
-        without: (T, S, S, 3) uint8, the image without each word.
-        changed: (T, S, S) float, at least 0.
-        path: File to write as well; its suffix is the format. Defaults to None.
+    Arguments as in `mmkeras.evaluation.explanations.Influence`.
     """
     columns, font = len(words) + 1, _font(prompt)
     title = _wrapped(prompt, 1.25 * columns, 12)
@@ -164,15 +156,7 @@ def alignment(
 ) -> Figure:
     """Plots a clip's spectrogram, each word above its time, and below it the weights of each token over time.
 
-    Args:
-        log_mel: (F, bands) float, the log-mel spectrogram.
-        hop_seconds: float. From one frame of the spectrogram to the next.
-        tokens: T tokens.
-        weights: (T, S) float, per token a weight of each time step.
-        step_seconds: float. Length of a time step.
-        words: `Word`s, each with its start and end in seconds.
-        path: File to write as well; its suffix is the format. Defaults to None.
-        seconds: float. Length of the clip.
+    Arguments as in `mmkeras.evaluation.explanations.Alignment`, and `seconds`, the length of the clip.
     """
     font = _font("".join([*tokens, *(word.text for word in words)]))
     rows = max(len(tokens), 1)
@@ -213,7 +197,6 @@ def curves(history: dict[str, list[float]], path: str | os.PathLike | None = Non
 
     Args:
         history: {name: one value per epoch}, as `fit(...).history`; "val_" begins the validation names.
-        path: File to write as well; its suffix is the format. Defaults to None.
     """
     names = [name for name in history if not name.startswith("val_")]
     columns = min(max(len(names), 1), 3)
@@ -248,7 +231,6 @@ def lines(
         x: N numbers.
         ys: {name: N numbers, or N lists of numbers, of which the mean is drawn and the range shaded}.
         x_label, y_label: str.
-        path: File to write as well. Defaults to None.
         log_x: bool. Whether the axis of x is logarithmic, with a tick at each x. Defaults to False.
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -272,7 +254,6 @@ def bars(scores: dict[str, dict[str, float]], y_label: str, path: str | os.PathL
     Args:
         scores: {name of a series: {name of a group: value}}. All series have the same groups.
         y_label: str.
-        path: File to write as well. Defaults to None.
     """
     figure = Figure(figsize=(8, 4), layout="constrained")
     axis = figure.subplots()

@@ -50,9 +50,6 @@ class Info:
 def check(path: str | os.PathLike) -> Info:
     """Reads the header of a file.
 
-    Args:
-        path: str or path.
-
     Raises:
         FileNotFoundError: if the file does not exist.
         ValueError: if libsndfile cannot read it, or it lasts 0 seconds.

@@ -51,11 +51,7 @@ def read(image: str | os.PathLike | BinaryIO | bytes | Image.Image | np.ndarray)
 
 
 def check(path: str | os.PathLike) -> tuple[int, int]:
-    """Raises what `read` raises, usually without decoding. Returns width and height in pixels.
-
-    Args:
-        path: str or path.
-    """
+    """Raises the errors of `read`, usually without decoding. Returns width and height in pixels."""
     with _open(path) as opened:
         end, size = _ENDS.get(opened.format), opened.size
     if end is not None:

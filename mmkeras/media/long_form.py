@@ -69,7 +69,7 @@ def split(samples: np.ndarray, sample_rate_hz: int, max_seconds: float) -> list[
 def trim(samples: np.ndarray, sample_rate_hz: int) -> tuple[int, int]:
     """The segment of a clip without the silence before and after it.
 
-    Silence is also what is 40 dB below the loudest 50 ms: a whisper after a loud click is lost.
+    Power 40 dB below the loudest 50 ms also counts as silence: a whisper after a loud click is lost.
 
     Args:
         samples: (n,) float32.

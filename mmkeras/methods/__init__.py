@@ -5,7 +5,7 @@
 - `modality_translation` (3.4, 4.3): X2 = f(X1)
 - `Classifier` predicts with a model of any of them
 - `scenes`: the examples of all experiments; `classification`: what the models share
-- `experiments`: what each method costs and brings, with shipped results
+- `experiments`: comparisons of the methods, with shipped results
 """
 
 from mmkeras.methods import (

@@ -28,10 +28,7 @@ def compiled(
 
     Args:
         model: keras.Model. Its outputs are {attribute: logits}.
-        learning_rate: float. Initial learning rate.
-        decay_steps: int, optional. Steps of the cosine decay to a fiftieth. None: constant.
-        label_smoothing: float. Share of the target probability that is spread evenly over all classes. Defaults
-            to 0.
+        learning_rate, decay_steps, label_smoothing: See `mmkeras.methods.joint_training.build`.
     """
     loss = Crossentropy(label_smoothing)
     model.compile(

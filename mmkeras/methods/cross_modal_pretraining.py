@@ -222,8 +222,8 @@ def masked(text, kind: str, seed):
 
     Returns:
         The texts in which 30 % of the words are unknown, and the weights (B, T) float32 of the words that the
-        loss counts: with `"masked words only"` these, else all. Words that are unknown in `text` count nowhere,
-        for nothing tells what they were.
+        loss counts: with `"masked words only"` these, else all. Words that are unknown in `text` do not count,
+        since their targets are unknown.
     """
     is_word = text >= len(SPECIAL)
     is_masked = is_word & (tf.random.stateless_uniform(tf.shape(text), seed) < MASKED_WORDS)
@@ -238,7 +238,7 @@ def pretrain(
 
     Args:
         encoder: SharedEncoder. From `shared_encoder`.
-        examples: Examples. Its texts and its images are drawn independently of each other.
+        examples: Examples. Its texts and its images are shuffled independently of each other.
         kind: str. `"words"`: the loss counts masked and visible words. `"masked words only"`: as in BERT.
             `"words and patches"`: also images. `"none"`: trains nothing.
         steps: int. Training steps of 32 texts (and 32 images). Defaults to 1,000.
@@ -298,11 +298,10 @@ def build(
 
     Args:
         encoder: SharedEncoder. h and the embeddings, trained further.
-        classes: {attribute: number of classes}. `{"match": 2}` asks whether a text describes an image.
+        classes: {attribute: number of classes}. `{"match": 2}`: whether a text describes an image.
         modalities: Sequence of str. The two modalities of a pair, of `TYPES`. Defaults to image and text.
         units: int. Units of g. Defaults to 128.
-        learning_rate: float. Initial learning rate of Adam. Defaults to 5e-4.
-        decay_steps: int, optional. Steps of the cosine decay to a fiftieth. Defaults to None: constant.
+        learning_rate, decay_steps: See `mmkeras.methods.joint_training.build`. Default to 5e-4, None.
 
     Raises:
         ValueError: if a modality is unknown.
@@ -334,13 +333,8 @@ def build(
 
 
 def matching(examples: scenes.Examples, seed: int = 0) -> scenes.Examples:
-    """Examples of which half have the text of another scene, with the label `match`: whether the text describes
-    the image.
-
-    Args:
-        examples: Examples.
-        seed: int. Defaults to 0.
-    """
+    """Examples of which a random half have the text of another scene. Their label `match` says whether the text
+    describes the image."""
     count = len(examples)
     other = np.roll(np.arange(count), 1)
     source = np.where(np.random.default_rng(seed).random(count) < 0.5, np.arange(count), other)

@@ -62,8 +62,8 @@ class CompleteModalities(keras.layers.Layer):
     an input may be None, unless all are.
 
     Args:
-        rate: float. Modality dropout: the rate at which training draws a modality as missing. If all are drawn,
-            one of those that are there, chosen at random per example, stays. Defaults to 0.
+        rate: float. Modality dropout: the rate at which training replaces a given modality. If all would be
+            replaced, one of them, random for each example, stays. Defaults to 0.
     """
 
     def __init__(self, rate: float = 0.0, **kwargs):
@@ -141,9 +141,9 @@ def build(
         fusion: str. `"concat"`: vectors side by side. `"gated"`: a gate weighs the modalities in each channel
             (Arevalo et al. 2017, arXiv:1702.01992). `"cross_attention"`: the vectors of each modality attend to
             those of the others (Tsai et al. 2019, arXiv:1906.00295). Defaults to `"concat"`.
-        modality_dropout: float. Rate at which training draws a modality to be replaced by its learned vector
-            (Neverova et al. 2016, arXiv:1501.00102). If all are drawn, one of them stays: of two modalities at
-            the rate 0.5, each is replaced in 3/8 of the examples. Defaults to 0.
+        modality_dropout: float. Rate at which training replaces a modality by its learned vector (Neverova et
+            al. 2016, arXiv:1501.00102). If all would be replaced, one of them stays: of two modalities at rate
+            0.5, each is replaced in 3/8 of the examples. Defaults to 0.
         units: int. Channels of the fusion. Defaults to 128.
         learning_rate: float. Initial learning rate of Adam. Defaults to 2e-3.
         decay_steps: int, optional. Steps of the cosine decay to a fiftieth. Defaults to None: constant.

@@ -44,10 +44,10 @@ def build(translator: keras.Model, classifier: keras.Model, *, scale: float = 25
 
 
 def translated(generator: ImageGenerator, examples: scenes.Examples) -> np.ndarray:
-    """The images that a generator draws of the texts of examples, without their masked words.
+    """The images that a generator generates from the texts of examples, without their masked words.
 
     Returns:
-        (N, S, S, 3) uint8. Where no word is left, nothing can be drawn: the example's own image stands there.
+        (N, S, S, 3) uint8. A text without any word left is replaced by the example's own image.
     """
     texts, images = examples.texts, examples.inputs["image"].round().astype("uint8")
     rows = [row for row, text in enumerate(texts) if text]

@@ -3,7 +3,7 @@
     examples = scenes.examples("train", 2000)        # image, text, and the labels of each attribute
     examples = scenes.degraded(examples, **scenes.DEGRADATION)
 
-`degraded` removes information from each modality, so that no single one shows the whole scene.
+`degraded` removes information from each modality, so that no single one shows all attributes.
 """
 
 import functools
@@ -78,13 +78,13 @@ class Examples:
 def examples(
     split: str, count: int, language: str = "en", modalities: Sequence[str] = ("image", "text")
 ) -> Examples:
-    """The first scenes of a split: drawn, described, touched, and spoken.
+    """The first scenes of a split, in some modalities.
 
     Args:
         split: str. `"train"`, `"validation"`, `"test"` or `"test_unseen"`.
         count: int. Number of scenes.
         language: str. Language of the captions, `"en"` or `"zh"`. Defaults to `"en"`.
-        modalities: Sequence of str. Of `"image"`, `"text"`, `"touch"` and `"speech"`, which speaks the text and
+        modalities: Sequence of str. Of `"image"`, `"text"`, `"touch"` and `"speech"`, that of the text, which
             takes the longest. Defaults to image and text.
 
     Raises:
@@ -191,7 +191,7 @@ def _speech(split, things, texts, language):
         spoken = [clip[: audio.shape[1]] for clip in speak.speak_all(utterances[start : start + BATCH_SIZE])]
         clips = np.stack([np.pad(clip, (0, audio.shape[1] - len(clip))) for clip in spoken])
         lengths = np.array([len(clip) for clip in spoken], "int32")
-        parts.append(collectives.predict_alone(model, [clips.astype("float32") / 2**15, lengths]))
+        parts.append(collectives.predict_on_one_device(model, [clips.astype("float32") / 2**15, lengths]))
     return np.concatenate(parts)
 
 

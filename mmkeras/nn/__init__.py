@@ -1,4 +1,4 @@
-"""What the graphs are made of. Keras alone: everything here runs on every backend."""
+"""The parts of the graphs. Keras alone: all of them run on every backend."""
 
 from mmkeras._utils import lazy
 

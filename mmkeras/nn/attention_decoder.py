@@ -42,7 +42,7 @@ def attention_decoder(
             arXiv:1511.06349), so that the decoder relies on the memory and not on previous tokens. Defaults to
             0.
         query_dropout: float. Rate at which the complete query of a step is set to 0. The attention is then the
-            same for all words, so it has to be where every word can be read. Defaults to 0.
+            same for all words, so it learns cells from which every word can be predicted. Defaults to 0.
         entropy_penalty, diagonal_penalty: float. Weights of penalties on the attention in the training loss,
             see `mmkeras.nn.layers.GuidedAttention`. Default to 0.
         masked: bool. Whether the memory has padding. Defaults to False.

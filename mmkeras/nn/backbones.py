@@ -1,4 +1,4 @@
-"""Networks that turn images into a grid of features. Keras alone: they run on every backend."""
+"""Networks that turn images into a grid of features."""
 
 import difflib
 import functools
@@ -25,7 +25,7 @@ def backbone(
 
     Args:
         encoder: str or keras.Model. `"vgg_small"`, `"vgg_medium"`, or a network of `keras.applications` by its
-            name, `"vgg16"` or such as `"efficientnet_v2_b0"` or `"convnext_tiny"`. A model of one's own takes RGB 0..255
+            name, such as `"vgg16"` or `"efficientnet_v2_b0"`. A model of your own takes RGB 0..255
             (B, S, S, 3) and returns a grid (B, h, w, C) or a sequence (B, N, D), whose first vector is taken
             for a class token and left out if the others form a square, as in a ViT. It is copied.
         image_size: int. Side S in pixels.
@@ -122,7 +122,9 @@ def _create(encoder):
     known = _applications()
     key = str(encoder).replace("_", "").lower()
     if key not in known:
-        names = {name.replace("_", ""): name for name in OWN} | {name: function.__name__ for name, function in known.items()}
+        names = {name.replace("_", ""): name for name in OWN} | {
+            name: function.__name__ for name, function in known.items()
+        }
         close = [names[match] for match in difflib.get_close_matches(key, names, n=3)]
         hint = f" Close to it: {', '.join(close)}." if close else ""
         raise ValueError(
@@ -133,7 +135,7 @@ def _create(encoder):
 
 
 def _application(create, image_size, weights):
-    """The network without its classifier, and whether its weights are random for want of ImageNet's."""
+    """The network without its classifier, and whether it has random weights in place of ImageNet's."""
     arguments = {"include_top": False, "input_shape": (image_size, image_size, 3)}
     name = create.__name__
     if weights in ("auto", "imagenet"):
@@ -158,7 +160,7 @@ def _application(create, image_size, weights):
 
 
 def _preprocessing(preprocess):
-    """Layers that do what `preprocess_input` of a network does, found by what it makes of three colors."""
+    """Layers equal to `preprocess_input` of a network, derived from its values for three colors."""
     colors = np.array([[0, 0, 0], [255, 0, 0], [255, 255, 255]], "float32").reshape(1, 1, 3, 3)
     black, red, white = np.asarray(preprocess(colors.copy()), "float32").reshape(3, 3)
     if np.array_equal(white, [255, 255, 255]):

@@ -27,12 +27,7 @@ def vector_to_image(vector, image_size: int, channels: int, name: str):
 
 
 def output_image(x, name: str):
-    """(B, H, W, C) → image (B, 2H, 2W, 3) in 0..1.
-
-    Args:
-        x: (B, H, W, C).
-        name: str. Name of the layer.
-    """
+    """(B, H, W, C) → image (B, 2H, 2W, 3) in 0..1, by a layer of that name."""
     # float32 also under mixed precision: the cross-entropy of a sigmoid needs it
     return keras.layers.Conv2DTranspose(
         3, 4, strides=2, padding="same", activation="sigmoid", dtype="float32", name=name

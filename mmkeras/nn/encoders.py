@@ -1,4 +1,4 @@
-"""Encoders: a modality → vectors. Keras alone: they run on every backend.
+"""Encoders: a modality → vectors.
 
 An encoder returns one vector (B, D), or a sequence (B, N, D) and, if some of the N are padding, its mask
 (B, N).
@@ -118,7 +118,7 @@ def speech_encoder(
     if spec_augment:
         x = SpecAugment(name="spec_augment")(x)
     if network is not None:
-        # whole time steps, so that the number of vectors follows from the number of frames
+        # complete time steps, so that the number of vectors follows from the number of frames
         x = layers.SequenceFeatures(network, subsampling, name="subsampling")(x)  # (B, S, D)
         mask = mask[:, ::subsampling]  # (B, S)
     else:
@@ -146,8 +146,7 @@ def frame_encoder(frames: int, size: int, units: int, *, sequence: bool = False)
     and their mask, by an LSTM in both directions.
 
     Args:
-        frames: int. F.
-        size: int. Values per frame.
+        frames, size: int. Frames F of a clip, values per frame.
         units: int. Size of a vector.
         sequence: bool. Whether to return the vectors of the frames. Defaults to False: their maximum.
     """
@@ -156,17 +155,11 @@ def frame_encoder(frames: int, size: int, units: int, *, sequence: bool = False)
     return keras.Model(x, _both_ways(x, mask, units, sequence), name="speech")
 
 
-# --- anything ---
+# --- other modalities ---
 
 
 def dense_encoder(size: int, units: int, name: str) -> keras.Model:
-    """Values (B, size) → vector (B, units), by two dense layers.
-
-    Args:
-        size: int.
-        units: int. Size of the vector.
-        name: str. Name of the modality.
-    """
+    """Values (B, size) of the modality `name` → vector (B, units), by two dense layers."""
     x = values = keras.Input((size,), name=name)
     for _ in range(2):
         x = keras.layers.Dense(units, activation="relu")(x)  # (B, U)

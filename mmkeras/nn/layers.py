@@ -1,4 +1,4 @@
-"""Layers that several tasks share. Keras alone: they run on every backend."""
+"""Layers that several tasks share."""
 
 import math
 from collections.abc import Sequence
@@ -221,7 +221,7 @@ class ImageNetMeans(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("mmkeras")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalization over the whole batch, over all replicas.
+    """Batch normalization over the batches of all replicas.
 
     Keras does so with `synchronized=True`, but on TensorFlow only, so a model saved with it loads on no other
     backend; and it costs time with one replica as well.

@@ -1,4 +1,4 @@
-"""Losses and metrics that several tasks share. Keras alone: they run on every backend."""
+"""Losses and metrics that several tasks share."""
 
 import keras
 from keras import ops
@@ -111,18 +111,14 @@ class TokenAccuracy(keras.metrics.Metric):
 
 
 def contrastive_loss(image_embedding, text_embedding, tokens):
-    """Cross-entropy of each image's own text among all texts of the batch, by cosine similarity.
+    """Cross-entropy () of each image's own text among all texts of the batch, by cosine similarity.
 
     XMC-GAN (Zhang et al. 2021, arXiv:2101.04702). All texts of the batch are negatives, since a single one
     would rarely differ from the image's own in the shape alone. Texts equal to the image's own are excluded.
 
     Args:
-        image_embedding: (B, F).
-        text_embedding: (B, F).
+        image_embedding, text_embedding: (B, F).
         tokens: (B, T) int. The texts.
-
-    Returns:
-        ().
     """
     image_embedding, text_embedding = unit_vectors(image_embedding), unit_vectors(text_embedding)  # (B, F)
     positive = INVERSE_TEMPERATURE * ops.sum(image_embedding * text_embedding, axis=-1, keepdims=True)  # (B, 1)

@@ -1,4 +1,4 @@
-"""Optimizers and learning rates. Keras alone: they run on every backend."""
+"""Optimizers and learning rates."""
 
 import keras
 from keras import ops

@@ -1,7 +1,4 @@
-"""Log-mel spectrograms: `LogMel`, and `SpecAugment`, which masks parts of them in training.
-
-Keras alone: they run on every backend, and inside tf.data.
-"""
+"""Log-mel spectrograms: `LogMel`, and `SpecAugment`, which masks parts of them in training."""
 
 import keras
 import numpy as np
@@ -132,10 +129,10 @@ class SpecAugment(keras.layers.Layer):
 
     def _mask(self, batch, size, share, dtype):
         """(B, size): 0 on one random interval of each row, 1 elsewhere."""
-        draws = keras.random.uniform((2, batch, 1), dtype="float32", seed=self.seed_generator)
+        uniform = keras.random.uniform((2, batch, 1), dtype="float32", seed=self.seed_generator)
         size_f = ops.cast(size, "float32")
-        width = draws[0] * share * size_f  # (B, 1)
-        start = draws[1] * (size_f - width)  # (B, 1)
+        width = uniform[0] * share * size_f  # (B, 1)
+        start = uniform[1] * (size_f - width)  # (B, 1)
         index = ops.cast(ops.arange(size), "float32")[None]  # (1, size)
         return ops.cast(ops.logical_or(index < start, index >= start + width), dtype)
 

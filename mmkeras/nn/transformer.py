@@ -1,12 +1,12 @@
-"""Transformer blocks. Keras alone: they run on every backend."""
+"""Transformer blocks."""
 
 import keras
 
 
 def transformer_block(x, mask, heads: int, dropout: float):
-    """Vectors (B, N, W), mask (B, N) bool → (B, N, W): self-attention and a dense network, each after a layer
-    normalization and beside a residual connection (Vaswani et al. 2017, arXiv:1706.03762; normalization first:
-    Xiong et al. 2020, arXiv:2002.04745).
+    """Vectors (B, N, W), mask (B, N) bool → (B, N, W): self-attention and a dense network, each after a
+    layer normalization and with a residual connection (Vaswani et al. 2017, arXiv:1706.03762; normalization
+    first: Xiong et al. 2020, arXiv:2002.04745).
 
     Args:
         x: (B, N, W).

@@ -1,6 +1,6 @@
 """Speech to text (chapter 5.2): speech → text.
 
-`build` the graph · `data` for it · `Transcriber`, the trained model at work · `evaluate`
+`build` makes the graph, `data` its pipelines. `Transcriber` is the trained model, scored by `evaluate`.
 """
 
 from mmkeras.speech_to_text.datasets import data

@@ -47,7 +47,7 @@ def data(
             GB), `"speech_commands"`; or a folder of clips (wav, flac, ogg, mp3, at any sample rate) with a
             table of transcripts (see `mmkeras.data.tables`). Defaults to `"toy"`.
         language: str. `"en"` or `"zh"`. Defaults to `"en"`.
-        batch_size: int. Clips per step, over all devices. Defaults to 32.
+        batch_size, max_size: As for `mmkeras.captioning.data`.
         unit: str. Unit of the tokens, `"word"` or `"character"`. Defaults to words for the toy world in English
             and for speech_commands, otherwise to characters.
         vocabulary: `Vocabulary`. Defaults to the tokens of the training transcripts, for LibriSpeech and
@@ -55,7 +55,6 @@ def data(
             toy world a warning names such characters, and such words if the vocabulary is given. If given, a
             source without training transcripts can be evaluated.
         min_count: int. Tokens seen less often become `<unknown>`. Defaults to 1.
-        max_size: int. Size of the vocabulary, special tokens included. Defaults to 10,000.
         sample_rate_hz: int. Sample rate that clips are resampled to. Defaults to 16,000.
         step_ms: int. Duration of a time step of the model, `hop_ms * subsampling`. A clip with fewer time steps
             than its transcript has tokens is left out, since the transcript must be wrong. Defaults to 40.
@@ -63,14 +62,12 @@ def data(
         augment: bool. Whether to change the speed of training clips (0.9 to 1.1) and add white noise (at 5 to
             40 dB). SpecAugment is part of the model. Defaults to True.
         seed: int. Seed for the order and for augmentation. Defaults to 0.
-        static_shapes: bool. Whether every dimension of `train` and `validation` is known, as a TPU needs it.
-            All clips are then padded to `max_seconds` (with `augment`, to its length at the slowest speed), and
-            all transcripts to the most tokens that fit, so choose a short `max_seconds`. All batches are full;
-            each epoch leaves out the clips that do not fill a batch. Defaults to False.
+        static_shapes: bool. As for `mmkeras.captioning.data`. All clips are then padded to `max_seconds` (with
+            `augment`, to its length at the slowest speed), and all transcripts to the most tokens that fit, so
+            choose a short `max_seconds`. Defaults to False.
         **options: Of the source. Toy world: `snr_db` (signal-to-noise ratio in dB, 20; None: no noise),
             `data_dir`. LibriSpeech: `train` (splits of TFDS), `data_dir`. LJSpeech and speech_commands:
-            `data_dir`. Folder: `table`, `encoding`, `file_column`, `text_column`, `validation_share`,
-            `test_share`, see `mmkeras.data.folder.read`.
+            `data_dir`. Folder: see `mmkeras.data.folder.read`.
 
     Returns:
         `TaskData` with these batches:

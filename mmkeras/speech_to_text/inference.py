@@ -36,7 +36,7 @@ class Transcriber(predictor.Predictor):
 
     Args:
         model: keras.Model. From `build`, or `keras.saving.load_model` once `mmkeras.speech_to_text` is
-            imported. It is not copied: after more training of `model`, the transcriber uses the new weights.
+            imported.
     """
 
     names = (TASK,)
@@ -99,10 +99,10 @@ class Transcriber(predictor.Predictor):
 
         Args:
             clips: Arrays (n,) float32 in -1..1.
-            positions: An int for each clip, on which its noise in sampling depends beside the seed. Defaults to
-                0, 1, ...
-            **options: See `mmkeras.decoding.generator.Generator`. `max_length` defaults to more
-                tokens than can be spoken in the duration of a clip. CTC takes `beams` only.
+            positions: An int for each clip, which with the seed determines its noise in sampling. Default to 0,
+                1, ...
+            **options: See `mmkeras.decoding.generator.Generator`. `max_length` defaults to more tokens than
+                can be spoken in the duration of a clip. CTC takes `beams` only.
         """
         segments = [self._segments(clip) for clip in clips]
         self._warn_of_splits(segments)
@@ -165,7 +165,6 @@ class Transcriber(predictor.Predictor):
 
     @property
     def data_options(self) -> dict[str, Any]:
-        """Options of `data` that fit this model."""
         step_ms = round(1000 * self.step_seconds)
         return {"vocabulary": self.vocabulary, "sample_rate_hz": self.sample_rate_hz, "step_ms": step_ms}
 

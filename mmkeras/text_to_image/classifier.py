@@ -30,10 +30,6 @@ class AttributeClassifier(ImagePredictor):
 
     Args:
         model: keras.Model. From `build_classifier`.
-
-    Attributes:
-        novelty: `Novelty`, optional. If set, as by `mmkeras.pretrained`, it warns of images that are unlike any
-            in training.
     """
 
     names = (NAME,)
@@ -113,7 +109,7 @@ class AttributeClassifier(ImagePredictor):
     def accuracy(
         self, predictions: dict[str, np.ndarray], labels: Sequence[dict[str, np.ndarray]]
     ) -> dict[str, float]:
-        """Accuracy of each attribute, and `all`, the share of images with all attributes correct.
+        """See `mmkeras.evaluation.metrics.attribute_accuracy`.
 
         Args:
             predictions: {attribute: (N,) int}, from `predict`.
@@ -124,7 +120,6 @@ class AttributeClassifier(ImagePredictor):
 
     @property
     def data_options(self) -> dict[str, Any]:
-        """Options of `data` that fit this model."""
         return {"image_size": self.image_size}
 
     def evaluate(self, dataset):
@@ -132,14 +127,11 @@ class AttributeClassifier(ImagePredictor):
 
 
 def evaluate_classifier(classifier: AttributeClassifier, dataset: tf.data.Dataset) -> dict[str, float]:
-    """Accuracy of a classifier on real images.
+    """Accuracy of a classifier on real images, see `mmkeras.evaluation.metrics.attribute_accuracy`.
 
     Args:
         classifier: AttributeClassifier.
         dataset: Batches of {"image", "captions", "labels"}, as `data(...).test` of a source with labels.
-
-    Returns:
-        Accuracy of each attribute, and `all`, the share of images with all attributes correct.
 
     Raises:
         ValueError: if the dataset is empty, it lacks labels, or its images have another size.
@@ -190,8 +182,7 @@ def train_classifier(data: TaskData, *, epochs: int = 5, verbose: int | str = "a
     Args:
         data: From `mmkeras.text_to_image.data`, of a source with labels.
         epochs: int. Passes over the images. Defaults to 5.
-        verbose: As in `fit`. `"auto"` prints one line per epoch if stdout is not a terminal. Defaults to
-            `"auto"`.
+        verbose: As for `mmkeras.training.train`. Defaults to `"auto"`.
 
     Raises:
         ValueError: if the source has no labels, or `epochs` is not a positive int.
@@ -199,11 +190,11 @@ def train_classifier(data: TaskData, *, epochs: int = 5, verbose: int | str = "a
     checks.ints(1, epochs=epochs)
     size = data.image_size
 
-    def prepare(batch, draw):
+    def prepare(batch, random_seed):
         """Blurs half of the batches, down to a quarter of the resolution. Otherwise the classifier
         mistakes large shapes for small ones in generated images, which are less sharp."""
         image, labels = batch
-        side = tf.random.stateless_uniform((), [draw, 0], size // 4, 2 * size, tf.int32)
+        side = tf.random.stateless_uniform((), [random_seed, 0], size // 4, 2 * size, tf.int32)
         side = tf.minimum(side, size)
         small = tf.image.resize(image, (side, side), antialias=True)  # (B, side, side, 3)
         blurred = tf.image.resize(small, (size, size))  # (B, S, S, 3)
@@ -211,8 +202,8 @@ def train_classifier(data: TaskData, *, epochs: int = 5, verbose: int | str = "a
             name: tf.one_hot(labels[name], len(classes)) for name, classes in data.attributes.items()
         }
 
-    draws = tf.data.Dataset.random(seed=0, rerandomize_each_iteration=True)
-    train = tf.data.Dataset.zip(labeled(data), draws).map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+    random_seeds = tf.data.Dataset.random(seed=0, rerandomize_each_iteration=True)
+    train = tf.data.Dataset.zip(labeled(data), random_seeds).map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
     model = build_classifier(data.attributes, size, steps=epochs * int(train.cardinality()))
     # the dataset shuffles
     model.fit(train, epochs=epochs, shuffle=False, verbose=progress.verbosity(verbose))

@@ -50,16 +50,13 @@ def data(
         `TaskData` with these batches:
 
         - `train`, `validation`: ({"tokens"}, image); tokens (B, T) int32 with <start> and <end>, image
-          (B, size, size, 3) float32 in 0..1. Every epoch holds every image exactly once, with one of its
-          captions.
-        - `test`, `test_unseen`: {"image", "captions"}; image (B, size, size, 3) uint8, captions (B, n) string,
-          padded with ""; if the source has labels, also {"labels": {attribute: (B,) int64}}.
+          (B, size, size, 3) float32 in 0..1.
+        - `test`, `test_unseen`: as for captioning, with images (B, size, size, 3) uint8.
 
         `attributes` are the labels, each with the names of its classes.
 
     Raises:
-        ValueError: if an argument is invalid, the table is malformed, or there is only one image.
-        FileNotFoundError: if none of the images in the table exists.
+        ValueError, FileNotFoundError: as for captioning, and if there is only one image.
     """
     if not isinstance(batch_size, int) or batch_size < 2:
         raise ValueError(

@@ -39,7 +39,6 @@ class ImageGenerator(Predictor):
 
     Args:
         model: keras.Model. From `build`, or `keras.saving.load_model` once `mmkeras.text_to_image` is imported.
-            It is not copied: after more training of `model`, the generator uses the new weights.
     """
 
     names = (TASK,)
@@ -131,7 +130,7 @@ class ImageGenerator(Predictor):
             prompts: str or list of str.
             samples: int. Images per prompt; a model without noise generates one. Defaults to 4.
             seed: int. Seed for the noise, which all images of a column share. Defaults to 0.
-            path: File to write as well. Defaults to None.
+            path: str or path, optional. A file to write as well.
         """
         from mmkeras.evaluation import plots
 
@@ -187,7 +186,6 @@ class ImageGenerator(Predictor):
 
     @property
     def data_options(self) -> dict[str, Any]:
-        """Options of `data` that fit this model."""
         # With max_length given, `data` does not count the words of the training captions.
         return {"vocabulary": self.vocabulary, "image_size": self.image_size, "max_length": 50}
 

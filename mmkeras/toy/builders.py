@@ -157,10 +157,10 @@ def toy_speech(language: str = "en", data_dir: str | os.PathLike | None = None) 
 
     Args:
         language: str. `"en"` or `"zh"`. Defaults to `"en"`.
-        data_dir: path, optional. Folder of TFDS's datasets. Defaults to TFDS's own.
+        data_dir: path, optional. As for `toy_images`.
 
     Raises:
-        OSError: if eSpeak NG is not installed, the disk is full, or the folder cannot be written to.
+        OSError: as for `toy_images`, and if eSpeak NG is not installed.
     """
     return _prepared(lambda: ToySpeech(config=language, data_dir=data_dir))
 

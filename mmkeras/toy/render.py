@@ -45,8 +45,8 @@ def render(scene: Scene, size: int = 64, *, rng: np.random.Generator, gray: bool
         size: int. Side of the image in pixels, at least 16. Except for the noise, the same random numbers give
             the same image at every size. Defaults to 64.
         rng: Random generator of the varying properties, such as `scene.generator(split, index, "picture")`.
-        gray: bool. Whether to leave out the color. Every color becomes the same gray, because the lightness
-            alone tells most colors apart. Defaults to False.
+        gray: bool. Whether to leave out the color. Every color becomes the same gray, because most colors
+            differ in lightness. Defaults to False.
 
     Returns:
         (size, size, 3) uint8, RGB.

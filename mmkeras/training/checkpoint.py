@@ -1,4 +1,4 @@
-"""The folder of a training run: `TrainingRun`, and how far the run is: `RunState`.
+"""The folder of a training run: `TrainingRun`, and the state of the run: `RunState`.
 
 - `last.keras`   after the last complete epoch: the model, its optimizer, the settings and the `RunState`
 - `best.keras`   the model after the epoch with the lowest validation loss. If the optimizer averages the
@@ -76,7 +76,7 @@ class RunState:
 
 
 class TrainingRun:
-    """The folder of a run. With several workers all read it and only the chief writes.
+    """The folder of a run. With several workers all of them read it, and only the chief writes.
 
     Args:
         folder: path. Created if missing.
@@ -98,8 +98,7 @@ class TrainingRun:
         Raises:
             ValueError: if the run has other settings, its checkpoint is damaged, or the workers do not share
                 it.
-            FileExistsError: if the folder holds a run and `resume` is False.
-            OSError: if the folder cannot be written to.
+            FileExistsError, OSError: as `check_folder`.
         """
         if not model.optimizer.built:  # on all workers at once: its variables start from shared values
             model.optimizer.build(model.trainable_variables)

@@ -8,11 +8,11 @@ INDENT = " " * 17  # of a finding, below the value of its line
 
 @dataclass(frozen=True)
 class Line:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        name: str. What.
-        value: str. What was seen.
+        name: str. What was checked.
+        value: str. What was measured.
         finding: str. What is wrong and what to do; "" if nothing is.
     """
 
@@ -29,7 +29,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `diagnose` returns. `str` is one page: the data, the model, and what the model makes of the data.
+    """What `diagnose` returns. `str` is one page: the data, the model, and its predictions for the data.
 
     Attributes:
         lines: `Line`s, those of the data first, since most causes are there.

@@ -2,8 +2,8 @@
 
     print(mmkeras.training.diagnose(model, data))
 
-The questions are those that are asked most often of such models: the same answer for every input, a loss that
-stays at that of guessing, attention that is equal everywhere, CTC without a finite loss.
+It checks for the usual causes: the same answer for every input, a loss no lower than that of guessing, equal
+attention everywhere, CTC without a finite loss.
 """
 
 import copy
@@ -31,7 +31,7 @@ from mmkeras.training.diagnosis import Diagnosis, Line
 EXAMPLES = 128  # for the answers and the loss: a share of a half has a standard error of 4 %
 TEXTS = 2000  # for the statistics of the texts
 SAME_ANSWERS = 0.9  # share of the answers that counts as all
-SAME_TEXTS = 0.5  # share of the texts: a model that answers with one text is then right as often
+SAME_TEXTS = 0.5  # share of the texts: a model that always predicts one of them is then right as often
 ALIKE = 0.5  # share of inputs that equal another one
 UNKNOWN_TOKENS = 0.05
 PADDING = 0.5
@@ -42,12 +42,12 @@ EVEN_ATTENTION = 0.95  # relative to the entropy of equal weights
 
 
 def diagnose(model: keras.Model | Any, data: TaskData | None = None) -> Diagnosis:
-    """Looks for the usual reasons why a model does not learn. The model is not changed.
+    """Checks for the usual reasons why a model does not learn. The model is not changed.
 
     Args:
-        model: keras.Model from the `build` of a task, or what answers with it, such as a `Captioner`.
+        model: keras.Model from the `build` of a task, or its predictor, such as a `Captioner`.
         data: TaskData, optional. What it was trained on; up to 2,000 texts and 128 examples are read. Defaults
-            to None: only the model is looked at.
+            to None: only the model is checked.
 
     Returns:
         `Diagnosis`; print it.
@@ -167,7 +167,7 @@ def _rate(optimizer):
     return Line("learning rate", f"{rate:.2g} now, at most {max(peak, rate):.2g}", finding)
 
 
-# --- what the model makes of the data ---
+# --- what the model predicts for the data ---
 
 
 def _of_both(predictor, data) -> Iterator[Line]:
@@ -225,7 +225,7 @@ def _outputs(model, inputs, of_others=False):
     names = [tensor.name for tensor in model.inputs] if model.inputs else list(inputs)
     roll = (lambda name: name != "tokens") if "image" in names or "audio" in names else (lambda name: True)
     inputs = {n: np.roll(inputs[n], 1, axis=0) if of_others and roll(n) else inputs[n] for n in names}
-    return keras.ops.convert_to_numpy(collectives.predict_alone(model, inputs)).astype("float32")
+    return keras.ops.convert_to_numpy(collectives.predict_on_one_device(model, inputs)).astype("float32")
 
 
 def _unigram_entropy(batches):
@@ -276,7 +276,7 @@ def _attention(predictor, inputs, targets):
     relative = entropy / np.log(np.maximum(positions, 2))[:, None]
     mean, finding = float(relative[targets != PAD].mean()), ""
     if mean > EVEN_ATTENTION:
-        finding = "It is equal everywhere, so it reads nothing in particular. Train longer."
+        finding = "It is equal everywhere: no position counts more than another. Train longer."
     return Line("attention", f"entropy {mean:.2f} of that of equal weights", finding)
 
 
@@ -287,7 +287,7 @@ def _padding(batches):
         audio = np.mean([1 - x["length"].sum() / x["audio"].size for x, _ in batches])
         value, share = f"{value}, {audio:.0%} of the audio", max(share, audio)
     if share > PADDING:
-        finding = "Most of the work is for nothing. Lower max_length or max_seconds, or leave out the longest."
+        finding = "Most of the work is on padding. Lower max_length or max_seconds, or leave out the longest."
     return Line("padding", value, finding)
 
 

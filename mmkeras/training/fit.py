@@ -68,8 +68,7 @@ def train(
     callbacks is a `LearningRateScheduler` or a `ReduceLROnPlateau`, it alone sets the learning rate: there is
     no warm-up, and a schedule is replaced by its current value.
 
-    Under a strategy of tf.distribute, build the model in its scope. With several workers all read the run's
-    folder, which they must share, and only the chief writes.
+    Under a strategy of tf.distribute, build the model in its scope. Several workers must share the folder.
 
     Args:
         model: keras.Model. From the `build` of a task.

@@ -42,9 +42,6 @@ def make_settable(model: keras.Model) -> None:
 
     Keras refuses to set the learning rate of an optimizer that was created with a schedule. The optimizer stays
     the same object, because the model's compile arguments hold it, and keeps its moments.
-
-    Args:
-        model: keras.Model. Compiled.
     """
     optimizer = inner(model.optimizer)
     config = optimizer.get_config()

@@ -5,7 +5,7 @@
     transcriber = mmkeras.pretrained("speech_to_text", language="zh")
 
 They are trained on synthetic images and speech, and are not for photographs or human voices. `mmkeras pretrain`
-trains them again from nothing: see `mmkeras.zoo.recipes`.
+trains them again from scratch: see `mmkeras.zoo.recipes`.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ def pretrained(name: str, language: str = "en") -> Any:
         language: str. Language of the texts, `"en"` or `"zh"`. Defaults to `"en"`.
 
     Returns:
-        What predicts with it: a `Captioner`, `Transcriber`, `ImageGenerator` or `AttributeClassifier`. One that
+        Its predictor: a `Captioner`, `Transcriber`, `ImageGenerator` or `AttributeClassifier`. One that
         takes images warns of images that are unlike any in training, see `mmkeras.evaluation.novelty`.
 
     Raises:

@@ -90,7 +90,7 @@ def pretrain(
     folder: str | os.PathLike = zoo.FOLDER,
     verbose: int | str = "auto",
 ) -> dict[str, Any]:
-    """Trains a model of the zoo from nothing with several seeds, and saves the best on the validation split.
+    """Trains a model of the zoo from scratch with several seeds, and saves the best on the validation split.
 
     Args:
         name: str. A key of `RECIPES`. The generators are scored by the attribute classifier in `folder`.
@@ -182,7 +182,7 @@ def save_for_inference(predictor: Predictor, path: str | os.PathLike) -> None:
 
     Args:
         predictor: Predictor.
-        path: path. Ends in `.keras`.
+        path: str or path. Ends in `.keras`.
 
     Raises:
         OSError: if the file cannot be written.

@@ -1,8 +1,8 @@
 """Image search (chapter 6.1): the data.
 
-    data = image_search.data("toy")                     # the toy world, in English and Chinese
-    data = image_search.data("emoji")                   # emoji with their names in both languages
-    data = image_search.data("my/photos")               # a folder with a table of captions
+data = image_search.data("toy")                     # the toy world, in English and Chinese
+data = image_search.data("emoji")                   # emoji with their names in both languages
+data = image_search.data("my/photos")               # a folder with a table of captions
 """
 
 import dataclasses
@@ -104,7 +104,7 @@ def _with_meaning(split, *others):
         for parts in zip(*(part.texts() for part in (split, *others)), strict=True):
             yield [text for part in parts for text in part]
 
-    keys = [part.made_from for part in others]
+    keys = [part.fingerprint for part in others]
     return dataclasses.replace(
-        split, examples=examples, texts=texts, made_from=split.made_from | {"others": keys, "meaning": True}
+        split, examples=examples, texts=texts, fingerprint=split.fingerprint | {"others": keys, "meaning": True}
     )

@@ -98,7 +98,7 @@ def build(
              images, see `mmkeras.nn.layers.ContrastiveLogits`. The target is an id (B,) of what is shown.
 
     Args:
-        preset: `"toy"` (for the toy world), `"document"` (for small real images, from nothing), or an
+        preset: `"toy"` (for the toy world), `"document"` (for small real images, from scratch), or an
             `ImageSearchConfig`. Defaults to `"toy"`.
         vocabulary: `Vocabulary`, list of words, or number of tokens. Defaults to 10,000.
         weights: Weights of the network of the images, see `mmkeras.captioning.build`. Defaults to `"auto"`.
@@ -130,9 +130,7 @@ def image_encoder(config: ImageSearchConfig, weights: str | os.PathLike | None =
     """
     network, is_random = backbones.backbone(config.encoder, config.image_size, weights)
     image = keras.Input((None, None, 3 if config.fine_tune else None), name="image")
-    grid = layers.GridFeatures(
-        network, config.image_size, is_random, name="grid", trainable=config.fine_tune
-    )
+    grid = layers.GridFeatures(network, config.image_size, is_random, name="grid", trainable=config.fine_tune)
     x = grid(image)  # (B, h, w, C)
     if not config.fine_tune:
         x = keras.layers.LayerNormalization()(x)  # a network of another task may have any scale

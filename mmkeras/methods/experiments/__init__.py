@@ -2,7 +2,7 @@
 
 - `fusions`: joint training with three fusions, and with a modality missing
 - `pretraining`: the gain from pre-training on single modalities
-- `translation`: what a translation loses, with ready-trained models
+- `translation`: the attributes that a translation loses, with ready-trained models
 - `comparison`: the three methods on the same labeled pairs
 - `protocol`: their examples, and training until validation stops improving; `records`: their files
 

@@ -1,5 +1,5 @@
 """The three methods side by side: the same labeled pairs, the same test pairs, each until validation stops
-improving. Beside them stand what no method can do without: the most frequent class, and one modality alone."""
+improving. The baselines are the most frequent class and one modality alone."""
 
 import os
 import time
@@ -134,16 +134,16 @@ def run(path: str | os.PathLike = RESULTS) -> Results:
         ),
     }
     columns = ("parameters", "seconds", "pretraining_data", "pretraining_seconds")
-    found = Results(
+    outcome = Results(
         {name: accuracy[name] for name in ("most frequent class", "image alone", "text alone", *METHODS)},
         steps,
         {
-            name: dict(zip(columns, (count, round(np.mean(training)), data, round(before)), strict=True))
-            for name, (count, training, data, before) in costs.items()
+            name: dict(zip(columns, (count, round(np.mean(training)), data, round(extra)), strict=True))
+            for name, (count, training, data, extra) in costs.items()
         },
         _translated(drawn[2], test),
     )
-    return records.write(path, COMMAND, start, found)
+    return records.write(path, COMMAND, start, outcome)
 
 
 def results() -> Results:
@@ -187,14 +187,14 @@ def _translated(images, test):
     """See `Results.translated`."""
     predicted = zoo.pretrained("attribute_classifier").predict(images)[0]
     words = [text.split() for text in test.texts]
-    found = {}
+    shares = {}
     for name, values in scenes.ATTRIBUTES.items():
         right = predicted[name] == test.labels[name]
-        there = np.array(
+        is_there = np.array(
             [
                 set(values[label].split()) <= set(text)
                 for label, text in zip(test.labels[name], words, strict=True)
             ]
         )
-        found[name] = [round(float(right[there].mean()), 3), round(float(right[~there].mean()), 3)]
-    return found
+        shares[name] = [round(float(right[is_there].mean()), 3), round(float(right[~is_there].mean()), 3)]
+    return shares

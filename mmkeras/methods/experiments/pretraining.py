@@ -24,7 +24,7 @@ RESULTS = Path(__file__).with_name("pretraining.json")
 COMMAND = 'python -c "from mmkeras.methods.experiments import pretraining; pretraining.run()"'
 SHORT_STEPS = 300  # from scratch, too few
 COMPARED = 200  # labeled pairs with which all kinds of pre-training are measured
-MASKED_RATES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the words beside the speech
+MASKED_RATES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the words in pairs of text and speech
 SPEECH_SIZES = {"train": 2000, "validation": 200, "test": 400}
 SHORT = f"none, {SHORT_STEPS} steps"
 
@@ -40,8 +40,8 @@ class Results:
         seconds: {kind: {labeled pairs: seconds of training, per seed}}, pre-training not included.
         pretraining_seconds: {kind: seconds per seed}.
         parameters: Of the model.
-        speech: {kind: {rate of masked words beside the speech: a share per seed}}; `"text alone"` is an LSTM
-            that never hears the speech.
+        speech: {kind: {rate of masked words in the text: a share per seed}}; `"text alone"` is an LSTM
+            without the speech.
         measured: How and when, see `records.write`.
     """
 
@@ -68,7 +68,7 @@ class Results:
 
         names = {"none": "from scratch", "words": "pre-trained on words", "text alone": "LSTM, text alone"}
         ys = {name: list(self.speech[kind].values()) for kind, name in names.items()}
-        x_label = "rate of masked words beside the speech"
+        x_label = "rate of masked words in the text"
         return plots.lines(MASKED_RATES, ys, x_label, "all attributes right", path)
 
 
@@ -147,8 +147,8 @@ def run(path: str | os.PathLike = RESULTS) -> Results:
                 _append(speech[kind], fine_tuned(encoder, *spoken_pairs()[:2], kind, seed=seed).classifier)
         _append(speech["text alone"], _text_alone(seed))
     parameters = fit.classifier.model.count_params()
-    found = Results(accuracy, steps, seconds, pretraining_seconds, parameters, speech)
-    return records.write(path, COMMAND, start, found)
+    outcome = Results(accuracy, steps, seconds, pretraining_seconds, parameters, speech)
+    return records.write(path, COMMAND, start, outcome)
 
 
 def results() -> Results:

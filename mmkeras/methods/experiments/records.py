@@ -16,10 +16,10 @@ Results = TypeVar("Results")
 
 
 def write(path: str | os.PathLike, command: str, start: float, results: Results) -> Results:
-    """Writes results, and beside them how they were measured.
+    """Writes results, and how they were measured.
 
     Args:
-        path: Where to.
+        path: str or path. The file.
         command: str. Runs the experiment again.
         start: float. `time.perf_counter()` at its start.
         results: A dataclass with a field `measured`.

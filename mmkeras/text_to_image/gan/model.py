@@ -43,8 +43,7 @@ NOISE_KL_WEIGHT = 1e-2
 NEGATIVE_WEIGHT = 0.5
 # Standard deviation of the noise added to the images that discriminator and matcher see (instance noise:
 # Sønderby et al. 2017, arXiv:1610.04490). Without it the decoder satisfies the matcher with invisible patterns
-# (adversarial examples), and the discriminator asks for the toy images' own noise, about 0.025, instead of
-# straight edges.
+# (adversarial examples), and reproduces the toy images' own noise, about 0.025, instead of straight edges.
 IMAGE_NOISE = 0.08
 COLLAPSED_VARIETY = 0.1  # mode collapse: a standard deviation below this share of that of real images
 

@@ -106,7 +106,7 @@ def image_text_matcher(vocabulary_size: int, image_size: int, units: int, featur
     """Image and text → embeddings of both, and logits of the words in the image's caption.
 
     The role of AttnGAN's pretrained image and text encoders (Xu et al. 2018, arXiv:1711.10485), here trained
-    beside the generator, on real images only.
+    together with the generator, on real images only.
 
     Inputs:  image (B, S, S, 3) in 0..1 · text (B, units)
     Outputs: image_embedding, text_embedding (B, features) · words (B, V) logits
