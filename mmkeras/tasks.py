@@ -21,6 +21,7 @@ TASKS = {
 }
 # the same of models that are part of a task or a method
 PREDICTORS = TASKS | {
+    "image_search": "mmkeras.applications.image_search.ImageSearch",
     "attribute_classifier": "mmkeras.text_to_image.AttributeClassifier",
     **dict.fromkeys(("joint_training", "cross_modal", "modality_translation"), "mmkeras.methods.Classifier"),
 }
@@ -95,7 +96,9 @@ def load(path: str | os.PathLike) -> Predictor:
     except Exception as error:  # h5py and Keras raise many kinds, too
         raise _unreadable(path, error) from error
     try:
-        return predictor(model)
+        loaded = predictor(model)
+        loaded.restore(path)
+        return loaded
     except ValueError as error:
         raise ValueError(f"{str(path)!r}: {error}") from None
 

@@ -85,6 +85,9 @@ class Predictor:
         """Saves everything in one `.keras` file, which `mmkeras.load` reads."""
         saving.save(self.model, path)
 
+    def restore(self, path: str | os.PathLike) -> None:
+        """Reads what `save` has written to a file beside the model."""
+
     def __reduce__(self):  # for pickle and copy; the compiled graphs are made again
         return type(self), (self.model,)
 

@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     import keras
 
 
-def save(model: "keras.Model", path: str | os.PathLike, notes: dict[str, str] | None = None) -> None:
+def save(model: "keras.Model", path: str | os.PathLike, notes: dict[str, str | bytes] | None = None) -> None:
     """Writes a model to `path`. An existing file is replaced only once the new one is complete.
 
     Args:
         model: keras.Model. Its optimizer, if it has one, is saved too.
         path: str or path. Ends in `.keras`.
-        notes: dict, optional. {name: text} to store in the file with the model, for `read_note`.
+        notes: dict, optional. {name: text or bytes} to store in the file with the model, for `read_note`.
 
     Raises:
         ValueError: if the path does not end in `.keras`.

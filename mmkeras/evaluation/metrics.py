@@ -215,6 +215,32 @@ def variety(real: np.ndarray, generated: np.ndarray, resampled: np.ndarray | Non
     return scores
 
 
+def retrieval(similarity: np.ndarray, relevant: np.ndarray) -> dict[str, float]:
+    """How high the first relevant item stands in the list of each query.
+
+    Items of equal similarity count as standing before the relevant one, so that equal answers gain nothing.
+
+    Args:
+        similarity: (Q, N) float, of each query to each item.
+        relevant: (Q, N) bool. Queries without a relevant item are left out.
+
+    Returns:
+        `recall_at_1`, `recall_at_5` and `recall_at_10`, the shares of queries whose first relevant item is
+        among the first 1, 5, 10; `mrr`, the mean of 1 / its rank (mean reciprocal rank: Voorhees 1999).
+
+    Raises:
+        ValueError: if no query has a relevant item.
+    """
+    has_any = relevant.any(axis=1)
+    if not has_any.any():
+        raise ValueError("Expected relevant to be true somewhere. Received: relevant without a true value")
+    similarity, relevant = similarity[has_any], relevant[has_any]
+    best = np.where(relevant, similarity, -np.inf).max(axis=1, keepdims=True)  # (Q, 1)
+    rank = 1 + ((similarity >= best) & ~relevant).sum(axis=1)  # (Q,)
+    recalls = {f"recall_at_{k}": float(np.mean(rank <= k)) for k in (1, 5, 10)}
+    return recalls | {"mrr": float(np.mean(1 / rank))}
+
+
 def attribute_accuracy(
     predicted: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]
 ) -> dict[str, float]:

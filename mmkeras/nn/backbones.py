@@ -54,8 +54,8 @@ def backbone(
         network = OWN[encoder](image_size)
         if weights == "imagenet":
             raise ValueError(
-                f"{encoder=} has no weights of ImageNet. Expected weights to be 'auto', None, a file, or the name "
-                f"of a ready-trained model. Received: weights='imagenet'"
+                f"{encoder=} has no weights of ImageNet. Expected weights to be 'auto', None, a file, or the "
+                f"name of a ready-trained model. Received: weights='imagenet'"
             )
         if weights not in ("auto", None):
             _load(network, weights)
@@ -87,8 +87,8 @@ def vgg_small(image_size: int) -> keras.Model:
 
 
 def vgg_medium(image_size: int) -> keras.Model:
-    """VGG's shape with seven convolutions of at most 256 channels and batch normalization, for small real images:
-    (B, S, S, 3) → (B, S/16, S/16, 256). Each cell sees most of an image of 64 pixels."""
+    """VGG's shape with seven convolutions of at most 256 channels and batch normalization: (B, S, S, 3) →
+    (B, S/16, S/16, 256). For small real images: each cell sees most of an image of 64 pixels."""
     image = keras.Input((image_size, image_size, 3))
     x = keras.layers.Rescaling(1 / 127.5, offset=-1)(image)
     for filters in (32, 64, 128, 256):
