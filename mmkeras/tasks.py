@@ -18,10 +18,10 @@ TASKS = {
     "captioning": "mmkeras.captioning.Captioner",
     "speech_to_text": "mmkeras.speech_to_text.Transcriber",
     "text_to_image": "mmkeras.text_to_image.ImageGenerator",
+    "image_search": "mmkeras.applications.image_search.ImageSearch",
 }
 # the same of models that are part of a task or a method
 PREDICTORS = TASKS | {
-    "image_search": "mmkeras.applications.image_search.ImageSearch",
     "attribute_classifier": "mmkeras.text_to_image.AttributeClassifier",
     **dict.fromkeys(("joint_training", "cross_modal", "modality_translation"), "mmkeras.methods.Classifier"),
 }

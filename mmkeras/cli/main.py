@@ -81,7 +81,7 @@ def train(
     preset: Annotated[
         str | None, typer.Option(help="toy or document; by default toy for the toy world, else document.")
     ] = None,
-    language: Language = "en",
+    language: Annotated[str | None, typer.Option(help="en or zh; by default en, of image_search both.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="By default the epochs for the toy world.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="By default the task's.")] = None,
     settings: Annotated[
@@ -290,7 +290,9 @@ def _data(predictor, source, language, settings, without=None):
     fitting = {name: value for name, value in predictor.data_options.items() if name != without}
     options = mmkeras.training.parse_options(predictor.model.name, source, settings or (), of_model=False)
     package = mmkeras.tasks.package(predictor.model.name)
-    return package.data(source, language=language or predictor.language or "en", **fitting | options)
+    if language := language or predictor.language:
+        options["language"] = language
+    return package.data(source, **fitting | options)
 
 
 def _trained_section(name, kind, output, language, epochs):

@@ -242,8 +242,9 @@ class Vocabulary:
 
     @property
     def language(self) -> str:
-        """`"zh"` if a word is in a script without spaces between words, else `"en"`."""
-        return "zh" if any(map(has_no_spaces, self.words)) else "en"
+        """`"zh"` if a word is in a script without spaces between words, else `"en"`; `"both"` of mixed ones."""
+        kinds = {has_no_spaces(word) for word in self.words[len(SPECIAL) :]}
+        return "both" if kinds == {True, False} and self.unit == "mixed" else "zh" if True in kinds else "en"
 
     def get_config(self) -> dict:
         return {"words": list(self.words[len(SPECIAL) :]), "unit": self.unit}

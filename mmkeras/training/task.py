@@ -42,7 +42,7 @@ def train_task(
     source: str | os.PathLike = "toy",
     *,
     preset: str | None = None,
-    language: str = "en",
+    language: str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     precision: str = "auto",
@@ -64,7 +64,7 @@ def train_task(
         task: str. `"captioning"`, `"speech_to_text"` or `"text_to_image"`.
         source: str or path. The source of the task's `data`. Defaults to `"toy"`.
         preset: str. The preset of the task's `build`. Defaults to `"toy"` for the toy world, else `"document"`.
-        language: str. `"en"` or `"zh"`. Defaults to `"en"`.
+        language: str. `"en"`, `"zh"`, or for image_search `"both"`. Defaults to that of the task's `data`.
         epochs: int. Defaults to the epochs of the toy world. A learning rate that decays does so over them.
         batch_size: int. Defaults to the task's own.
         precision: str. See `use_precision`. Defaults to `"auto"`.
@@ -94,12 +94,10 @@ def train_task(
     config = presets.with_overrides(package.model.PRESETS, preset, sizes)
     if "image_size" in of_build:
         of_data["image_size"] = config.image_size
-    if batch_size is not None:
-        of_data["batch_size"] = batch_size
+    of_data |= {n: v for n, v in (("batch_size", batch_size), ("language", language)) if v is not None}
     with distribute.chief_first(strategy):
         data = package.data(
             source,
-            language=language,
             seed=seed,
             static_shapes=distribute.wants_static_shapes(strategy),
             **of_data,
