@@ -12,6 +12,7 @@ from mmkeras.data.vocabulary import Vocabulary
 
 IMAGES = {
     "toy": tfds.toy_images,
+    "emoji": tfds.emoji_images,
     "coco_captions": tfds.coco_captions,
     **dict.fromkeys(PHRASINGS, tfds.labeled_images),
 }
