@@ -1,9 +1,11 @@
 """Prepares a dataset of TensorFlow Datasets on first use."""
 
+import contextlib
+import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mmkeras._utils import disk
+from mmkeras._utils import disk, terminal
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -35,3 +37,26 @@ def prepared(create: Callable[[], "tfds.core.DatasetBuilder"]) -> "tfds.core.Dat
             raise
         builder = create()  # reads what the other process has prepared
     return builder
+
+
+def generated(create: Callable[[], "tfds.core.DatasetBuilder"]) -> "tfds.core.DatasetBuilder":
+    """As `prepared`, for a builder of this package, which generates its examples and shows its own progress.
+
+    Args:
+        create: () → builder.
+
+    Raises:
+        OSError: as `prepared`.
+    """
+    import tensorflow_datasets as tfds
+
+    def quietly():
+        with terminal.quiet_log("absl", "Using custom data configuration"):  # TFDS warns of an unlisted config
+            return create()
+
+    tfds.display_progress_bar(False)  # it shows a bar for each shard; ours is one for all examples
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return prepared(quietly)
+    finally:
+        tfds.display_progress_bar(True)

@@ -13,6 +13,7 @@ from mmkeras.text.vocabulary import Vocabulary
 
 IMAGES = {
     "toy": tfds.toy_images,
+    "emoji": tfds.emoji_images,
     "coco_captions": tfds.coco_captions,
     **dict.fromkeys(PHRASINGS, tfds.labeled_images),
 }

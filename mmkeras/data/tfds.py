@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import os
 from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any
@@ -94,7 +95,17 @@ def _english_only(source, language):
 
 
 def _image_splits(
-    builder, names, size, crop, *, text_fields, to_texts, texts_key="", to_labels=None, attributes=None
+    builder,
+    names,
+    size,
+    crop,
+    *,
+    text_fields,
+    to_texts,
+    texts_key="",
+    to_labels=None,
+    attributes=None,
+    fields=(),
 ):
     def resized(image):
         return images.resize(images.crop(image) if crop else image, size)
@@ -106,13 +117,13 @@ def _image_splits(
         if image.shape[:2] != (size, size):
             # Pillow, as for every other image: training and inference see the same pixels.
             image = tf.ensure_shape(tf.numpy_function(resized, [image], tf.uint8), (size, size, 3))
-        example = {"image": image, "captions": to_texts(record)}
+        example = {"image": image, "captions": to_texts(record)} | {name: record[name] for name in fields}
         return example | {"labels": to_labels(record)} if to_labels else example
 
     return read_splits(
         builder,
         names,
-        inputs={"image": True},
+        inputs={"image": True} | dict.fromkeys(fields, True),
         text_fields=text_fields,
         to_example=to_example,
         to_texts=to_texts,
@@ -157,6 +168,31 @@ def toy_images(
         texts_key=language,
         to_labels=to_labels,
         attributes=attributes,
+    )
+
+
+def emoji_images(
+    source: str,
+    language: str,
+    size: int,
+    crop: bool,
+    *,
+    artists: Mapping[str, str | os.PathLike | None] | None = None,
+    data_dir: str | None = None,
+) -> dict[str, Split]:
+    """Emoji with their names. Examples also have the number of their emoji, "concept" () int64."""
+    from mmkeras.data import emoji
+
+    builder = emoji.emoji_images(size, artists, data_dir)
+    return _image_splits(
+        builder,
+        {name: name for name in emoji.SPLITS if name in builder.info.splits},
+        size,
+        crop,
+        text_fields={"captions": {language}},
+        to_texts=lambda record: record["captions"][language],
+        texts_key=language,
+        fields=("concept",),
     )
 
 

@@ -6,14 +6,12 @@
 Like every TFDS dataset they are stored in `~/tensorflow_datasets` (or TFDS_DATA_DIR, or `data_dir`).
 """
 
-import contextlib
-import io
 import os
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mmkeras._utils import prepare, progress, terminal
+from mmkeras._utils import prepare, progress
 from mmkeras.toy import render, scene, speak
 
 # Scenes of each split: enough to learn the toy world in minutes on two cores; one image of a test split counts
@@ -144,12 +142,7 @@ def toy_images(image_size: int = 64, objects: int = 1, data_dir: str | os.PathLi
     config = ToyConfig(image_size, objects)
     if config.name in ToyImages.builder_configs:  # TFDS expects these by name
         config = config.name
-
-    def create():
-        with terminal.quiet_log("absl", "Using custom data configuration"):  # TFDS warns of an unlisted size
-            return ToyImages(config=config, data_dir=data_dir)
-
-    return _prepared(create)
+    return prepare.generated(lambda: ToyImages(config=config, data_dir=data_dir))
 
 
 def toy_speech(language: str = "en", data_dir: str | os.PathLike | None = None) -> ToySpeech:
@@ -162,13 +155,4 @@ def toy_speech(language: str = "en", data_dir: str | os.PathLike | None = None) 
     Raises:
         OSError: as for `toy_images`, and if eSpeak NG is not installed.
     """
-    return _prepared(lambda: ToySpeech(config=language, data_dir=data_dir))
-
-
-def _prepared(create):
-    tfds.display_progress_bar(False)  # it shows a bar for each shard; ours is one for all images
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            return prepare.prepared(create)
-    finally:
-        tfds.display_progress_bar(True)
+    return prepare.generated(lambda: ToySpeech(config=language, data_dir=data_dir))
