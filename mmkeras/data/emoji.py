@@ -21,7 +21,7 @@ from PIL import Image
 
 from mmkeras._utils import prepare, progress, terminal
 from mmkeras.data.task_data import SkippedExamples
-from mmkeras.data.vocabulary import normalize
+from mmkeras.text.vocabulary import normalize
 from mmkeras.media import artists, images
 
 LANGUAGES = ("en", "zh")
