@@ -54,6 +54,12 @@ def _trace_training_steps_once():
         yield
 
 
+@pytest.fixture
+def eager_models(monkeypatch):
+    """All models run eagerly: a few steps are faster than their compilation."""
+    monkeypatch.setattr(keras.Model, "run_eagerly", property(lambda model: True, lambda model, value: None))
+
+
 @pytest.fixture(scope="session")
 def toy_data():
     return mmkeras.captioning.data("toy")

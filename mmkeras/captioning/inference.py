@@ -16,7 +16,7 @@ from mmkeras._utils import checks, progress
 from mmkeras._utils.predictor import ImagePredictor
 from mmkeras.captioning.model import EPOCHS, TASK
 from mmkeras.decoding.generator import Generator
-from mmkeras.evaluation import metrics
+from mmkeras.evaluation import baselines, metrics
 from mmkeras.evaluation.explanations import Explanation
 from mmkeras.media import images
 from mmkeras.toy import scene
@@ -123,16 +123,25 @@ class Captioner(ImagePredictor):
         return images.resize(images.read(image), self.image_size)
 
 
-def evaluate(captioner: Captioner, dataset: "tf.data.Dataset", **options: Any) -> dict[str, float]:
+def evaluate(
+    captioner: Captioner, dataset: "tf.data.Dataset", train: "tf.data.Dataset | None" = None, **options: Any
+) -> dict[str, float]:
     """Generates a caption for every image, and scores it against all references.
 
     Args:
         captioner: Captioner.
         dataset: Batches of {"image", "captions"}, as `data(...).test`.
+        train: Batches of {"image", "captions"} to compare with, as `data.for_evaluate(data.splits["train"])`.
+            They are kept in memory. Defaults to None.
         **options: See `mmkeras.decoding.generator.Generator`.
 
     Returns:
         - `bleu_1` to `bleu_4` and `rouge_l` (0..1), `cider_d` (0..10), see `mmkeras.evaluation.metrics`.
+        - `exact`: share of captions that equal a reference; `first_word`: share whose first word is that of a
+          reference. Where validation loss and CIDEr-D disagree, these two show what is learned.
+        - With `train`, `nearest_exact` and `nearest_cider_d`: the scores of answering with the first caption of
+          the training image that is nearest by raw pixels; `hard_exact`: `exact` of the images that it gets
+          wrong.
         - `distinct_captions`: number of different captions per image; 1/n if all are the same.
         - `scene_accuracy`, if all references describe toy scenes: share of captions that describe the same
           scene, in any wording.
@@ -144,13 +153,15 @@ def evaluate(captioner: Captioner, dataset: "tf.data.Dataset", **options: Any) -
     """
     checks.images(dataset, captioner.image_size)
     vocabulary = captioner.vocabulary
-    references, captions = [], []
+    references, captions, pictures = [], [], []
     for batch in progress.bar(dataset, "captions"):
         batch_references = [[text.decode() for text in texts if text] for texts in batch["captions"].numpy()]
         if not references:
             vocabulary.check_known(text for texts in batch_references for text in texts)
         positions = range(len(references), len(references) + len(batch_references))
         references += batch_references
+        if train is not None:
+            pictures.append(batch["image"].numpy())
         tokens, _ = captioner.generate(batch["image"].numpy(), positions=positions, **options)
         captions += [vocabulary.decode(ids) for ids in tokens]
     checks.not_empty(captions)
@@ -158,9 +169,24 @@ def evaluate(captioner: Captioner, dataset: "tf.data.Dataset", **options: Any) -
     def spaced(text):  # the metrics expect tokens separated by spaces
         return " ".join(vocabulary.split(text))
 
-    scores = metrics.caption_scores(
-        [[spaced(text) for text in texts] for texts in references], [spaced(text) for text in captions]
-    )
+    answers, truths = list(map(spaced, captions)), [list(map(spaced, texts)) for texts in references]
+    scores = metrics.caption_scores(truths, answers)
+    exact = np.array([answer in texts for answer, texts in zip(answers, truths, strict=True)])
+    scores["exact"] = float(exact.mean())
+    first = [
+        answer.split()[:1] in [text.split()[:1] for text in texts]
+        for answer, texts in zip(answers, truths, strict=True)
+    ]
+    scores["first_word"] = float(np.mean(first))
+    if train is not None:
+        known = [(batch["image"].numpy(), batch["captions"].numpy()[:, 0]) for batch in train]
+        near = baselines.nearest(*(np.concatenate(x) for x in ([image for image, _ in known], pictures)))
+        texts = [spaced(text.decode()) for text in np.concatenate([text for _, text in known])[near]]
+        is_right = np.array([text in truth for text, truth in zip(texts, truths, strict=True)])
+        scores["nearest_exact"] = float(is_right.mean())
+        scores["nearest_cider_d"] = metrics.cider_d(truths, texts)
+        if not is_right.all():
+            scores["hard_exact"] = float(exact[~is_right].mean())
     scores["distinct_captions"] = len(set(captions)) / len(captions)
     accuracy = scene.accuracy(captions, [texts[0] for texts in references])
     if accuracy is not None:

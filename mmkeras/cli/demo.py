@@ -113,11 +113,11 @@ def captioning_section(
             right = scene.parse(explanation.caption) == scene.parse(truth)
             peak = explanation.attention.max(initial=0)  # one scale, so that a diffuse map does not look sharp
             words = "".join(
-                f"<figure>{_image(plots.spotlight(_enlarged(image), m, peak))}{html.escape(word)}</figure>"
+                f"<figure>{picture(plots.spotlight(_enlarged(image), m, peak))}{html.escape(word)}</figure>"
                 for word, m in zip(explanation.words, explanation.attention, strict=True)
             )
             parts.append(
-                f'<div class="example">{_image(_enlarged(image))}<div>'
+                f'<div class="example">{picture(_enlarged(image))}<div>'
                 f"{_answer(explanation.caption, truth, right, 'it is')}"
                 f'<div class="row words">{words}</div></div></div>'
             )
@@ -166,10 +166,10 @@ def text_to_image_section(
         texts = [scene.captions(scene.sample(split, index), language)[0] for index in range(prompts)]
         real = [render.draw(split, index) for index in range(prompts)]
         for text, *row in zip(texts, real, plain(texts), adversarial(texts), strict=True):
-            image = _image(_enlarged(np.concatenate(row, axis=1)))
+            image = picture(_enlarged(np.concatenate(row, axis=1)))
             parts.append(f'<figure class="generated">{image}{html.escape(text)}</figure>')
         parts.append("</div>")
-    samples = _image(_enlarged(np.concatenate(list(adversarial(texts[0], samples=6)), axis=1)))
+    samples = picture(_enlarged(np.concatenate(list(adversarial(texts[0], samples=6)), axis=1)))
     parts.append(
         f'<p class="note">Six images of “{html.escape(texts[0])}” with different noise:</p>'
         f'<div class="samples">{samples}</div>'
@@ -179,22 +179,24 @@ def text_to_image_section(
     return "\n".join(parts)
 
 
-def write(folder: Path, sections: dict[str, str]) -> Path:
+def write(folder: Path, sections: dict[str, str], title: str = "mmkeras demo") -> Path:
     """Writes `index.html`, one file that contains its images and clips.
 
     Args:
         folder: path. Must exist.
         sections: {title: HTML}.
+        title: str. Defaults to `"mmkeras demo"`.
     """
     path = folder / "index.html"
-    names = {title: title.lower().replace(" ", "-").replace(",", "") for title in sections}
-    index = "".join(f'<li><a href="#{names[title]}">{title}</a></li>' for title in sections)
-    body = "".join(f'<h2 id="{names[title]}">{title}</h2>{section}' for title, section in sections.items())
+    names = {name: html.escape(name.lower().replace(" ", "-").replace(",", "")) for name in sections}
+    index = "".join(f'<li><a href="#{names[name]}">{html.escape(name)}</a></li>' for name in sections)
+    body = "".join(
+        f'<h2 id="{names[name]}">{html.escape(name)}</h2>{section}' for name, section in sections.items()
+    )
     path.write_text(
         f'<!doctype html><html lang="en"><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>mmkeras demo</title>'
-        f"<style>{_STYLE}</style><body><h1>mmkeras demo</h1>"
-        f"<p>Models of the toy world: colored shapes, drawn and spoken on this machine.</p>"
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
+        f"<style>{_STYLE}</style><body><h1>{title}</h1>"
         f"<nav><ul>{index}</ul></nav>{body}</body></html>",
         encoding="utf-8",
     )
@@ -235,10 +237,11 @@ def _enlarged(image):
     return np.kron(image, np.ones((3, 3, 1), np.uint8))
 
 
-def _image(image):
+def picture(image, alt: str = "") -> str:
+    """HTML of an image (H, W, 3) uint8."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
-    return f'<img alt="" src="data:image/png;base64,{_base64(buffer)}">'
+    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{_base64(buffer)}">'
 
 
 def _plot(figure):

@@ -1,4 +1,4 @@
-"""The command line: `mmkeras demo`, `predict`, `train`, `evaluate`, `doctor`, `pretrain`.
+"""The command line: `mmkeras demo`, `predict`, `train`, `evaluate`, `doctor`, `search`, `pretrain`.
 
 TensorFlow is loaded inside the commands, so that `mmkeras --help` answers at once.
 """
@@ -9,16 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from mmkeras._utils import presets, saving, terminal
-from mmkeras.cli.errors import clear_errors
+from mmkeras.cli import search  # noqa: F401 (adds its command)
+from mmkeras.cli.app import app, clear_errors
 from mmkeras.tasks import TASKS
-
-app = typer.Typer(
-    help="Multimodal models in Keras: train, evaluate and use them.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
 
 _NAMES = ", ".join(TASKS)
 
@@ -47,7 +40,7 @@ def demo(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the toy world.")] = None,
 ) -> None:
     """Write a page with answers of the ready-trained models, then train captioning from scratch (minutes)."""
-    with clear_errors(app):
+    with clear_errors():
         import mmkeras
 
         names = list(TASKS) if train == "all" else [] if train == "none" else [train]
@@ -114,7 +107,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the weights and of the order of the data.")] = 0,
 ) -> None:
     """Train a task, save the model, and evaluate it on the test split."""
-    with clear_errors(app):
+    with clear_errors():
         import mmkeras
 
         mmkeras.tasks.check(task)
@@ -166,7 +159,7 @@ def evaluate(
     settings: Set = None,
 ) -> None:
     """Evaluate a trained model on the test split of a source."""
-    with clear_errors(app):
+    with clear_errors():
         predictor = _load(model, language or "en")
         decoding = _decoding(predictor, beams)
         data = _data(predictor, source, language, settings)
@@ -185,7 +178,7 @@ def doctor(
     settings: Set = None,
 ) -> None:
     """Check a model and its data for the usual reasons why it does not learn, and print one page."""
-    with clear_errors(app):
+    with clear_errors():
         import mmkeras
 
         predictor = _load(model, language or "en")
@@ -210,7 +203,7 @@ def predict(
     explain: Annotated[Path | None, typer.Option(help="Folder of plots that explain each answer.")] = None,
 ) -> None:
     """Answer each input: a caption for an image, a transcript for a clip, an image for a prompt."""
-    with clear_errors(app):
+    with clear_errors():
         predictor = _load(model, language)
         if explain and not hasattr(predictor, "explain"):
             raise ValueError(f"Expected no --explain for {predictor.model.name}. Received: --explain {explain}")
@@ -247,7 +240,7 @@ def pretrain(
     folder: Annotated[Path | None, typer.Option(help="Of the models; by default that of the package.")] = None,
 ) -> None:
     """Train ready-trained models again from scratch (a quarter of an hour to hours)."""
-    with clear_errors(app):
+    with clear_errors():
         _load_tensorflow()
         from mmkeras import zoo
         from mmkeras.zoo import recipes

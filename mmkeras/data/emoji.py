@@ -21,8 +21,8 @@ from PIL import Image
 
 from mmkeras._utils import prepare, progress, terminal
 from mmkeras.data.task_data import SkippedExamples
-from mmkeras.text.vocabulary import normalize
 from mmkeras.media import artists, images
+from mmkeras.text.vocabulary import normalize
 
 LANGUAGES = ("en", "zh")
 SPLITS = ("train", "validation", "test", "test_unseen")

@@ -312,8 +312,8 @@ def evaluate(search: ImageSearch, dataset: "tf.data.Dataset") -> dict[str, float
 
     Args:
         search: ImageSearch. Its index is neither used nor changed.
-        dataset: Batches of {"image", "captions", "meaning"}, as `data(...).test`. All images of the same meaning
-            are right answers.
+        dataset: Batches of {"image", "captions", "meaning"}, as `data(...).test`. All images of the same
+            meaning are right answers.
 
     Returns:
         `recall_at_1`, `recall_at_5`, `recall_at_10` and `mrr` of texts that search for images; with the prefix

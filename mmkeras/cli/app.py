@@ -1,4 +1,4 @@
-"""Errors of the commands: one line each, without a traceback."""
+"""The application that the commands belong to, and their errors: one line each, without a traceback."""
 
 import inspect
 import os
@@ -9,16 +9,20 @@ from collections.abc import Collection
 
 import typer
 
+app = typer.Typer(
+    help="Multimodal models in Keras: train, evaluate and use them.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
 
-class clear_errors:  # noqa: N801 (reads as a statement: with clear_errors(app): ...)
+
+class clear_errors:  # noqa: N801 (reads as a statement: with clear_errors(): ...)
     """Bad input ends with the message of its error, without a traceback; a warning is one line. Messages name
-    options as the command line does, --batch-size for batch_size. Every answer can be written.
+    options as the command line does, --batch-size for batch_size. Every answer can be written."""
 
-    Args:
-        app: typer.Typer. Its commands have the options.
-    """
-
-    def __init__(self, app: typer.Typer):
+    def __init__(self):
         commands = [inspect.signature(command.callback).parameters for command in app.registered_commands]
         self.options = {
             name for command in commands for name, given in command.items() if given.default != given.empty
