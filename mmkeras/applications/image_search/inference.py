@@ -66,11 +66,8 @@ class ImageSearch(ImagePredictor):
 
     def _connect(self):
         encoder = self.image_encoder
-        self._images = (
-            self.novelty.with_scores(encoder, "grid")
-            if self.novelty
-            else keras.Model(encoder.input, encoder.outputs)
-        )
+        other = self.novelty.with_scores(encoder, "grid") if self.novelty else encoder
+        self._images = keras.Model(other.input, dict(zip(("vectors", "scores"), other.outputs, strict=False)))
 
     def _forget(self):
         self.paths: list[str] = []
@@ -196,10 +193,10 @@ class ImageSearch(ImagePredictor):
 
     def encode_images(self, batch: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         """Images (N, S, S, 3) RGB 0..255 → unit vectors (N, D) float32."""
-        vectors, *scores = collectives.predict_batches(self._images, np.stack(batch))
+        outputs = collectives.predict_batches(self._images, np.stack(batch))
         if self.novelty:
-            self.novelty.warn(*scores, range(len(vectors)))
-        return vectors
+            self.novelty.warn(outputs["scores"], range(len(batch)))
+        return outputs["vectors"]
 
     @property
     def data_options(self) -> dict[str, Any]:
@@ -245,8 +242,7 @@ class ImageSearch(ImagePredictor):
             return {}
 
         def predict(values, positions):
-            vectors = collectives.predict_batches(self._images, np.stack(values))
-            return list(vectors[0] if isinstance(vectors, list | tuple) else vectors)
+            return list(collectives.predict_batches(self._images, np.stack(values))["vectors"])
 
         stamps = [_stamp(path) for path in paths]  # before they are read, so that a change in between shows
         try:
@@ -327,7 +323,7 @@ def evaluate(search: ImageSearch, dataset: "tf.data.Dataset") -> dict[str, float
     vectors, meanings, texts, owners = [], [], [], []
     for batch in progress.bar(dataset, "images"):
         ids = batch["meaning"].numpy()
-        vectors.append(collectives.predict_batches(search._images, batch["image"].numpy()))
+        vectors.append(collectives.predict_batches(search._images, batch["image"].numpy())["vectors"])
         for meaning, captions in zip(ids, batch["captions"].numpy(), strict=True):
             captions = dict.fromkeys(text.decode() for text in captions if text)
             texts += captions
@@ -335,7 +331,7 @@ def evaluate(search: ImageSearch, dataset: "tf.data.Dataset") -> dict[str, float
         meanings.append(ids)
     checks.not_empty(vectors)
     search.vocabulary.check_known(texts[:50])
-    images = np.concatenate([part[0] if isinstance(part, list | tuple) else part for part in vectors])  # (N, D)
+    images = np.concatenate(vectors)  # (N, D)
     queries = dict(zip(texts, owners, strict=True))  # a caption that several images share is one query
     meanings, owners = np.concatenate(meanings), np.array(list(queries.values()))
     similarity = search.encode_texts(list(queries)) @ images.T  # (Q, N)
