@@ -1,6 +1,7 @@
 """Image captioning (chapter 5.1): the data.
 
 data = mmkeras.captioning.data("toy")              # the toy world
+data = mmkeras.captioning.data("emoji")            # what people drew, with names in two languages
 data = mmkeras.captioning.data("coco_captions")    # through TensorFlow Datasets
 data = mmkeras.captioning.data("my/photos")        # a folder with a table of captions
 """
@@ -37,12 +38,13 @@ def data(
     """Images and captions, ready for `model.fit`.
 
     Args:
-        source: str or path. `"toy"`, `"coco_captions"` (37.6 GiB are downloaded on first use), or a folder of
-            images with a table of captions (see `mmkeras.data.tables`). Defaults to `"toy"`.
+        source: str or path. `"toy"`, `"emoji"` (see `mmkeras.data.emoji`), `"coco_captions"` (37.6 GiB are
+            downloaded on first use), or a folder of images with a table of captions (see
+            `mmkeras.data.tables`). Defaults to `"toy"`.
         language: str. `"en"` (tokens are words) or `"zh"` (tokens are characters). Defaults to `"en"`.
         batch_size: int. Images per step, over all devices. Defaults to 32.
-        image_size: int. Side in pixels that images are resized to. Defaults to 64 for the toy world and 224 for
-            photographs, the sizes of the presets `"toy"` and `"document"`.
+        image_size: int. Side in pixels that images are resized to. Defaults to 64 for the toy world and emoji,
+            and to 224 for photographs, the sizes of the presets `"toy"` and `"document"`.
         vocabulary: `Vocabulary`. Defaults to the words of the training captions. If given, a source without
             training captions can be evaluated, and for a folder a warning names the words that it lacks.
         min_count: int. Words seen less often become `<unknown>`. Defaults to 1, for COCO to 5.
@@ -53,9 +55,9 @@ def data(
         static_shapes: bool. Whether every dimension of `train` and `validation` is known, as a TPU needs it.
             All batches are then full; each epoch leaves out the images that do not fill a batch. Defaults to
             False.
-        **options: Of the source. Toy world: `objects` (1 or 2), `data_dir`. COCO: `data_dir`. Folder: `table`,
-            `encoding`, `file_column`, `text_column`, `validation_share`, `test_share`, see
-            `mmkeras.data.folder.read`.
+        **options: Of the source. Toy world: `objects` (1 or 2), `data_dir`. Emoji: `artists`, `data_dir`. COCO:
+            `data_dir`. Folder: `table`, `encoding`, `file_column`, `text_column`, `validation_share`,
+            `test_share`, see `mmkeras.data.folder.read`.
 
     Returns:
         `TaskData` with these batches:
@@ -71,7 +73,7 @@ def data(
     """
     sources.check_options(language, vocabulary)
     if image_size is None:
-        image_size = 64 if source == "toy" else 224
+        image_size = 64 if source in ("toy", "emoji") else 224
     checks.ints(1, batch_size=batch_size, image_size=image_size)
     checks.ints(0, seed=seed)
     splits = sources.read_images(source, language, image_size, **options)

@@ -475,7 +475,7 @@ class _clear_errors:  # noqa: N801 (reads as a statement: with _clear_errors(): 
         sys.stdout.reconfigure(encoding="utf-8" if is_free else None, errors="replace")
 
     def __exit__(self, kind, error, traceback):
-        if isinstance(error, ValueError | OSError):
+        if isinstance(error, ValueError | OSError | ImportError):
             _print(f"Error: {error}")
             raise typer.Exit(2) from error
         if isinstance(error, KeyboardInterrupt):

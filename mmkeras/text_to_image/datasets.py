@@ -39,7 +39,7 @@ def data(
     cached on disk.
 
     Args:
-        source: str or path. `"toy"`; `"coco_captions"` (37.6 GiB are downloaded on first use);
+        source: str or path. `"toy"`; `"emoji"`; `"coco_captions"` (37.6 GiB are downloaded on first use);
             `"oxford_flowers102"`, `"mnist"` or `"cifar10"`, with captions made from their labels; or a folder
             of images with a table of captions (see `mmkeras.data.tables`). Defaults to `"toy"`.
         batch_size: int. Images per step, over all devices, at least 2. Defaults to 16.
@@ -54,7 +54,8 @@ def data(
           (B, size, size, 3) float32 in 0..1. Every epoch holds every image exactly once, with one of its
           captions.
         - `test`, `test_unseen`: {"image", "captions"}; image (B, size, size, 3) uint8, captions (B, n) string,
-          padded with ""; if the source has labels, also {"labels": {attribute: (B,) int64}}.
+          padded with ""; if the source has labels, also {"labels": {attribute: (B,) int64}}; of emoji also
+          {"concept": (B,) int64}, the number of the emoji.
 
         `attributes` are the labels, each with the names of its classes.
 
