@@ -1,6 +1,7 @@
 """Image captioning (chapter 5.1): the data.
 
 data = mmkeras.captioning.data("toy")              # the toy world
+data = mmkeras.captioning.data("emoji")            # what people drew, with names in two languages
 data = mmkeras.captioning.data("coco_captions")    # through TensorFlow Datasets
 data = mmkeras.captioning.data("my/photos")        # a folder with a table of captions
 """
@@ -30,12 +31,13 @@ def data(
     """Images and captions, ready for `model.fit`.
 
     Args:
-        source: str or path. `"toy"`, `"coco_captions"` (37.6 GiB are downloaded on first use), or a folder of
-            images with a table of captions (see `mmkeras.data.tables`). Defaults to `"toy"`.
+        source: str or path. `"toy"`, `"emoji"` (see `mmkeras.data.emoji`), `"coco_captions"` (37.6 GiB are
+            downloaded on first use), or a folder of images with a table of captions (see
+            `mmkeras.data.tables`). Defaults to `"toy"`.
         language: str. `"en"` (tokens are words) or `"zh"` (tokens are characters). Defaults to `"en"`.
         batch_size: int. Images per step, over all devices. Defaults to 32.
-        image_size: int. Side in pixels that images are resized to. Defaults to 64 for the toy world and 224 for
-            photographs, the sizes of the presets `"toy"` and `"document"`.
+        image_size: int. Side in pixels that images are resized to. Defaults to 64 for the toy world and emoji,
+            and to 224 for photographs, the sizes of the presets `"toy"` and `"document"`.
         vocabulary: `Vocabulary`. Defaults to the words of the training captions. If given, a source without
             training captions can be evaluated, and for a folder a warning names the words that it lacks.
         min_count: int. Words seen less often become `<unknown>`. Defaults to 1, for COCO to 5.
@@ -50,8 +52,8 @@ def data(
         static_shapes: bool. Whether every dimension of `train` and `validation` is known, as a TPU needs it.
             All batches are then full; each epoch leaves out the images that do not fill a batch. Defaults to
             False.
-        **options: Of the source. Toy world: `objects` (1 or 2), `data_dir`. COCO: `data_dir`. Folder: see
-            `mmkeras.data.folder.read`.
+        **options: Of the source. Toy world: `objects` (1 or 2), `data_dir`. Emoji: `artists`, `data_dir`. COCO:
+            `data_dir`. Folder: see `mmkeras.data.folder.read`.
 
     Returns:
         `TaskData` with these batches:
@@ -67,7 +69,7 @@ def data(
         FileNotFoundError: if none of the images in the table exists.
     """
     if image_size is None:
-        image_size = 64 if source == "toy" else 224
+        image_size = 64 if source in ("toy", "emoji") else 224
 
     def to_inputs(batch):
         tokens = batch["tokens"]  # (B, max_length)

@@ -36,7 +36,7 @@ class clear_errors:  # noqa: N801 (reads as a statement: with clear_errors(): ..
         sys.stdout.reconfigure(encoding="utf-8" if is_free else None, errors="replace")
 
     def __exit__(self, kind, error, traceback):
-        if isinstance(error, ValueError | OSError):
+        if isinstance(error, ValueError | OSError | ImportError):
             _print(f"Error: {error}", self.options)
             raise typer.Exit(2) from error
         if isinstance(error, KeyboardInterrupt):

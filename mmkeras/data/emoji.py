@@ -133,7 +133,9 @@ def load() -> list[Emoji]:
     every = {
         text: facts
         for text, facts in package.EMOJI_DATA.items()
-        if facts["status"] == package.STATUS["fully_qualified"] and not _SKIN_TONES_AND_FLAGS.search(text)
+        if facts["status"] == package.STATUS["fully_qualified"]
+        and "zh" in facts
+        and not _SKIN_TONES_AND_FLAGS.search(text)
     }
     names = {
         text: [_name(code).lower() for code in (facts["en"], *facts.get("alias", ()))]

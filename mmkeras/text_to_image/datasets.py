@@ -38,7 +38,7 @@ def data(
     cached on disk.
 
     Args:
-        source: str or path. `"toy"`; `"coco_captions"` (37.6 GiB are downloaded on first use);
+        source: str or path. `"toy"`; `"emoji"`; `"coco_captions"` (37.6 GiB are downloaded on first use);
             `"oxford_flowers102"`, `"mnist"` or `"cifar10"`, with captions made from their labels; or a folder
             of images with a table of captions (see `mmkeras.data.tables`). Defaults to `"toy"`.
         batch_size: int. Images per step, over all devices, at least 2. Defaults to 16.
