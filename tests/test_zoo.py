@@ -16,6 +16,8 @@ import skimage.data
 
 import mmkeras
 from mmkeras import text_to_image, zoo
+from mmkeras.data.vocabulary import END, PAD
+from mmkeras.evaluation.explain import Explanation
 from mmkeras.toy import builders, render, scene, speak
 from mmkeras.zoo import recipes
 
@@ -121,9 +123,13 @@ def test_the_attention_of_a_word_is_on_the_object(language):
     captioner = mmkeras.pretrained("captioning", language)
     kinds = {word: kind for kind, words in WORDS[language].items() for word in words}
     found = {kind: [] for kind in WORDS[language]}
-    for image in toy_images("test", 100):
-        explanation = captioner.explain(image)
-        for word, focus in zip(explanation.words, explanation.focus(render.foreground(image)), strict=True):
+    batch = np.stack(toy_images("test", 100))  # at once, as `explain` does for each
+    tokens, _ = captioner.generate(batch)
+    _, height, width, _ = captioner.network.output_shape
+    for image, ids, maps in zip(batch, tokens, captioner._generator.weights({"image": batch}, tokens), strict=True):
+        words = captioner.vocabulary.decode_words(ids)
+        explanation = Explanation(image, "", words, maps[: len(words)].reshape(-1, height, width))
+        for word, focus in zip(words, explanation.focus(render.foreground(image)), strict=True):
             if word in kinds:
                 found[kinds[word]].append(focus)
     focus = {kind: np.mean(values) for kind, values in found.items()}
@@ -135,10 +141,14 @@ def test_the_attention_of_a_word_is_on_the_object(language):
 def test_the_attention_of_speech_moves_forward(language):
     """Share of tokens whose highest weight is more than a time step before that of the previous token."""
     transcriber, moves = mmkeras.pretrained("speech_to_text", language), []
-    for index in range(20):
-        voice = speak.voice("test", index, language)
-        clip = speak.speak(speak.caption("test", index, language), voice, index)
-        moves += np.diff(transcriber.explain((speak.SAMPLE_RATE_HZ, clip)).weights.argmax(axis=1)).tolist()
+    clips = [
+        speak.speak(speak.caption("test", index, language), speak.voice("test", index, language), index)
+        for index in range(20)
+    ]
+    inputs = transcriber._padded(clips)  # at once, as `explain` does for each
+    tokens = transcriber._generate(inputs)
+    for ids, weights in zip(tokens, transcriber._generator.weights(inputs, tokens), strict=True):
+        moves += np.diff(weights[(ids != PAD) & (ids != END)].argmax(axis=1)).tolist()
     backward = np.mean(np.array(moves) < -1)
     print(language, backward)
     assert backward < 0.02
@@ -199,7 +209,7 @@ def test_a_changed_or_missing_file_is_named_with_the_command_that_trains_it(copi
 
 
 @pytest.mark.filterwarnings("ignore:Collapse")  # so little training
-def test_pretrain_keeps_the_best_of_several_seeds(toy_world, tmp_path, monkeypatch):
+def test_pretrain_keeps_the_best_of_several_seeds(tmp_path, eager_models, monkeypatch):
     monkeypatch.setattr(builders, "EXAMPLES", {"train": 64, "validation": 16, "test": 16, "test_unseen": 16})
     options = {"epochs": 1, "units": 16, "data_options": {"data_dir": str(tmp_path)}}
     ranks = []
