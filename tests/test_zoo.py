@@ -126,7 +126,9 @@ def test_the_attention_of_a_word_is_on_the_object(language):
     batch = np.stack(toy_images("test", 100))  # at once, as `explain` does for each
     tokens, _ = captioner.generate(batch)
     _, height, width, _ = captioner.network.output_shape
-    for image, ids, maps in zip(batch, tokens, captioner._generator.weights({"image": batch}, tokens), strict=True):
+    for image, ids, maps in zip(
+        batch, tokens, captioner._generator.weights({"image": batch}, tokens), strict=True
+    ):
         words = captioner.vocabulary.decode_words(ids)
         explanation = Explanation(image, "", words, maps[: len(words)].reshape(-1, height, width))
         for word, focus in zip(words, explanation.focus(render.foreground(image)), strict=True):
