@@ -15,6 +15,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import keras
 import numpy as np
 import pytest
+import soundfile
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
@@ -22,21 +23,13 @@ from PIL import Image
 import mmkeras
 from mmkeras.toy import builders
 
-# A third of the toy world's images: each test process writes them again.
-builders.EXAMPLES.update(train=1600, validation=64, test=96, test_unseen=64)
+# Few of the toy world's examples: each test process writes them again.
+builders.EXAMPLES.update(train=640, validation=64, test=96, test_unseen=64)
 
 
 @pytest.fixture(autouse=True)
 def _seed():
     keras.utils.set_random_seed(0)
-
-
-@pytest.fixture
-def eagerly():
-    """Functions run eagerly: tracing a graph takes seconds, a few steps of a tiny model less."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -128,14 +121,24 @@ def mock_speech():
 
 
 @pytest.fixture
-def small_data(photos, small_toy):
+def short_clips(tmp_path_factory):
+    """A folder of eight clips of about half a second: a model steps through each time step of a clip."""
+    folder, rng = tmp_path_factory.mktemp("short_clips"), np.random.default_rng(0)
+    for i in range(8):
+        soundfile.write(folder / f"{i}.wav", rng.uniform(-0.5, 0.5, 8_000 + 800 * i), 16_000)
+    rows = [f"{i}.wav,number {i}" for i in range(8)]
+    (folder / "transcripts.csv").write_text("\n".join(["path,transcript", *rows]))
+    return folder
+
+
+@pytest.fixture
+def small_data(photos, short_clips):
     """A function that makes new small data for a task."""
 
     def make(task):
-        package = getattr(mmkeras, task)
+        package, options = getattr(mmkeras, task), {"batch_size": 4, "validation_share": 0, "test_share": 0}
         if task == "speech_to_text":
-            return package.data("toy", batch_size=48, data_dir=small_toy)
-        size = 64 if task == "captioning" else 32
-        return package.data(photos, image_size=size, batch_size=4, validation_share=0, test_share=0)
+            return package.data(short_clips, **options)
+        return package.data(photos, image_size=64 if task == "captioning" else 32, **options)
 
     return make

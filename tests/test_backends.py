@@ -36,7 +36,7 @@ def run_python(backend, *arguments):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """The folder with the results of all backends, and the output of the processes."""
+    """The folder with the results of all backends, the output of the processes, and those of the methods."""
     data, folder = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(builders, "EXAMPLES", {"train": 32, "validation": 12, "test": 8, "test_unseen": 8})
@@ -53,13 +53,17 @@ def results(tmp_path_factory):
         jobs = [submit(backend, "train", data, folder) for backend in slowest_first]
         jobs.append(submit("jax", "devices", data, folder))
         jobs.append(submit("tensorflow", "train", data, folder / "repeated"))
+        methods = {
+            backend: pool.submit(run_python, backend, Path(__file__).with_name("methods.py"))
+            for backend in BACKENDS[1:]
+        }
         processes = [job.result() for job in jobs]
         jobs = [
             submit(backend, "load", folder, *[saver for saver, loader in PAIRS if loader == backend])
             for backend in BACKENDS
         ]
         processes += [job.result() for job in jobs]
-    return folder, [process.stdout + process.stderr for process in processes]
+    return folder, [process.stdout + process.stderr for process in processes], methods
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -86,8 +90,8 @@ def test_the_strategy_of_the_notebooks_works_on_other_backends(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS[1:])
-def test_the_three_methods_train_on_other_backends(backend):
-    run_python(backend, Path(__file__).with_name("methods.py"))
+def test_the_three_methods_train_on_other_backends(backend, results):
+    results[2][backend].result()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -36,7 +36,7 @@ def test_toy_batches_have_the_documented_shapes(toy_data):
         tokens[:, 1:],
         np.where(targets == END, PAD, targets)[:, :-1] + ((targets == END)[:, :-1] * END),
     )
-    assert toy_data.train.cardinality() == 1600 // 32
+    assert toy_data.train.cardinality() == 640 // 32
     assert next(iter(toy_data.test))["captions"].shape == (32, 5)
 
 

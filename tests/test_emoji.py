@@ -7,12 +7,12 @@ import sys
 import matplotlib
 import numpy as np
 import pytest
-from mmkeras.data.vocabulary import normalize
 from PIL import Image, ImageDraw
 
 import mmkeras
 from mmkeras.data import emoji
 from mmkeras.media import artists
+from mmkeras.text.vocabulary import normalize
 
 # Without the fonts of the system, which differ from machine to machine.
 NO_FONTS = dict.fromkeys(("openmoji", *artists.SYSTEM_FONTS))

@@ -218,7 +218,7 @@ def test_every_modality_has_an_encoder(examples):
 # --- cross-modal pre-training ---
 
 
-def test_one_encoder_is_pretrained_on_single_modalities_and_fine_tuned_on_pairs(examples):
+def test_one_encoder_is_pretrained_on_single_modalities_and_fine_tuned_on_pairs(examples, eager_models):
     encoder = tiny_encoder(examples.vocabulary)
     first = [np.array(weight) for weight in encoder.h.weights]
     model = cross_modal_pretraining.pretrain(encoder, examples, "words and patches", steps=4)
@@ -230,7 +230,7 @@ def test_one_encoder_is_pretrained_on_single_modalities_and_fine_tuned_on_pairs(
 
 
 @pytest.mark.parametrize("modalities", [("image", "text"), ("text", "speech")])
-def test_cross_modal_pretraining_equals_its_formula(modalities, examples, tmp_path, eagerly):
+def test_cross_modal_pretraining_equals_its_formula(modalities, examples, eager_models, tmp_path):
     encoder = tiny_encoder(examples.vocabulary)
     model = cross_modal_pretraining.build(encoder, scenes.CLASSES, modalities, units=8)
     assert model.get_layer("h") is encoder.h  # the same layer for both modalities
@@ -301,7 +301,7 @@ def test_a_sample_of_more_examples_than_there_are_is_refused(count, examples):
     assert len(examples.sample(24)) == 24
 
 
-def test_training_a_copy_of_an_encoder_does_not_change_it(examples, eagerly):
+def test_training_a_copy_of_an_encoder_does_not_change_it(examples, eager_models):
     encoder = tiny_encoder(examples.vocabulary)
     model = cross_modal_pretraining.build(encoder.copy(), scenes.CLASSES, units=8)
     text, before = examples.inputs["text"], [np.array(weight) for weight in encoder.h.weights]
@@ -363,7 +363,7 @@ def test_translation_keeps_the_scene_through_a_sharp_image_and_blurs_the_shape_t
     assert len(results.grid().findobj(AxesImage)) == 12 and len(results.plot().axes[0].patches) == 25
 
 
-def test_training_returns_to_the_weights_that_are_best_on_validation(examples, monkeypatch):
+def test_training_returns_to_the_weights_that_are_best_on_validation(examples, eager_models, monkeypatch):
     monkeypatch.setattr(protocol, "EVERY", 2)
     monkeypatch.setattr(protocol, "PATIENCE", 2)
     model = joint_training.build(tiny_encoders(examples), scenes.CLASSES, units=8, learning_rate=0.01)
@@ -383,7 +383,7 @@ def test_training_returns_to_the_weights_that_are_best_on_validation(examples, m
 
 
 @pytest.mark.slow
-def test_the_experiments_run_and_read_their_results(tiny_experiments):
+def test_the_experiments_run_and_read_their_results(tiny_experiments, eager_models):
     results = fusions.run(fusions.RESULTS)
     assert fusions.results() == results and "fusions.run()" in results.measured["command"]
     assert set(results.scores["concat of three"]) == {"image + text + touch", "image", "text", "touch"}

@@ -26,7 +26,7 @@ def test_toy_batches_have_the_documented_shapes(toy):
     assert (tokens[:, 0] == START).all() and ((tokens == END).sum(axis=1) == 1).all()
     assert target.shape == (16, 64, 64, 3) and target.dtype == tf.float32
     assert target.numpy().min() >= 0 and 0.5 < target.numpy().max() <= 1
-    assert toy.train.cardinality() == 1600 // 16
+    assert toy.train.cardinality() == 640 // 16
 
 
 def test_labels_captions_and_images_describe_the_same_scene(toy):

@@ -17,6 +17,8 @@ import skimage.data
 
 import mmkeras
 from mmkeras import text_to_image, training, zoo
+from mmkeras.evaluation.explanations import Explanation
+from mmkeras.text.vocabulary import END, PAD
 from mmkeras.toy import builders, render, scene, speak
 from mmkeras.zoo import recipes
 
@@ -32,7 +34,6 @@ WORDS = {
     "zh": {"size": "大小", "color": "红橙黄绿蓝紫", "shape": "圆三星十菱", "place": "左右上下中"},
 }
 # shares of right answers, whose sampling error is known
-IMAGES, CLIPS = 30, 6  # 100 and 20 give the figures of tests/README.md
 SHARES = ("scene_accuracy", "all", "color", "place", "shape", "size")
 
 
@@ -119,9 +120,15 @@ def test_the_attention_of_a_word_is_on_the_object(language):
     captioner = mmkeras.pretrained("captioning", language)
     kinds = {word: kind for kind, words in WORDS[language].items() for word in words}
     focuses = {kind: [] for kind in WORDS[language]}
-    for image in toy_images("test", IMAGES):
-        explanation = captioner.explain(image)
-        for word, focus in zip(explanation.words, explanation.focus(render.foreground(image)), strict=True):
+    batch = np.stack(toy_images("test", 100))  # at once, as `explain` does for each
+    tokens, _ = captioner.generate(batch)
+    _, height, width, _ = captioner.network.output_shape
+    for image, ids, maps in zip(
+        batch, tokens, captioner._generator.weights({"image": batch}, tokens), strict=True
+    ):
+        words = captioner.vocabulary.decode_words(ids)
+        explanation = Explanation(image, "", words, maps[: len(words)].reshape(-1, height, width))
+        for word, focus in zip(words, explanation.focus(render.foreground(image)), strict=True):
             if word in kinds:
                 focuses[kinds[word]].append(focus)
     focus = {kind: np.mean(values) for kind, values in focuses.items()}
@@ -133,10 +140,14 @@ def test_the_attention_of_a_word_is_on_the_object(language):
 def test_the_attention_of_speech_moves_forward(language):
     """Share of tokens whose highest weight is more than a time step before that of the previous token."""
     transcriber, moves = mmkeras.pretrained("speech_to_text", language), []
-    for index in range(CLIPS):
-        voice = speak.voice("test", index, language)
-        clip = speak.speak(speak.caption("test", index, language), voice, index)
-        moves += np.diff(transcriber.explain((speak.SAMPLE_RATE_HZ, clip)).weights.argmax(axis=1)).tolist()
+    clips = [
+        speak.speak(speak.caption("test", index, language), speak.voice("test", index, language), index)
+        for index in range(20)
+    ]
+    inputs = transcriber._padded(clips)  # at once, as `explain` does for each
+    tokens = transcriber._generate(inputs)
+    for ids, weights in zip(tokens, transcriber._generator.weights(inputs, tokens), strict=True):
+        moves += np.diff(weights[(ids != PAD) & (ids != END)].argmax(axis=1)).tolist()
     backward = np.mean(np.array(moves) < -1)
     print(language, backward)
     assert backward < 0.02
@@ -197,7 +208,7 @@ def test_a_changed_or_missing_file_is_named_with_the_command_that_trains_it(copi
 
 
 @pytest.mark.filterwarnings("ignore:Collapse")  # so little training
-def test_pretrain_keeps_the_best_of_several_seeds(toy_world, tmp_path, monkeypatch):
+def test_pretrain_keeps_the_best_of_several_seeds(tmp_path, eager_models, monkeypatch):
     monkeypatch.setattr(builders, "EXAMPLES", {"train": 64, "validation": 16, "test": 16, "test_unseen": 16})
     train = functools.partial(training.train_task, "captioning", epochs=1, units=16, data_dir=str(tmp_path))
     ranks = []
