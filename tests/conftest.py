@@ -136,7 +136,10 @@ def small_data(photos, short_clips):
     """A function that makes new small data for a task."""
 
     def make(task):
-        package, options = getattr(mmkeras, task), {"batch_size": 4, "validation_share": 0, "test_share": 0}
+        package, options = (
+            mmkeras.tasks.package(task),
+            {"batch_size": 4, "validation_share": 0, "test_share": 0},
+        )
         if task == "speech_to_text":
             return package.data(short_clips, **options)
         return package.data(photos, image_size=64 if task == "captioning" else 32, **options)

@@ -142,7 +142,7 @@ def test_damaged_and_missing_images_are_named(photos):
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        ({"source": "imagenet"}, ValueError, "'toy', 'coco_captions'.*source='imagenet'"),
+        ({"source": "imagenet"}, ValueError, "'toy', 'emoji', 'coco_captions'.*source='imagenet'"),
         ({"source": "nowhere/photos"}, ValueError, "source='nowhere/photos'"),
         ({"language": "fr"}, ValueError, "language='fr'"),
         ({"batch_size": 0}, ValueError, "batch_size=0"),

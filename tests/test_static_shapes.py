@@ -14,7 +14,7 @@ def toy(small_toy, tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
 
     def make(task, **options):
-        package = getattr(mmkeras, task)
+        package = mmkeras.tasks.package(task)
         if task == "speech_to_text":
             return package.data("toy", batch_size=8, data_dir=small_toy, **options)
         with pytest.MonkeyPatch.context() as patch:
@@ -35,7 +35,7 @@ def test_every_dimension_is_static(task, toy):
         assert [tuple(part.shape) for part in tf.nest.flatten(batch)] == [tuple(spec.shape) for spec in specs]
     inputs, _ = next(iter(data.train))
     assert int(data.train.cardinality()) == len(list(data.train))
-    model = getattr(mmkeras, task).build("toy", vocabulary=data.vocabulary)
+    model = mmkeras.tasks.package(task).build("toy", vocabulary=data.vocabulary)
     model(inputs)
 
 

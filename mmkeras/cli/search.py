@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mmkeras import tasks
 from mmkeras._utils import terminal
 from mmkeras.cli.app import app, clear_errors
 
@@ -14,9 +15,7 @@ from mmkeras.cli.app import app, clear_errors
 def search(
     folder: Annotated[Path, typer.Argument(help="Folder of images; those in its subfolders are found, too.")],
     queries: Annotated[list[str], typer.Argument(help="Texts, or files of images.", metavar="QUERY...")],
-    model: Annotated[
-        str, typer.Option(help="A .keras file, or the name of a ready-trained model.")
-    ] = "image_search",
+    model: Annotated[Path, typer.Option(help="File of an image_search model.")] = Path("image_search.keras"),
     k: Annotated[int, typer.Option(min=1, help="Images per query.")] = 5,
     page: Annotated[Path | None, typer.Option(help="Folder for a page that shows the images.")] = None,
 ) -> None:
@@ -24,6 +23,7 @@ def search(
     with clear_errors():
         if not folder.is_dir():
             raise FileNotFoundError(f"Expected FOLDER to be a folder. Received: {folder}")
+        tasks.check_file(model)
         with terminal.quiet_stderr():
             import keras  # noqa: F401
             import tensorflow  # noqa: F401
@@ -31,9 +31,8 @@ def search(
         import mmkeras
         from mmkeras.data import cache
 
-        kept = cache.folder() / "search" / f"{cache.digest(str(folder.resolve()), model)}.keras"
-        is_name = model in mmkeras.zoo.NAMES
-        predictor = mmkeras.pretrained(model) if is_name else mmkeras.load(model)
+        kept = cache.folder() / "search" / f"{cache.digest(str(folder.resolve()), str(model.resolve()))}.keras"
+        predictor = mmkeras.load(model)
         if not isinstance(predictor, mmkeras.applications.ImageSearch):
             raise ValueError(f"Expected --model to be one of image_search. Received: --model {model}")
         if kept.is_file():

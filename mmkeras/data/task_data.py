@@ -21,7 +21,8 @@ class Split:
 
     Attributes:
         examples: () → dataset of dictionaries: {"image" (H, W, 3) uint8, "captions" (n,) string, "labels"
-            {attribute: ()}}, or {"audio" (n,) int16, "transcript" () string, "name" () string}.
+            {attribute: ()}, "concept" () int64}, of which only some sources have the last two, or {"audio" (n,)
+            int16, "transcript" () string, "name" () string}.
         texts: () → iterator of the texts of each example, read without its image or audio.
         count: int. Number of examples.
         fingerprint: dict. JSON-able values that change when the split changes.
@@ -62,7 +63,7 @@ class TaskData:
 
     Attributes:
         train, validation: Batches for `model.fit`.
-        test, test_unseen: Batches for the task's `evaluate`. Only the toy world has `test_unseen`.
+        test, test_unseen: Batches for the task's `evaluate`. The toy world and the emoji have `test_unseen`.
         source: str. Name of the dataset, or the folder.
         vocabulary: `Vocabulary` of the training texts.
         batch_size: int. Examples per step, over all devices.

@@ -111,7 +111,7 @@ def train(
     if resume and run is None:
         raise ValueError("Expected run to be the folder of the run to resume. Received: run=None")
     if not getattr(model, "optimizer", None):
-        build = f"mmkeras.{model.name}.build(vocabulary=data.vocabulary)"
+        build = tasks.predictor(model).builder.replace("()", "(vocabulary=data.vocabulary)")
         raise ValueError(
             f"Expected model to be compiled, as from a task's build. Received: model.optimizer=None. Train a "
             f"ready-trained model further with the settings of a new one: model.compile_from_config({build}"
