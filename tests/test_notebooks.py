@@ -71,8 +71,8 @@ def exercises_of(cells):
 
 
 def check_exercise(client, cell, index, notebook, number, name, solution):
-    """The solution passes, and a mistake fails with its message. Each runs in the notebook's own state, from the
-    open line on, since what is above it has run."""
+    """The solution passes, and a mistake fails with its message. Each runs in the notebook's state, from the
+    open line on: what is above has run."""
     import nbclient
 
     _, line, below = re.split(rf"^({name} = None\b.*\n)", cell.source, flags=re.M)
