@@ -59,7 +59,7 @@ def answers(model):
     if model.name == "captioning":
         images = rng.integers(0, 256, (3, 64, 64, 3), np.uint8)
         arrays = {"output": model.predict_on_batch({"image": images, "tokens": tokens})}
-        for name, options in {"greedy": {}, "beam": {"beams": 3}, "sampled": {"temperature": 1.0}}.items():
+        for name, options in {"greedy": {}, "sampled": {"temperature": 1.0}}.items():
             arrays[name], arrays[f"{name} score"] = predictor.generate(images, max_length=12, **options)
     elif model.name == "speech_to_text":
         has_attention = predictor.head == "attention"

@@ -36,7 +36,7 @@ def run_python(backend, *arguments):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """The folder with the results of all backends, the output of the processes, and those of the methods."""
+    """The folder with the results of all backends, the output of the processes, and the three methods'."""
     data, folder = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(builders, "EXAMPLES", {"train": 32, "validation": 12, "test": 8, "test_unseen": 8})

@@ -184,7 +184,7 @@ def features(data):
     return np.concatenate([inputs["image"].numpy() for inputs, _ in data.train])
 
 
-def test_features_equal_the_encoder_output(frozen, own_cache):
+def test_features_equal_the_encoder_output(frozen, own_cache, eager_models):
     data, model = frozen()
     featured = with_features(data, model)
     grid = model.get_layer("encoder").get_layer("grid")

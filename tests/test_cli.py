@@ -216,8 +216,8 @@ def test_an_error_is_one_line(trained, invoke, tmp_path):
 def test_ctrl_c_names_the_option_resume(trained, tmp_path):
     folder, _, _ = trained
     model = tmp_path / "stopped.keras"
-    options = ("--source", folder, "--preset", "toy", "--epochs", 10_000, "--output", model)
-    command = [MMKERAS, "train", "captioning", *options]
+    options = ("--source", folder, "--preset", "toy", "--image-size", 16, "--batch-size", 2)
+    command = [MMKERAS, "train", "text_to_image", *options, "--epochs", 10_000, "--output", model]
     process = subprocess.Popen(
         list(map(str, command)),
         stdout=subprocess.DEVNULL,

@@ -32,7 +32,7 @@ def no_training_step(monkeypatch):
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(builders, "EXAMPLES", {"train": 256, "validation": 128, "test": 8, "test_unseen": 8})
+        patch.setattr(builders, "EXAMPLES", {"train": 256, "validation": 64, "test": 8, "test_unseen": 8})
         builders.toy_images(data_dir=folder)
         builders.toy_speech(data_dir=folder)
     return folder
@@ -100,7 +100,7 @@ def test_one_caption_for_all_is_named(folder):
     logits.set_weights([0 * kernel, bias])  # as if it had learned to answer with this word
     findings = diagnose(mmkeras.captioning.Captioner(model), data).findings
     assert "256 of them are 'a red circle'" in findings["texts"]
-    assert "all 128 images get the same caption, 'red red" in findings["answers"]
+    assert "all 64 images get the same caption, 'red red" in findings["answers"]
 
 
 def test_unknown_words_are_named(folder):
@@ -131,7 +131,7 @@ def test_nothing_is_found_in_a_ready_trained_model(name, folder):
     assert all(map(np.array_equal, predictor.model.weights, before))
 
 
-def test_the_memory_of_a_step_is_measured_and_leaves_the_model_unchanged(folder, monkeypatch):
+def test_the_memory_of_a_step_is_measured_and_leaves_the_model_unchanged(folder, eager_models, monkeypatch):
     monkeypatch.setattr(memory, "peak", measured_peak)
     data = captions(folder)
     model = tiny(data)

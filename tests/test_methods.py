@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.image import AxesImage
 
+import mmkeras
 from mmkeras import text_to_image
 from mmkeras.methods import (
     Classifier,
@@ -147,9 +148,9 @@ def test_joint_training_learns_with_modality_dropout_and_is_saved(examples, tmp_
     model = joint_training.build(tiny_encoders(examples), scenes.CLASSES, "cross_attention", 0.5, units=8)
     history = model.fit(examples.inputs, examples.labels, epochs=12, batch_size=20, verbose=0).history
     assert history["loss"][-1] < history["loss"][0]
-    model.save(tmp_path / "model.keras")
     before = Classifier(model)
-    after = Classifier(keras.saving.load_model(tmp_path / "model.keras"))
+    before.save(tmp_path / "model.keras")
+    after = mmkeras.load(tmp_path / "model.keras")
     for given in (("image",), ("text", "touch"), ("image", "text", "touch")):
         inputs = {name: examples.inputs[name] for name in given}
         for name, ids in before(inputs).items():
@@ -240,9 +241,8 @@ def test_cross_modal_pretraining_equals_its_formula(modalities, examples, eager_
     for name in scenes.CLASSES:
         np.testing.assert_allclose(logits[name], expected[name], atol=1e-4)
     classification.fit(model, examples, steps=2)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    after = Classifier(loaded)(inputs)
+    Classifier(model).save(tmp_path / "model.keras")
+    after = mmkeras.load(tmp_path / "model.keras")(inputs)
     for name, ids in Classifier(model)(inputs).items():
         np.testing.assert_array_equal(after[name], ids)
     with pytest.raises(ValueError, match=f"all of '{modalities[0]}', '{modalities[1]}'.*{modalities[0]}"):

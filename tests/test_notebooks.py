@@ -71,19 +71,21 @@ def exercises_of(cells):
 
 
 def check_exercise(client, cell, index, notebook, number, name, solution):
-    """The solution passes, and a mistake fails with its message. Each runs in the notebook's own state."""
+    """The solution passes, and a mistake fails with its message. Each runs in the notebook's state, from the
+    open line on: what is above has run."""
     import nbclient
 
+    _, line, below = re.split(rf"^({name} = None\b.*\n)", cell.source, flags=re.M)
+
     def attempt(code):
-        changed = re.sub(rf"^{name} = None\b.*$", lambda _: code, cell.source, flags=re.M)
-        return client.execute_cell(type(cell)(cell | {"source": changed, "outputs": []}), index)
+        return client.execute_cell(type(cell)(cell | {"source": f"{code}\n{below}", "outputs": []}), index)
 
     assert "correct" in printed(attempt(solution))
     mistake, message = MISTAKES[notebook, number]
     with pytest.raises(nbclient.exceptions.CellExecutionError) as error:
         attempt(mistake)
     assert error.value.ename == "AssertionError" and message in error.value.evalue
-    client.execute_cell(cell, index)  # nothing is answered, as before
+    attempt(line)  # nothing is answered, as before
 
 
 def printed(cell):

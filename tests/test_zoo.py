@@ -42,9 +42,9 @@ def toy_world(tmp_path_factory):
     """A folder with the first examples of the test splits, for `data_dir`."""
     folder = tmp_path_factory.mktemp("toy_world")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(builders, "EXAMPLES", {"train": 8, "validation": 8, "test": 200, "test_unseen": 200})
+        patch.setattr(builders, "EXAMPLES", {"train": 8, "validation": 8, "test": 100, "test_unseen": 100})
         builders.toy_images(data_dir=folder)
-        patch.setattr(builders, "EXAMPLES", {"train": 8, "validation": 8, "test": 40, "test_unseen": 40})
+        patch.setattr(builders, "EXAMPLES", {"train": 8, "validation": 8, "test": 24, "test_unseen": 24})
         for language in LANGUAGES:
             builders.toy_speech(language, folder)
     return folder
