@@ -191,6 +191,7 @@ def test_an_error_is_one_line(trained, invoke, tmp_path):
     repeated = ("train", "captioning", "--source", folder, "--epochs", 1, "--output", model)
     for arguments, message in (
         (("train", "chess"), "Received: chess"),
+        (("demo", "--train", "image_search"), "text_to_image, all, none. Received: --train image_search"),
         (("train", "captioning", "--set", "head=ctc"), "--set head=ctc"),
         (("train", "captioning", "--set", "unit=64"), "Close to it: units"),
         (("train", "captioning", "--set", "units=many"), "of type int. Received: --set units=many"),

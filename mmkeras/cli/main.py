@@ -35,7 +35,7 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder for the page.")] = Path("mmkeras-demo"),
     language: Language = "en",
     train: Annotated[
-        str, typer.Option(help=f"What to train from scratch: {_NAMES}, all, or none.")
+        str, typer.Option(help="What to train from scratch: captioning ..., all, or none.")
     ] = "captioning",
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the toy world.")] = None,
 ) -> None:
@@ -43,16 +43,18 @@ def demo(
     with clear_errors():
         import mmkeras
 
-        names = list(TASKS) if train == "all" else [] if train == "none" else [train]
-        for name in names:
-            mmkeras.tasks.check(name)
+        page = mmkeras.cli.demo
+        shown = [name for name in TASKS if page.has_section(name)]
+        names = {"all": shown, "none": []}.get(train, [train])
+        if set(names) - set(shown):
+            known = ", ".join([*shown, "all", "none"])
+            raise ValueError(f"Expected --train to be one of {known}. Received: --train {train}")
         for model in mmkeras.zoo.NAMES:
             mmkeras.zoo.path(model, language)
         typer.echo("Loading TensorFlow and the ready-trained models (seconds)")
         _load_tensorflow()
         output.mkdir(parents=True, exist_ok=True)
-        page = mmkeras.cli.demo
-        kinds = {name: mmkeras.tasks.get(name) for name in TASKS if page.has_section(name)}
+        kinds = {name: mmkeras.tasks.get(name) for name in shown}
         sections = {kind.title: page.ready_section(name, language) for name, kind in kinds.items()}
         path = page.write(output, sections)
         typer.echo(f"Look at {path}")
