@@ -145,7 +145,7 @@ def test_joint_training_equals_its_formula(fusion, examples):
 @pytest.mark.parametrize("fusion", joint_training.FUSIONS)
 def test_joint_training_learns_with_modality_dropout_and_is_saved(fusion, examples, eager_models, tmp_path):
     model = joint_training.build(tiny_encoders(examples), scenes.CLASSES, fusion, 0.5, units=8)
-    history = model.fit(examples.inputs, examples.labels, epochs=12, batch_size=20, verbose=0).history
+    history = model.fit(examples.inputs, examples.labels, epochs=6, batch_size=24, verbose=0).history
     assert history["loss"][-1] < history["loss"][0]
     model.save(tmp_path / "model.keras")
     before = Classifier(model)
