@@ -48,6 +48,7 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:Collapse")  # so few examples give one answer for all inputs
+@pytest.mark.filterwarnings("ignore:The structure of `inputs`")  # Keras, of eager models alone
 def test_the_python_code_of_the_readme_runs(folder, eager_models, monkeypatch):
     monkeypatch.setattr(builders, "EXAMPLES", {"train": 32, "validation": 8, "test": 8, "test_unseen": 8})
     changes = {

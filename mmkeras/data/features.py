@@ -79,7 +79,7 @@ def _grid(model):
 
 
 def _features(split, title, grid, weights):
-    network = keras.Model(grid.network.inputs, grid.network.outputs)
+    network = keras.Model(grid.network.inputs[0], grid.network.outputs[0])
     spec = split.examples().element_spec | {"image": tf.TensorSpec(grid.network.output_shape[1:], tf.float16)}
     limit = np.finfo("float16").max  # float16 needs half the disk space; larger features are clipped
 
