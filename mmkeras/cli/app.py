@@ -9,6 +9,8 @@ from collections.abc import Collection
 
 import typer
 
+from mmkeras._utils import terminal
+
 app = typer.Typer(
     help="Multimodal models in Keras: train, evaluate and use them.",
     no_args_is_help=True,
@@ -42,6 +44,13 @@ class clear_errors:  # noqa: N801 (reads as a statement: with clear_errors(): ..
         if isinstance(error, KeyboardInterrupt):
             typer.echo(f"\n{error}" if str(error) else "\nStopped.", err=True)
             raise typer.Exit(130) from error
+
+
+def load_tensorflow() -> None:
+    """Loads it without its start-up notes. A command does so after the checks that need no TensorFlow."""
+    with terminal.quiet_stderr():
+        import keras  # noqa: F401
+        import tensorflow  # noqa: F401
 
 
 def _print(message: str, options: Collection[str]) -> None:

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from mmkeras._utils import presets, saving, terminal
+from mmkeras._utils import presets, saving
 from mmkeras.cli import search  # noqa: F401 (adds its command)
-from mmkeras.cli.app import app, clear_errors
+from mmkeras.cli.app import app, clear_errors, load_tensorflow
 from mmkeras.tasks import TASKS
 
 _NAMES = ", ".join(TASKS)
@@ -52,7 +52,7 @@ def demo(
         for model in mmkeras.zoo.NAMES:
             mmkeras.zoo.path(model, language)
         typer.echo("Loading TensorFlow and the ready-trained models (seconds)")
-        _load_tensorflow()
+        load_tensorflow()
         output.mkdir(parents=True, exist_ok=True)
         kinds = {name: mmkeras.tasks.get(name) for name in shown}
         sections = {kind.title: page.ready_section(name, language) for name, kind in kinds.items()}
@@ -115,7 +115,7 @@ def train(
         mmkeras.tasks.check(task)
         if output:
             saving.check_path(output)
-        _load_tensorflow()
+        load_tensorflow()
         from mmkeras.training import checkpoint
 
         options = mmkeras.training.parse_options(task, source, settings or ())
@@ -243,7 +243,7 @@ def pretrain(
 ) -> None:
     """Train ready-trained models again from scratch (a quarter of an hour to hours)."""
     with clear_errors():
-        _load_tensorflow()
+        load_tensorflow()
         from mmkeras import zoo
         from mmkeras.zoo import recipes
 
@@ -252,13 +252,6 @@ def pretrain(
             typer.echo(f"{name}, {language}: {seeds} seeds")
             card = recipes.pretrain(name, language, seeds=range(seeds), folder=folder or zoo.FOLDER)
             typer.echo(f"Saved {card['file']}, {card['megabytes']} MB: {card['scores']['test']}")
-
-
-def _load_tensorflow():
-    """Loads it without its start-up notes. A command does so after the checks that need no TensorFlow."""
-    with terminal.quiet_stderr():
-        import keras  # noqa: F401
-        import tensorflow  # noqa: F401
 
 
 def _load(model, language):
@@ -274,7 +267,7 @@ def _load(model, language):
         mmkeras.zoo.path(model, language)
     else:
         mmkeras.tasks.check_file(Path(model))
-    _load_tensorflow()
+    load_tensorflow()
     return mmkeras.pretrained(model, language) if is_name else mmkeras.load(model)
 
 

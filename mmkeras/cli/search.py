@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from mmkeras import tasks
-from mmkeras._utils import terminal
-from mmkeras.cli.app import app, clear_errors
+from mmkeras.cli.app import app, clear_errors, load_tensorflow
 
 
 @app.command()
@@ -24,10 +23,7 @@ def search(
         if not folder.is_dir():
             raise FileNotFoundError(f"Expected FOLDER to be a folder. Received: {folder}")
         tasks.check_file(model)
-        with terminal.quiet_stderr():
-            import keras  # noqa: F401
-            import tensorflow  # noqa: F401
-
+        load_tensorflow()
         import mmkeras
         from mmkeras.data import cache
 

@@ -163,7 +163,8 @@ class ImageSearch(ImagePredictor):
                 f"{len(vanished)} of {len(self)} indexed images are no longer there and are left out: "
                 f"{', '.join(vanished[:3])}{' ...' if len(vanished) > 3 else ''}. Index again."
             )
-        there = np.array([path not in set(vanished) for path in self.paths])
+        gone = set(vanished)
+        there = np.array([path not in gone for path in self.paths])
 
         def read(query):
             if isinstance(query, str) and Path(query).suffix.lower() not in SUFFIXES:
