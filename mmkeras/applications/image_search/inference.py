@@ -23,7 +23,7 @@ import numpy as np
 from mmkeras._utils import checks, progress, saving, terminal
 from mmkeras._utils.predictor import ImagePredictor
 from mmkeras.applications.image_search.model import EPOCHS, TASK
-from mmkeras.data import cache
+from mmkeras.data import cache, tables
 from mmkeras.distribute import collectives
 from mmkeras.evaluation import metrics
 from mmkeras.media import images
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _INDEX = "index.npz"  # in the model's file
-SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
+SUFFIXES = (*tables.SUFFIXES["captions"], ".ppm")
 
 
 class ImageSearch(ImagePredictor):
