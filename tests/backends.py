@@ -125,6 +125,7 @@ def train(data_dir, folder):
 
 def devices(data_dir, folder):
     folder = Path(folder) / keras.backend.backend()
+    folder.mkdir()
     for name in list(MODELS)[:-1]:  # rounding errors of the adversarial model grow too fast
         for count, distribution in ((1, None), (2, keras.distribution.DataParallel())):
             keras.distribution.set_distribution(distribution)

@@ -45,6 +45,7 @@ def fit_save_load(model, folder, inputs=IMAGES):
     return any(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "fine_tune"), [("mobilenet_v3_small", False), ("mine", True), ("mine", False), ("vit", True)]
 )

@@ -37,13 +37,13 @@ def run_python(backend, *arguments):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """The folder with the results of all backends, the output of the processes, and the three methods'."""
-    data, folder = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("results")
+    folder = tmp_path_factory.mktemp("results")
+    data = folder / "data"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(builders, "EXAMPLES", {"train": 32, "validation": 12, "test": 8, "test_unseen": 8})
         builders.toy_images(64, data_dir=data)
         builders.toy_images(16, data_dir=data)
         builders.toy_speech("en", data_dir=data)
-    (folder / "repeated").mkdir()
     with ThreadPoolExecutor(2) as pool:
 
         def submit(backend, *arguments):
@@ -51,8 +51,6 @@ def results(tmp_path_factory):
 
         slowest_first = ("jax", "tensorflow", "torch")
         jobs = [submit(backend, "train", data, folder) for backend in slowest_first]
-        jobs.append(submit("jax", "devices", data, folder))
-        jobs.append(submit("tensorflow", "train", data, folder / "repeated"))
         methods = {
             backend: pool.submit(run_python, backend, Path(__file__).with_name("methods.py"))
             for backend in BACKENDS[1:]
@@ -64,6 +62,20 @@ def results(tmp_path_factory):
         ]
         processes += [job.result() for job in jobs]
     return folder, [process.stdout + process.stderr for process in processes], methods
+
+
+@pytest.fixture(scope="module")
+def repeated(results):
+    """The results of TensorFlow's training once more, and of JAX's on one device and on two."""
+    folder = results[0] / "repeated"
+    folder.mkdir()
+    with ThreadPoolExecutor(2) as pool:
+        script = Path(__file__).with_name("backends.py")
+        actions = (("jax", "devices"), ("tensorflow", "train"))
+        jobs = [pool.submit(run_python, backend, script, action, results[0] / "data", folder) for backend, action in actions]
+        for job in jobs:
+            job.result()
+    return folder
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -99,10 +111,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(backend, results):
     assert np.load(results[0] / backend / "resume.npz")["same"]
 
 
+@pytest.mark.quality
 @pytest.mark.parametrize("name", MODELS)
-def test_the_same_seed_gives_identical_results(name, results):
-    folder = results[0]
-    first, second = (np.load(path / "tensorflow" / f"{name}.npz") for path in (folder, folder / "repeated"))
+def test_the_same_seed_gives_identical_results(name, results, repeated):
+    first, second = (np.load(path / "tensorflow" / f"{name}.npz") for path in (results[0], repeated))
     for key in first.files:
         np.testing.assert_array_equal(first[key], second[key], key)
 
@@ -123,9 +135,10 @@ def test_a_saved_model_gives_the_same_answers_on_another_backend(name, saver, lo
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4, err_msg=key)
 
 
+@pytest.mark.quality
 @pytest.mark.parametrize("name", list(MODELS)[:-1])
-def test_two_devices_train_like_one_on_jax(name, results):
-    one, two = (np.load(results[0] / "jax" / f"{name}.{count}_devices.npz") for count in (1, 2))
+def test_two_devices_train_like_one_on_jax(name, repeated):
+    one, two = (np.load(repeated / "jax" / f"{name}.{count}_devices.npz") for count in (1, 2))
     assert one["devices"] == 1 and two["devices"] == 2
     for key in ("losses", "val_loss"):
         np.testing.assert_allclose(one[key], two[key], rtol=1e-4, atol=1e-4)

@@ -244,6 +244,7 @@ def test_ctrl_c_names_the_option_resume(trained, tmp_path):
     assert not model.is_file()
 
 
+@pytest.mark.slow
 def test_speech_to_text_on_a_folder(invoke, eager_models, tmp_path):
     rng = np.random.default_rng(0)
     for i in range(4):
@@ -319,6 +320,7 @@ def test_the_default_preset_depends_on_the_source(source, preset, monkeypatch, t
     assert chosen == [preset]
 
 
+@pytest.mark.slow
 def test_writing_the_toy_world_does_not_change_training(small_toy_world, eager_models):
     """The first run writes the toy world, which draws random numbers. No other test uses this size."""
     sizes = {"image_size": 32, "units": 8, "embedding_dim": 8, "channels": 8}
@@ -338,6 +340,7 @@ def test_predict_takes_the_name_of_a_ready_trained_model(invoke, tmp_path):
     assert "captioning" in invoke("predict", "captionin", tmp_path / "0.png").err
 
 
+@pytest.mark.slow
 def test_the_demo_shows_the_ready_trained_models_and_trains_a_task(
     invoke, small_toy_world, eager_models, tmp_path, monkeypatch
 ):

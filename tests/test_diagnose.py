@@ -69,6 +69,7 @@ def tiny(data, **options):
 # --- spoiled on purpose ---
 
 
+@pytest.mark.slow
 def test_labels_shifted_against_their_inputs_are_named(folder):
     captioner = mmkeras.pretrained("captioning")
     data = captions(folder, vocabulary=captioner.vocabulary, max_length=12)
@@ -82,6 +83,7 @@ def test_labels_shifted_against_their_inputs_are_named(folder):
     assert "inputs" in diagnose(captioner, data).findings
 
 
+@pytest.mark.slow
 def test_a_learning_rate_of_ten_is_named(folder):
     data = captions(folder)
     model = tiny(data, learning_rate=10.0)
@@ -119,6 +121,7 @@ def test_labels_that_are_too_long_for_ctc_are_named(folder):
 # --- healthy ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["captioning", "speech_to_text_ctc", "text_to_image_pixels"])
 def test_nothing_is_found_in_a_ready_trained_model(name, folder):
     predictor = mmkeras.pretrained(name)

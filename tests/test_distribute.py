@@ -62,6 +62,7 @@ def test_invalid_arguments_are_named(no_cluster, options, message):
         distribute.strategy(**options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("workers", "number"), [(2, signal.SIGINT), (1, signal.SIGTERM)])
 def test_signals_end_a_worker_that_waits_and_one_that_runs(no_cluster, workers, number):
     code = (
@@ -291,6 +292,7 @@ def one_device(images, tmp_path_factory):
     return output
 
 
+@pytest.mark.slow
 def test_two_devices_equal_one(one_device, images, tmp_path):
     options = [(["--kind", "mirrored", "--devices", 2], {})]
     assert_workers_equal_one_device("text_to_image", images, one_device, tmp_path, options)
@@ -299,6 +301,7 @@ def test_two_devices_equal_one(one_device, images, tmp_path):
     assert lines[1] == "8 a step, 4 on each of 2 replicas"
 
 
+@pytest.mark.slow
 def test_two_workers_of_tf_config_equal_one_device(one_device, images, tmp_path):
     addresses = free_addresses(2)
     options = [([], {"TF_CONFIG": strategies._tf_config(addresses, number)}) for number in range(2)]

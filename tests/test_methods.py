@@ -382,7 +382,7 @@ def test_training_returns_to_the_weights_that_are_best_on_validation(examples, e
     assert np.mean([original(trained.classifier, examples)[name] for name in scenes.CLASSES]) == max(seen)
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_the_experiments_run_and_read_their_results(tiny_experiments, eager_models):
     results = fusions.run(fusions.RESULTS)
     assert fusions.results() == results and "fusions.run()" in results.measured["command"]

@@ -47,6 +47,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Collapse")  # so few examples give one answer for all inputs
 @pytest.mark.filterwarnings("ignore:The structure of `inputs`")  # Keras, of eager models alone
 def test_the_python_code_of_the_readme_runs(folder, eager_models, monkeypatch):

@@ -89,6 +89,7 @@ def interrupted(model, data, run, epoch=1, **options):
 # --- resuming ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TINY)
 def test_a_resumed_run_equals_an_uninterrupted_one(task, small_data, tmp_path):
     data = small_data(task)
@@ -456,7 +457,7 @@ def _train_to_the_end(run, data_dir, resume, begun=None):
     saving.save(model, run / "end.keras")
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_a_run_killed_ten_times_equals_an_uninterrupted_one(tmp_path):
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["mmkeras.text_to_image", "mmkeras.training", "tensorflow_datasets"])

@@ -62,6 +62,7 @@ def test_every_model_ships_in_both_languages_in_15_megabytes():
         assert zoo.path(name, "en") and zoo.path(name, "zh")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["captioning", "attribute_classifier"])
 def test_a_model_with_a_note_answers_as_the_first_of_a_process(name):
     """Keras names operations by counting from the start of the process."""
@@ -70,6 +71,7 @@ def test_a_model_with_a_note_answers_as_the_first_of_a_process(name):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["captioning", "speech_to_text", "text_to_image", "attribute_classifier"])
 def test_predictors_are_pickled_and_copied_after_an_answer(name):
     predictor = mmkeras.pretrained(name)
@@ -90,6 +92,7 @@ def test_the_table_of_the_models_is_up_to_date():
     assert recipes.table(zoo.cards()) in readme.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("name", zoo.NAMES)
 def test_a_model_scores_what_its_card_says(name, language, toy_world):
@@ -207,6 +210,7 @@ def test_a_changed_or_missing_file_is_named_with_the_command_that_trains_it(copi
         mmkeras.pretrained("captioning")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Collapse")  # so little training
 def test_pretrain_keeps_the_best_of_several_seeds(tmp_path, eager_models, monkeypatch):
     monkeypatch.setattr(builders, "EXAMPLES", {"train": 64, "validation": 16, "test": 16, "test_unseen": 16})
