@@ -71,8 +71,10 @@ def repeated(results):
     folder.mkdir()
     with ThreadPoolExecutor(2) as pool:
         script = Path(__file__).with_name("backends.py")
-        actions = (("jax", "devices"), ("tensorflow", "train"))
-        jobs = [pool.submit(run_python, backend, script, action, results[0] / "data", folder) for backend, action in actions]
+        jobs = [
+            pool.submit(run_python, backend, script, action, results[0] / "data", folder)
+            for backend, action in (("jax", "devices"), ("tensorflow", "train"))
+        ]
         for job in jobs:
             job.result()
     return folder

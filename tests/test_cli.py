@@ -191,7 +191,7 @@ def test_an_error_is_one_line(trained, invoke, tmp_path):
     repeated = ("train", "captioning", "--source", folder, "--epochs", 1, "--output", model)
     for arguments, message in (
         (("train", "chess"), "Received: chess"),
-        (("demo", "--train", "image_search"), "text_to_image, all, none. Received: --train image_search"),
+        (("demo", "--train", "search"), "image_search, all, none. Received: --train search"),
         (("train", "captioning", "--set", "head=ctc"), "--set head=ctc"),
         (("train", "captioning", "--set", "unit=64"), "Close to it: units"),
         (("train", "captioning", "--set", "units=many"), "of type int. Received: --set units=many"),
@@ -344,14 +344,19 @@ def test_predict_takes_the_name_of_a_ready_trained_model(invoke, tmp_path):
 def test_the_demo_shows_the_ready_trained_models_and_trains_a_task(
     invoke, small_toy_world, eager_models, tmp_path, monkeypatch
 ):
-    for section, few in (("captioning", "images"), ("speech_to_text", "clips"), ("text_to_image", "prompts")):
+    for section, few in (
+        ("captioning", "images"),
+        ("speech_to_text", "clips"),
+        ("text_to_image", "prompts"),
+        ("image_search", "queries"),
+    ):
         function = getattr(mmkeras.cli.demo, f"{section}_section")
         monkeypatch.setattr(mmkeras.cli.demo, f"{section}_section", functools.partial(function, **{few: 1}))
     done = invoke("demo", "--output", tmp_path, "--epochs", 1)
     assert done.status == 0, done.err
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     titles = re.findall(r'<h2 id="([^"]+)"', page)
-    ready = ["image-captioning", "speech-to-text", "text-to-image"]
+    ready = ["image-captioning", "speech-to-text", "text-to-image", "image-search"]
     assert titles == [*ready, "image-captioning-trained-just-now"]
     assert all(f'<a href="#{title}">' in page for title in titles)
     assert page.count("<audio") == 2 and "://" not in page
@@ -377,7 +382,7 @@ def test_the_wheel_works_without_the_repository(tmp_path):
 
 def test_search_finds_the_images_of_a_folder_and_encodes_them_once(invoke, photos, tmp_path):
     vocabulary = mmkeras.text.vocabulary.Vocabulary(("gray", "photo"), "mixed")
-    sizes = {"units": 8, "embedding_dim": 8, "cell_channels": 2, "image_size": 32}
+    sizes = {"units": 8, "embedding_dim": 8, "image_size": 32}
     search = mmkeras.applications.image_search.build("toy", vocabulary=vocabulary, **sizes)
     model = tmp_path / "search.keras"
     mmkeras.applications.ImageSearch(search).save(model)

@@ -16,7 +16,7 @@ from mmkeras.nn import losses
 from mmkeras.text.vocabulary import Vocabulary
 
 RNG = np.random.default_rng(0)
-SIZES = {"units": 8, "embedding_dim": 8, "cell_channels": 2, "image_size": 32}
+SIZES = {"units": 8, "embedding_dim": 8, "image_size": 32}
 
 
 def new_search(**options):
@@ -111,6 +111,22 @@ def test_data_have_the_captions_of_both_languages_and_an_id_of_them(small_toy_im
         assert (captions[one] == captions[other]) == (meanings[one] == meanings[other])
     english = image_search.data("toy", language="en", data_dir=small_toy_images)
     assert english.vocabulary.language == "en"
+
+
+def test_several_sources_share_training_and_keep_their_tests(small_toy_images, photos):
+    data = image_search.data(["toy", photos], data_dir=small_toy_images, test_share=0.25)
+    counts = {name: split.count for name, split in data.splits.items()}
+    of_toy, of_photos = (
+        {name: split.count for name, split in image_search.data(source, **options).splits.items()}
+        for source, options in (("toy", {"data_dir": small_toy_images}), (photos, {"test_share": 0.25}))
+    )
+    assert counts["train"] == of_toy["train"] + of_photos["train"]
+    assert counts["test"] == of_toy["test"] and counts[f"test_{photos}"] == of_photos["test"] == 2
+    inputs, _ = next(iter(data.train_from(0).unbatch().batch(counts["train"])))
+    assert inputs["image"].shape == (counts["train"], 64, 64, 3)
+    assert {"number", "star"} < set(data.vocabulary.words)
+    with pytest.raises(ValueError, match="nothing=1"):
+        image_search.data(["toy", photos], nothing=1)
 
 
 @pytest.fixture(scope="module")

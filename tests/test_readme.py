@@ -59,7 +59,7 @@ def test_the_python_code_of_the_readme_runs(folder, eager_models, monkeypatch):
         },
         speech_to_text: {"toy": {"encoder_layers": 1}},
         text_to_image: {"toy": {"channels": 8}},
-        image_search: {"toy": {"cell_channels": 2}},
+        image_search: {},
     }
     for task, overrides in changes.items():
         for preset, config in task.model.PRESETS.items():

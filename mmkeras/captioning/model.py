@@ -71,6 +71,16 @@ class CaptioningConfig:
 
 PRESETS = {
     "document": CaptioningConfig(),
+    # For small real images without pretrained weights: a network of its own, trained.
+    "small": CaptioningConfig(
+        encoder="vgg_medium",
+        image_size=64,
+        fine_tune=True,
+        units=256,
+        embedding_dim=128,
+        dropout=0.3,
+        learning_rate=1.5e-3,
+    ),
     # A smaller graph: an 8 x 8 grid from 64 pixels. The encoder has no pretrained weights, so it is trained.
     "toy": CaptioningConfig(
         encoder="vgg_small",
@@ -112,8 +122,9 @@ def build(
     Output:  logits (B, T, V) float32
 
     Args:
-        preset: `"toy"` (for the toy world, trains in minutes on two cores), `"document"` (the document's sizes,
-            for photographs), or a `CaptioningConfig`. Defaults to `"toy"`.
+        preset: `"toy"` (for the toy world, trains in minutes on two cores), `"small"` (for small real images,
+            from scratch), `"document"` (the document's sizes, for photographs), or a `CaptioningConfig`.
+            Defaults to `"toy"`.
         vocabulary: `Vocabulary`, list of words, or number of tokens. Defaults to 10,000.
         weights: Weights of the encoder: `"auto"`, `"imagenet"`, a file, the name of a ready-trained model such
             as `"captioning"`, or None (random), see `mmkeras.nn.backbones.backbone`. Defaults to `"auto"`.

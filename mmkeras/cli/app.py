@@ -6,6 +6,7 @@ import re
 import sys
 import warnings
 from collections.abc import Collection
+from pathlib import Path
 
 import typer
 
@@ -61,3 +62,20 @@ def _print(message: str, options: Collection[str]) -> None:
         return f"--{name.replace('_', '-')}{'' if value else '='}"
 
     typer.echo(re.sub(r"(?<![\w.-])(\w+)=(True\b)?", option, message), err=True)
+
+
+def load_model(model: str, language: str = "en"):
+    """The predictor in a file, or the ready-trained one of that name."""
+    import mmkeras
+
+    is_name = model in mmkeras.zoo.NAMES
+    if not is_name and not Path(model).suffix:
+        raise ValueError(
+            f"Expected MODEL to be a .keras file or one of {', '.join(mmkeras.zoo.NAMES)}. Received: {model}"
+        )
+    if is_name:
+        mmkeras.zoo.path(model, language)
+    else:
+        mmkeras.tasks.check_file(Path(model))
+    load_tensorflow()
+    return mmkeras.pretrained(model, language) if is_name else mmkeras.load(model)

@@ -36,6 +36,8 @@ MEANINGS = {
     "sharpness": "Sharpness relative to real images; 1 is as sharp.",
     "variety": "Variation between images relative to real ones; near 0 they are all the same.",
     "seed_variety": "Variation between images of one prompt with different seeds.",
+    "recall_at_1": "Share of texts that find the right image first, among all of the split.",
+    "image_to_text_recall_at_1": "Share of images that find the right text first.",
 }
 _STYLE = """
 :root { color-scheme: light dark; --text: #222; --page: #fff; --line: #ddd; --note: #666; }
@@ -176,6 +178,27 @@ def text_to_image_section(
         f'<p class="note">The image without each of the words, and the pixels that change:</p>'
         f'<div class="samples">{_plot(adversarial.explain(texts[0]).plot())}</div>'
     )
+    return "\n".join(parts)
+
+
+def image_search_section(
+    predictors: dict, scores: dict[str, dict[str, float]], language: str, queries: int = 3
+) -> str:
+    """HTML: scores, then the best images for `queries` texts of both test splits, among 100 of the split.
+    Arguments as for `section`."""
+    (search,) = predictors.values()
+    parts = ["<p>The images that fit each text best, with their similarity.</p>", _table(scores)]
+    for split, title in _TITLES.items():
+        parts.append(f"<h3>{title}</h3>")
+        gallery = [render.draw(split, index) for index in range(100)]
+        texts = [scene.captions(scene.sample(split, index), language)[0] for index in range(queries)]
+        similarity = search.encode_texts(texts) @ search.encode_images(gallery).T  # (queries, 100)
+        for text, row in zip(texts, similarity, strict=True):
+            figures = "".join(
+                f"<figure>{picture(_enlarged(gallery[i])[::2, ::2])}{row[i]:.2f}</figure>"
+                for i in np.argsort(-row)[:6]
+            )
+            parts.append(f'<p class="caption">{html.escape(text)}</p><div class="row">{figures}</div>')
     return "\n".join(parts)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from mmkeras._utils import presets, saving
 from mmkeras.cli import search  # noqa: F401 (adds its command)
-from mmkeras.cli.app import app, clear_errors, load_tensorflow
+from mmkeras.cli.app import app, clear_errors, load_model, load_tensorflow
 from mmkeras.tasks import TASKS
 
 _NAMES = ", ".join(TASKS)
@@ -162,7 +162,7 @@ def evaluate(
 ) -> None:
     """Evaluate a trained model on the test split of a source."""
     with clear_errors():
-        predictor = _load(model, language or "en")
+        predictor = load_model(model, language or "en")
         decoding = _decoding(predictor, beams)
         data = _data(predictor, source, language, settings)
         if data.test is None:
@@ -183,7 +183,7 @@ def doctor(
     with clear_errors():
         import mmkeras
 
-        predictor = _load(model, language or "en")
+        predictor = load_model(model, language or "en")
         # the length that fits the captions, so that their padding is that of training
         data = source and _data(predictor, source, language, settings, without="max_length")
         typer.echo(mmkeras.training.diagnose(predictor, data))
@@ -206,7 +206,7 @@ def predict(
 ) -> None:
     """Answer each input: a caption for an image, a transcript for a clip, an image for a prompt."""
     with clear_errors():
-        predictor = _load(model, language)
+        predictor = load_model(model, language)
         if explain and not hasattr(predictor, "explain"):
             raise ValueError(f"Expected no --explain for {predictor.model.name}. Received: --explain {explain}")
         options = _decoding(predictor, beams, settings)
@@ -252,23 +252,6 @@ def pretrain(
             typer.echo(f"{name}, {language}: {seeds} seeds")
             card = recipes.pretrain(name, language, seeds=range(seeds), folder=folder or zoo.FOLDER)
             typer.echo(f"Saved {card['file']}, {card['megabytes']} MB: {card['scores']['test']}")
-
-
-def _load(model, language):
-    """The predictor in a file, or the ready-trained one of that name."""
-    import mmkeras
-
-    is_name = model in mmkeras.zoo.NAMES
-    if not is_name and not Path(model).suffix:
-        raise ValueError(
-            f"Expected MODEL to be a .keras file or one of {', '.join(mmkeras.zoo.NAMES)}. Received: {model}"
-        )
-    if is_name:
-        mmkeras.zoo.path(model, language)
-    else:
-        mmkeras.tasks.check_file(Path(model))
-    load_tensorflow()
-    return mmkeras.pretrained(model, language) if is_name else mmkeras.load(model)
 
 
 def _data(predictor, source, language, settings, without=None):

@@ -6,15 +6,16 @@ from typing import Annotated
 
 import typer
 
-from mmkeras import tasks
-from mmkeras.cli.app import app, clear_errors, load_tensorflow
+from mmkeras.cli.app import app, clear_errors, load_model
 
 
 @app.command()
 def search(
     folder: Annotated[Path, typer.Argument(help="Folder of images; those in its subfolders are found, too.")],
     queries: Annotated[list[str], typer.Argument(help="Texts, or files of images.", metavar="QUERY...")],
-    model: Annotated[Path, typer.Option(help="File of an image_search model.")] = Path("image_search.keras"),
+    model: Annotated[
+        str, typer.Option(help="File of an image_search model, or the name of the ready-trained one.")
+    ] = "image_search",
     k: Annotated[int, typer.Option(min=1, help="Images per query.")] = 5,
     page: Annotated[Path | None, typer.Option(help="Folder for a page that shows the images.")] = None,
 ) -> None:
@@ -22,13 +23,12 @@ def search(
     with clear_errors():
         if not folder.is_dir():
             raise FileNotFoundError(f"Expected FOLDER to be a folder. Received: {folder}")
-        tasks.check_file(model)
-        load_tensorflow()
+        predictor = load_model(model)
         import mmkeras
         from mmkeras.data import cache
 
-        kept = cache.folder() / "search" / f"{cache.digest(str(folder.resolve()), str(model.resolve()))}.keras"
-        predictor = mmkeras.load(model)
+        of_both = cache.digest(str(folder.resolve()), str(Path(model).resolve()))
+        kept = cache.folder() / "search" / f"{of_both}.keras"
         if not isinstance(predictor, mmkeras.applications.ImageSearch):
             raise ValueError(f"Expected --model to be one of image_search. Received: --model {model}")
         if kept.is_file():

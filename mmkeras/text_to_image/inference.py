@@ -23,6 +23,7 @@ from mmkeras._utils.predictor import Predictor
 from mmkeras.distribute import collectives
 from mmkeras.evaluation import metrics
 from mmkeras.evaluation.explanations import Influence
+from mmkeras.media import images
 from mmkeras.text.vocabulary import PAD, SPECIAL
 from mmkeras.text_to_image.classifier import AttributeClassifier, train_classifier
 from mmkeras.text_to_image.gan.model import Adversarial
@@ -234,6 +235,7 @@ def evaluate(
     dataset: "tf.data.Dataset",
     classifier: AttributeClassifier | None = None,
     *,
+    search: Any = None,
     seed: int = 0,
 ) -> dict[str, float]:
     """Generates an image for a caption of each real image, and compares them.
@@ -242,6 +244,8 @@ def evaluate(
         generator: ImageGenerator.
         dataset: Batches of {"image", "captions"}, and "labels" for a classifier, as `data(...).test`.
         classifier: AttributeClassifier, optional. From `train_classifier`. Defaults to None.
+        search: mmkeras.applications.ImageSearch, optional. For images without labels: it looks for the prompt
+            of each generated image among the prompts of all. Defaults to None.
         seed: int. Seed for the noise, which differs between images. Defaults to 0.
 
     Returns:
@@ -251,6 +255,8 @@ def evaluate(
           `all`, the share with all attributes correct; `classifier_on_real`, `all` of the real images.
         - With a classifier and more than one image, `frechet_distance` between its features of generated and
           of real images (Heusel et al. 2017, arXiv:1706.08500).
+        - With a search model, `recall_at_1`, `_5`, `_10` and `mrr` of the prompt of each generated image; with
+          the prefix `real_` of the real images: the best that this measure allows.
 
     Raises:
         ValueError: if the dataset is empty or does not fit the model (image size, vocabulary), `seed` is
@@ -263,7 +269,7 @@ def evaluate(
             f"Expected classifier.image_size to be the generator's, {generator.image_size}. Train a classifier "
             f"on data of that size. Received: classifier.image_size={classifier.image_size}"
         )
-    real, generated, resampled, labels = [], [], [], []
+    real, generated, resampled, labels, asked = [], [], [], [], []
     for number, batch in enumerate(progress.bar(dataset, "images")):
         captions = [[text.decode() for text in texts if text] for texts in batch["captions"].numpy()]
         if not real:
@@ -271,6 +277,7 @@ def evaluate(
         first = number * len(captions)
         # another of its captions for each image, so that every phrasing occurs
         prompts = [texts[(first + i) % len(texts)] for i, texts in enumerate(captions)]
+        asked += prompts
         text = collectives.predict_batches(generator._encode, generator._tokens(prompts))  # (B, U)
         random = np.random.default_rng([seed, number])
         shape = (len(text), generator.noise_size)
@@ -290,4 +297,16 @@ def evaluate(
         scores["classifier_on_real"] = classifier.accuracy(real_classes, labels)["all"]
         if len(real) > 1:
             scores["frechet_distance"] = metrics.frechet_distance(features, real_features)
+    if search is not None:
+        scores |= _retrieval(search, generated, asked)
+        scores |= {f"real_{name}": score for name, score in _retrieval(search, real, asked).items()}
     return scores | metrics.image_scores(real, generated, np.concatenate(resampled) if resampled else None)
+
+
+def _retrieval(search, pictures, prompts):
+    """How high the prompt of each image stands among all prompts."""
+    vectors = search.encode_images(
+        [images.resize(picture, search.image_size) for picture in pictures]
+    )  # (N, D)
+    relevant = np.array(prompts)[:, None] == np.array(prompts)  # (N, N)
+    return metrics.retrieval(vectors @ search.encode_texts(prompts).T, relevant)

@@ -14,6 +14,8 @@ from mmkeras.data import sources
 from mmkeras.data.task_data import TaskData
 from mmkeras.training.fit import train, use_precision
 
+SMALL = ("emoji", "mnist", "cifar10")  # sources of images for which a network for photographs is too large
+
 
 def parse_options(
     task: str, source: str | os.PathLike, settings: Sequence[str], *, of_model: bool = True
@@ -63,7 +65,8 @@ def train_task(
     Args:
         task: str. `"captioning"`, `"speech_to_text"` or `"text_to_image"`.
         source: str or path. The source of the task's `data`. Defaults to `"toy"`.
-        preset: str. The preset of the task's `build`. Defaults to `"toy"` for the toy world, else `"document"`.
+        preset: str. The preset of the task's `build`. Defaults to `"toy"` for the toy world, `"small"` for
+            small images if the task has one, else `"document"`.
         language: str. `"en"`, `"zh"`, or for image_search `"both"`. Defaults to that of the task's `data`.
         epochs: int. Defaults to the epochs of the toy world. A learning rate that decays does so over them.
         batch_size: int. Defaults to the task's own.
@@ -83,7 +86,8 @@ def train_task(
     """
     tasks.check(task)
     package, kind = tasks.package(task), tasks.get(task)
-    preset = preset or ("toy" if source == "toy" else "document")
+    for_small = "small" if "small" in package.model.PRESETS else "document"
+    preset = preset or ("toy" if source == "toy" else for_small if source in SMALL else "document")
     epochs = epochs or kind.epochs
     strategy = strategy or tf.distribute.get_strategy()
     use_precision(precision)

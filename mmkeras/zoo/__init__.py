@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parent
 CARDS = "cards.json"
 NAMES = (
     "captioning", "speech_to_text", "speech_to_text_ctc", "text_to_image", "text_to_image_pixels",
-    "attribute_classifier",
+    "attribute_classifier", "image_search",
 )  # fmt: skip
 
 
@@ -31,12 +31,13 @@ def pretrained(name: str, language: str = "en") -> Any:
 
     Args:
         name: str. `"captioning"`, `"speech_to_text"` (attention), `"speech_to_text_ctc"`, `"text_to_image"`
-            (adversarial), `"text_to_image_pixels"` or `"attribute_classifier"`.
+            (adversarial), `"text_to_image_pixels"`, `"attribute_classifier"` or `"image_search"` (of the toy
+            world and of emoji, in both languages).
         language: str. Language of the texts, `"en"` or `"zh"`. Defaults to `"en"`.
 
     Returns:
-        Its predictor: a `Captioner`, `Transcriber`, `ImageGenerator` or `AttributeClassifier`. One that
-        takes images warns of images that are unlike any in training, see `mmkeras.evaluation.novelty`.
+        Its predictor: a `Captioner`, `Transcriber`, `ImageGenerator`, `AttributeClassifier` or `ImageSearch`.
+        One that takes images warns of images that are unlike any in training, see `mmkeras.evaluation.novelty`.
 
     Raises:
         ValueError: if there is no model of that name or language, or its file is not the one that was shipped.
@@ -70,7 +71,7 @@ def card(name: str, language: str = "en") -> dict[str, Any]:
     """The card of one model. Arguments as for `pretrained`. Raises ValueError if there is no such model."""
     if name not in NAMES:
         raise ValueError(f"Expected name to be one of {', '.join(map(repr, NAMES))}. Received: name={name!r}")
-    # the classes of the classifier have the same names in every language
+    # the classifier's classes have the same names in every language, and search has texts in both
     by_language = {card["language"]: card for card in cards() if card["name"] == name}
     known = tuple(by_language) if None not in by_language else ("en", "zh")
     if language not in known:

@@ -3,25 +3,30 @@
 data = image_search.data("toy")                     # the toy world, in English and Chinese
 data = image_search.data("emoji")                   # emoji with their names in both languages
 data = image_search.data("my/photos")               # a folder with a table of captions
+data = image_search.data(["toy", "my/photos"])      # several at once
 """
 
 import dataclasses
+import functools
+import itertools
 import os
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from mmkeras.data import image_captions, sources
-from mmkeras.data.task_data import TaskData
+from mmkeras.data.task_data import Split, TaskData
 from mmkeras.text.vocabulary import Vocabulary
 
+FIELDS = ("image", "captions", "meaning")
 LANGUAGES = {"en": ("en",), "zh": ("zh",), "both": ("en", "zh")}
 
 
 def data(
-    source: str | os.PathLike = "toy",
+    source: str | os.PathLike | Sequence[str | os.PathLike] = "toy",
     *,
     language: str = "both",
-    batch_size: int = 128,
+    batch_size: int = 64,
     image_size: int = 64,
     vocabulary: Vocabulary | None = None,
     min_count: int | None = None,
@@ -35,11 +40,13 @@ def data(
     """Images and captions, ready for `model.fit`.
 
     Args:
-        source: str or path. As for `mmkeras.captioning.data`. Defaults to `"toy"`.
+        source: str or path. As for `mmkeras.captioning.data`, or a list of sources: they share `train` and
+            `validation`; test splits after those of the first are named after their source, such as
+            `splits["test_emoji"]`. An option is for the sources that take it. Defaults to `"toy"`.
         language: str. `"en"`, `"zh"`, or `"both"`: an image has the captions of both languages, and each epoch
             draws one of them. A folder has the captions of its table. Defaults to `"both"`.
         batch_size: int. Images per step, over all devices. The other texts of a batch are what a text is told
-            apart from, so larger batches are harder. Defaults to 128.
+            apart from, so larger batches are harder. Defaults to 64.
         image_size: int. Side in pixels that images are resized to. Defaults to 64.
         vocabulary, min_count, max_size, max_length, augment, seed, static_shapes, **options: As for
             `mmkeras.captioning.data`. Tokens are words, and single characters of Chinese.
@@ -63,14 +70,25 @@ def data(
     def to_inputs(batch):
         return {"image": batch["image"], "tokens": batch["tokens"]}, batch["meaning"]
 
-    def reader(source, _, size, crop, **options):
+    given = source if isinstance(source, list | tuple) else [source]
+
+    def read(source, size, crop, options):
         is_folder = not (isinstance(source, str) and source in sources.IMAGES)
         languages = LANGUAGES[language][:1] if is_folder else LANGUAGES[language]
         parts = [sources.read_images(source, each, size, crop=crop, **options) for each in languages]
         return {name: _with_meaning(*(part[name] for part in parts)) for name in parts[0]}
 
+    def reader(_, __, size, crop, **options):
+        taken = [sources.options(each).keys() for each in given]
+        of_none = options.keys() - set().union(*taken)  # the first source refuses them
+        first, *others = (
+            read(each, size, crop, {n: options[n] for n in options if n in names or n in of_none})
+            for each, names in zip(given, taken, strict=True)
+        )
+        return functools.reduce(_joined, zip(map(str, given[1:]), others, strict=True), first)
+
     return image_captions.read(
-        source,
+        given[0] if len(given) == 1 else " and ".join(map(str, given)),
         to_inputs,
         language="en",
         batch_size=batch_size,
@@ -107,4 +125,38 @@ def _with_meaning(split, *others):
     keys = [part.fingerprint for part in others]
     return dataclasses.replace(
         split, examples=examples, texts=texts, fingerprint=split.fingerprint | {"others": keys, "meaning": True}
+    )
+
+
+def _joined(splits: dict[str, Split], other: tuple[str, dict[str, Split]]) -> dict[str, Split]:
+    """The splits with those of another source, (its name, its splits)."""
+    source, added = other
+    joined = dict(splits)
+    for name, split in added.items():
+        if name not in ("train", "validation"):
+            joined[f"{name}_{source}"] = split
+        elif name not in splits:
+            joined[name] = split
+        else:
+            joined[name] = _concatenated(splits[name], split)
+    return joined
+
+
+def _concatenated(one, other):
+    def common(part):
+        return part.examples().map(lambda example: {name: example[name] for name in FIELDS})
+
+    def examples():
+        parts = [
+            part.examples().map(lambda example: {name: example[name] for name in FIELDS})
+            for part in (one, other)
+        ]
+        return parts[0].concatenate(parts[1])
+
+    return Split(
+        examples,
+        lambda: itertools.chain(one.texts(), other.texts()),
+        one.count + other.count,
+        {"joined": [one.fingerprint, other.fingerprint]},
+        one.megabytes + other.megabytes,
     )

@@ -52,6 +52,7 @@ class ImageSearch(ImagePredictor):
     inputs = "queries"
     epochs, file, duration = EPOCHS, "image_search.keras", "about two minutes on two cores"
     variants: ClassVar = {TASK: (TASK, {})}
+    language = None  # an index has queries in any language that its captions had
 
     def __init__(self, model: keras.Model):
         super().__init__(model)
@@ -80,12 +81,12 @@ class ImageSearch(ImagePredictor):
 
     @property
     def image_network(self) -> keras.Model:
-        """Images (B, S, S, 3) → one vector each, (B, 1, D), from which the similarity is computed: an encoder
-        for `mmkeras.captioning.build(encoder=...)`."""
+        """Images (B, S, S, 3) → one vector each, (B, 1, D), before it gets length 1: an encoder for
+        `mmkeras.captioning.build(encoder=...)`."""
         encoder = self.image_encoder
         image = keras.Input(self.network.input_shape[1:], name="image")
-        features = keras.Model(encoder.input, encoder.get_layer("features").output)(image)  # (B, 2U)
-        return keras.Model(image, keras.layers.Reshape((1, -1))(features), name="image_network")
+        vector = keras.Model(encoder.input, encoder.get_layer("vector").output)(image)  # (B, D)
+        return keras.Model(image, keras.layers.Reshape((1, -1))(vector), name="image_network")
 
     # --- the index ---
 

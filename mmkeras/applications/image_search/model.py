@@ -1,7 +1,7 @@
 """Image search (chapter 6.1): the graph.
 
     image ── image_encoder: CNN → unit vector ──┐
-    tokens ─ text_encoder: Transformer → unit ──┴→ cosine similarities, times an inverse temperature → logits
+    tokens ─ text_encoder: words, LSTM → unit ──┴→ cosine similarities, times an inverse temperature → logits
 
 Both halves are Functional models: `model.get_layer("image_encoder")` and `model.get_layer("text_encoder")`.
 """
@@ -15,12 +15,10 @@ from keras import ops
 
 from mmkeras._utils import checks, presets
 from mmkeras.nn import backbones, layers, losses, optimizers
-from mmkeras.nn.transformer import transformer_block
 from mmkeras.text.vocabulary import PAD, Vocabulary
 
 TASK = "image_search"
 EPOCHS = 12  # passes over the toy world that the preset "toy" is made for
-MAX_LENGTH = 64  # tokens that have a position of their own
 
 
 @dataclass(frozen=True)
@@ -31,11 +29,9 @@ class ImageSearchConfig:
         encoder: str or keras.Model. Network of the images, see `mmkeras.nn.backbones.backbone`.
         image_size: int. Side of the images in pixels.
         fine_tune: bool. Whether the network is trained.
-        cell_channels: int. Channels to which each grid cell is reduced before all of them are joined.
         units: int. Size of the vectors that are compared.
         embedding_dim: int. Size of the word embeddings.
-        blocks: int. Transformer blocks over the words.
-        dropout: float. Dropout rate of the joined cells and of the words.
+        dropout: float. Dropout rate of the grid and of the words.
         learning_rate: float. Initial learning rate of Adam.
         weight_decay: float. Decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101).
         decay_steps: int, optional. Steps of the cosine decay to a fiftieth. None: constant.
@@ -44,10 +40,8 @@ class ImageSearchConfig:
     encoder: str | keras.Model = "vgg_medium"
     image_size: int = 64
     fine_tune: bool = True
-    cell_channels: int = 64
     units: int = 128
     embedding_dim: int = 128
-    blocks: int = 1
     dropout: float = 0.3
     learning_rate: float = 1.5e-3
     weight_decay: float = 1e-2
@@ -56,9 +50,8 @@ class ImageSearchConfig:
     def __post_init__(self):
         if not isinstance(self.encoder, keras.Model):
             backbones.check_name(self.encoder)
-        sizes = ("image_size", "cell_channels", "units", "embedding_dim")
+        sizes = ("image_size", "units", "embedding_dim")
         checks.ints(1, **{name: getattr(self, name) for name in sizes})
-        checks.ints(0, blocks=self.blocks)
         checks.numbers(0, dropout=self.dropout, weight_decay=self.weight_decay)
         optimizers.check_schedule(self.learning_rate, self.decay_steps)
 
@@ -67,14 +60,12 @@ PRESETS = {
     "document": ImageSearchConfig(),
     "toy": ImageSearchConfig(
         encoder="vgg_small",
-        cell_channels=8,
         units=64,
         embedding_dim=64,
-        blocks=2,
         dropout=0.0,
         learning_rate=2e-3,
         weight_decay=0.0,
-        decay_steps=EPOCHS * -(-4000 // 128),  # of the toy world's 4,000 images, in batches of 128
+        decay_steps=EPOCHS * -(-4000 // 64),  # of the toy world's 4,000 images, in batches of 64
     ),
 }
 
@@ -134,11 +125,8 @@ def image_encoder(config: ImageSearchConfig, weights: str | os.PathLike | None =
     x = grid(image)  # (B, h, w, C)
     if not config.fine_tune:
         x = keras.layers.LayerNormalization()(x)  # a network of another task may have any scale
-    pooled = keras.layers.GlobalMaxPooling2D()(x)  # (B, C): what the image shows, at any position
-    cells = keras.layers.Conv2D(config.cell_channels, 1, activation="relu")(x)  # (B, h, w, c): and where
-    x = keras.layers.Concatenate()([pooled, keras.layers.Flatten()(cells)])
-    x = keras.layers.Dropout(config.dropout)(x)
-    x = keras.layers.Dense(2 * config.units, activation="relu", name="features")(x)  # (B, 2U)
+    # The whole grid becomes one vector: an average over its cells would lose where something is.
+    x = keras.layers.Dropout(config.dropout)(keras.layers.Flatten()(x))  # (B, h*w*C)
     vector = keras.layers.Dense(config.units, dtype="float32", name="vector")(x)  # (B, U)
     return keras.Model(image, losses.unit_vectors(vector), name="image_encoder")
 
@@ -153,11 +141,10 @@ def text_encoder(config: ImageSearchConfig, vocabulary: Vocabulary) -> keras.Mod
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     mask = ops.not_equal(tokens, PAD)  # (B, T)
     x = layers.TokenEmbedding(vocabulary, config.embedding_dim, name="embedding")(tokens)  # (B, T, E)
-    position = ops.minimum(ops.cumsum(ops.ones_like(tokens), axis=1) - 1, MAX_LENGTH - 1)
-    x = x + keras.layers.Embedding(MAX_LENGTH, config.embedding_dim, name="positions")(position)
     x = keras.layers.Dropout(config.dropout)(x)
-    for _ in range(config.blocks):
-        x = transformer_block(x, mask, 4, config.dropout)  # (B, T, E)
-    pooled = keras.layers.GlobalAveragePooling1D()(x, mask=mask)  # (B, E)
-    vector = keras.layers.Dense(config.units, dtype="float32", name="vector")(pooled)  # (B, U)
+    # The sum of the words learns names that occur once or twice, the LSTM what their order means.
+    words = ops.sum(ops.where(mask[:, :, None], x, 0), axis=1)  # (B, E)
+    order = layers.MaskedBidirectional(layers.MaskedLSTM(config.units))(x, mask=mask)  # (B, 2U)
+    x = keras.layers.Concatenate()([words, order])
+    vector = keras.layers.Dense(config.units, dtype="float32", name="vector")(x)  # (B, U)
     return keras.Model(tokens, losses.unit_vectors(vector), name="text_encoder")

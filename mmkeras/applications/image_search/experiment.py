@@ -1,0 +1,216 @@
+"""What image search learns of emoji, drawn by an artist that training never saw, and what it is good for.
+
+    experiment.run({"twemoji": "img/twitter/64"})       # the last artist, such as Noto, is held out
+    experiment.results().scores                         # as it was run last
+
+The trivial baseline stands beside each score: the training image that is nearest by raw pixels. Many drawings
+of two artists are near copies, so the *hard* images are those that it gets wrong. `test_unseen` has
+compositions that are held out of training, such as "woman scientist", where no pixel helps.
+"""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from mmkeras import captioning
+from mmkeras.applications.image_search import datasets
+from mmkeras.applications.image_search.inference import ImageSearch
+from mmkeras.data.task_data import TaskData
+from mmkeras.evaluation import baselines, metrics
+from mmkeras.methods.experiments import records
+from mmkeras.training.task import train_task
+
+RESULTS = Path(__file__).with_name("results.json")
+LANGUAGES = ("en", "zh")
+EPOCHS = {"search": 60, "captioning": 30, "captioning, alone": 60, "text to image": 60}
+
+
+@dataclass(frozen=True)
+class Results:
+    """What `run` measures. Scores are lists, one value per seed.
+
+    Attributes:
+        counts: {split: images}, and "hard": those of `test` that the nearest pixels get wrong.
+        pixels: {split: share of images whose nearest training image shows the same emoji}.
+        scores: {language: {score: values}} of search among all images of the held-out artist: `recall_at_1` and
+            `recall_at_5` of texts, `image_to_text` (Recall@1 of images), `hard_image_to_text`, and those of
+            `test_unseen`, `unseen_recall_at_1` and `unseen_image_to_text`.
+        captions: {how the captioner was trained: {score: values}}, in English, on `test`.
+        images: {score: values} of text to image, see `mmkeras.text_to_image.evaluate`.
+        misses: Some images of `test` as (name, the name that was found instead, their similarities).
+        measured: See `mmkeras.methods.experiments.records.write`.
+    """
+
+    counts: dict[str, int]
+    pixels: dict[str, float]
+    scores: dict[str, dict[str, list[float]]]
+    captions: dict[str, dict[str, list[float]]]
+    images: dict[str, list[float]]
+    misses: list[tuple[str, str, float, float]]
+    measured: dict[str, Any] = field(default_factory=dict)
+
+
+def results(path: str | os.PathLike = RESULTS) -> Results:
+    """What was measured last."""
+    return records.read(path, Results)
+
+
+def run(
+    artists: Mapping[str, str | os.PathLike | None],
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    epochs: Mapping[str, int] = EPOCHS,
+    path: str | os.PathLike = RESULTS,
+    **options: Any,
+) -> Results:
+    """Trains and measures all of it.
+
+    Args:
+        artists: See `mmkeras.captioning.data`.
+        seeds: Sequence of int. Defaults to (0, 1, 2).
+        epochs: {what is trained: epochs}. Defaults to `EPOCHS`.
+        path: path. The file of the results. Defaults to the package's own.
+        **options: Options of the source, such as `data_dir`.
+    """
+    start = time.perf_counter()
+    source = {"artists": artists, **options}
+    data = {language: datasets.data("emoji", language=language, **source) for language in LANGUAGES}
+    near = {split: nearest_is_right(data["en"], split) for split in ("validation", "test")}
+    of_seeds: dict[str, list] = {"scores": [], "captions": [], "images": []}
+    for seed in seeds:
+        search, _ = train_task(
+            "image_search", "emoji", epochs=epochs["search"], augment=True, seed=seed, verbose=0, **source
+        )
+        scores = {language: score(search, data[language], ~near["test"]) for language in LANGUAGES}
+        of_seeds["scores"].append(scores)
+        if seed == seeds[0]:
+            misses = _misses(search, data["en"])
+        of_seeds["captions"].append(_captions(search, seed, epochs, source))
+        generator, of_images = train_task(
+            "text_to_image",
+            "emoji",
+            epochs=epochs["text to image"],
+            preset="toy",
+            seed=seed,
+            verbose=0,
+            **source,
+        )
+        of_seeds["images"].append(generator.evaluate(of_images.test, search=search))
+    counts = {name: split.count for name, split in data["en"].splits.items()}
+    counts["hard"] = int((~near["test"]).sum())
+    call = f"experiment.run({dict.fromkeys(artists, '...')})"
+    return records.write(
+        path,
+        f'python -c "from mmkeras.applications.image_search import experiment; {call}"',
+        start,
+        Results(
+            counts,
+            {split: round(float(is_right.mean()), 3) for split, is_right in near.items()},
+            *(_by_score(values) for values in of_seeds.values()),
+            misses,
+        ),
+    )
+
+
+def nearest_is_right(data: TaskData, split: str) -> np.ndarray:
+    """(N,) bool: whether the training image nearest by raw pixels shows the same emoji."""
+    (known, meanings), (images, truths) = (_images(data, name) for name in ("train", split))
+    return meanings[baselines.nearest(known, images)] == truths
+
+
+def score(search: ImageSearch, data: TaskData, hard: np.ndarray) -> dict[str, float]:
+    """Scores among all images of the held-out artist, see `Results`.
+
+    Args:
+        search: ImageSearch.
+        data: Emoji with names in one language.
+        hard: (N,) bool, which images of `test` are hard.
+    """
+    splits = [split for split in ("test", "test_unseen") if split in data.splits]
+    images, meanings, names = (
+        np.concatenate(x) for x in zip(*(_examples(data, s) for s in splits), strict=True)
+    )
+    similarity = search.encode_texts(names.tolist()) @ search.encode_images(images).T  # (N, N)
+    relevant = meanings[:, None] == meanings
+    rows = np.arange(len(images))
+    unseen = rows >= len(hard)
+    of_texts, of_images = metrics.retrieval(similarity, relevant), metrics.retrieval(similarity.T, relevant)
+    scores = {name: of_texts[name] for name in ("recall_at_1", "recall_at_5")}
+    scores["image_to_text"] = of_images["recall_at_1"]
+    is_hard = rows[: len(hard)][hard]
+    scores["hard_image_to_text"] = metrics.retrieval(similarity.T[is_hard], relevant[is_hard])["recall_at_1"]
+    if unseen.any():
+        of_unseen = (
+            metrics.retrieval(x[unseen], relevant[unseen])["recall_at_1"] for x in (similarity, similarity.T)
+        )
+        scores |= zip(("unseen_recall_at_1", "unseen_image_to_text"), of_unseen, strict=True)
+    return scores
+
+
+def _captions(search, seed, epochs, source):
+    """Captioners on the frozen network of the search, and trained alone: {how: scores on `test`}."""
+    data = captioning.data("emoji", image_size=search.image_size, **source)
+    keras.utils.set_random_seed(seed)
+    model = captioning.build(
+        "small", vocabulary=data.vocabulary, encoder=search.image_network, fine_tune=False, learning_rate=3e-3
+    )
+    model.fit(
+        captioning.with_features(data, model).train, epochs=epochs["captioning"], verbose=0, shuffle=False
+    )
+    alone, _ = train_task(
+        "captioning", "emoji", epochs=epochs["captioning, alone"], augment=True, seed=seed, verbose=0, **source
+    )
+    train = data.for_evaluate(data.splits["train"])
+    found = {}
+    for how, captioner in (("on search", captioning.Captioner(model)), ("alone", alone)):
+        for split in ("test", "validation"):
+            scores = captioner.evaluate(data.for_evaluate(data.splits[split]), train=train)
+            found[f"{how}, {split}"] = {
+                name: scores[name] for name in ("exact", "first_word", "cider_d", "hard_exact", "nearest_exact")
+            }
+    return found
+
+
+def _examples(data, split):
+    """Images (N, S, S, 3), the ids of what they show (N,), and the first name of each (N,)."""
+    batches = list(data.for_evaluate(data.splits[split]).as_numpy_iterator())
+    images, meanings = (np.concatenate([batch[name] for batch in batches]) for name in ("image", "meaning"))
+    return images, meanings, np.array([texts[0].decode() for batch in batches for texts in batch["captions"]])
+
+
+def _images(data, split):
+    return _examples(data, split)[:2]
+
+
+def _misses(search, data, count=24):
+    """Images of `test` for whose name another image was found, evenly spread."""
+    images, meanings, names = _examples(data, "test")
+    similarity = search.encode_texts(names.tolist()) @ search.encode_images(images).T  # (N, N)
+    best = similarity.argmax(axis=1)
+    wrong = np.flatnonzero(meanings[best] != meanings)
+    chosen = wrong[:: max(1, len(wrong) // count)][:count]
+    return [
+        (
+            str(names[i]),
+            str(names[best[i]]),
+            round(float(similarity[i, i]), 2),
+            round(float(similarity[i, best[i]]), 2),
+        )
+        for i in chosen
+    ]
+
+
+def _by_score(of_seeds):
+    """[{name: value or a dictionary}, one per seed] → {name: [values], or a dictionary of them}."""
+    return {
+        name: _by_score([scores[name] for scores in of_seeds])
+        if isinstance(value, dict)
+        else [round(float(scores[name]), 4) for scores in of_seeds]
+        for name, value in of_seeds[0].items()
+    }
