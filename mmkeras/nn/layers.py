@@ -1,6 +1,7 @@
 """Layers that several tasks share."""
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import keras
@@ -183,9 +184,15 @@ class GuidedAttention(keras.layers.AdditiveAttention):
         self.entropy_penalty, self.diagonal_penalty = entropy_penalty, diagonal_penalty
 
     def call(self, inputs, mask=None, return_attention_scores=False, training=None, use_causal_mask=False):
-        context, weights = super().call(  # (B, T, M), (B, T, N)
-            inputs, mask=mask, training=training, return_attention_scores=True, use_causal_mask=use_causal_mask
-        )
+        with warnings.catch_warnings():  # an encoder may return one vector, whose weight is 1
+            warnings.filterwarnings("ignore", "You are using a softmax over axis", UserWarning)
+            context, weights = super().call(  # (B, T, M), (B, T, N)
+                inputs,
+                mask=mask,
+                training=training,
+                return_attention_scores=True,
+                use_causal_mask=use_causal_mask,
+            )
         if training and self.entropy_penalty:
             share = ops.cast(weights, "float32")  # as Keras's losses, under mixed precision
             entropy = -ops.sum(share * ops.log(share + 1e-8), axis=-1)  # (B, T)
@@ -224,12 +231,29 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """Batch normalization over the batches of all replicas.
 
     Keras does so with `synchronized=True`, but on TensorFlow only, so a model saved with it loads on no other
-    backend; and it costs time with one replica as well.
+    backend; and it costs time with one replica as well. One replica trains on TensorFlow with its fused kernel,
+    which takes a third of the time of Keras's single operations.
     """
 
     def call(self, inputs, training=None, mask=None):
         self.synchronized = collectives.count() > 1
+        is_fusible = self.scale and self.center and mask is None and len(inputs.shape) == 4
+        trains = training and self.trainable and not self.synchronized
+        if trains and is_fusible and keras.backend.backend() == "tensorflow":
+            return self._fused(inputs)
         return super().call(inputs, training=training, mask=mask)
+
+    def _fused(self, inputs):
+        import tensorflow as tf
+
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs, scale=self.gamma, offset=self.beta, mean=[], variance=[], epsilon=self.epsilon
+        )
+        count = ops.cast(ops.prod(ops.shape(inputs)[:3]), "float32")
+        variance = variance * (count - 1) / count  # the kernel's is unbiased, Keras's is not
+        for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + new * (1 - self.momentum))
+        return outputs
 
     def get_config(self):
         return super().get_config() | {"synchronized": False}
