@@ -123,7 +123,7 @@ def test_silence_around_speech_is_trimmed_and_words_keep_their_times(transcriber
     ((start, stop),) = long_form.segments(clip, RATE, transcriber.log_mel.longest_seconds)
     assert abs(start - RATE) <= RATE // 20 and abs(stop - len(clip) + RATE) <= RATE // 20
     text = without_warnings(transcriber, clip, sample_rate_hz=RATE)
-    tokens = transcriber._generate(transcriber._padded([clip[start:stop]]))
+    tokens, _ = transcriber._generate(transcriber._padded([clip[start:stop]]))
     assert text == transcriber.vocabulary.decode(tokens[0])
     explanation = transcriber.explain(clip, sample_rate_hz=RATE)
     assert explanation.text == text
