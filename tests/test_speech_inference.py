@@ -101,6 +101,15 @@ def test_beam_search_gives_transcripts(transcriber, clips):
     assert all(isinstance(text, str) for text in transcriber(clips[:3], sample_rate_hz=RATE, beams=4))
 
 
+def test_a_transcript_comes_with_its_log_probability(transcriber, clips):
+    silence = np.zeros(RATE, np.float32)
+    texts, log_probability = transcriber.generate([clips[0], silence, clips[1]])
+    assert texts == transcriber.transcribe([clips[0], silence, clips[1]])
+    assert log_probability[1] == 0 and (log_probability[[0, 2]] < 0).all()
+    alone = transcriber._generator(transcriber._padded([clips[1]]))[1]
+    np.testing.assert_allclose(log_probability[2], alone[0], rtol=1e-3)
+
+
 def test_long_clips_are_split_and_joined(transcriber, clips):
     pause = np.zeros(RATE // 2, np.float32)
     long = np.concatenate([clips[0], pause, clips[1], pause, clips[2]])

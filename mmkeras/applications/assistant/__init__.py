@@ -1,7 +1,7 @@
 """An assistant (chapter 6.3): speech, text or an image in; text, an image and speech out.
 
-`Assistant` the dialog · `Reply` its answer · `experiment` measures both: a round trip through all modalities, and
-how reliable its confidence is
+`Assistant` the dialog · `Reply` its answer · `experiment` measures a round trip through all modalities, and how
+reliable the confidence is
 """
 
 from mmkeras._utils import lazy

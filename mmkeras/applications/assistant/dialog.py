@@ -31,7 +31,8 @@ from mmkeras.toy.scene import Scene
 
 RESULTS = Path(__file__).with_name("results.json")  # of `experiment`, with the weights of the confidence
 # It asks if what it understood is right with a lower probability: a wrong image costs as much as ten questions.
-ASK_BELOW = 0.9
+# What is hardly ever right is no use as a question.
+ASK_BELOW, GIVE_UP_BELOW = 0.9, 0.1
 SAMPLES = 4  # images per drawing, of which the classifier chooses one
 NO_SCENE = -50.0  # log-probability of a caption that describes no scene of one thing
 VOICES = {"en": speak.Voice("en-us+f3"), "zh": speak.Voice("cmn+f3", rate=220)}  # not among the training voices
@@ -107,8 +108,8 @@ class Assistant:
         """Answers a message.
 
         Args:
-            message: A text; a path of an image or of a clip; a clip as (sample_rate_hz, array); or an image as an
-                array (H, W, 3) or PIL image.
+            message: A text; a path of an image or of a clip; a clip as (sample_rate_hz, array); or an image as
+                an array (H, W, 3) or PIL image.
 
         Raises:
             FileNotFoundError, ValueError: if a file, a clip or an image cannot be read.
@@ -127,14 +128,15 @@ class Assistant:
     # --- what the models say, and how sure they are ---
 
     def hear(self, clips: Sequence[np.ndarray]) -> tuple[list[str], np.ndarray]:
-        """Transcripts of clips (n,) float32 at the model's sample rate, and features (N, 1) of their confidence:
-        the logarithm of minus the log-probability."""
+        """Transcripts of clips (n,) float32 at the model's sample rate, and features (N, 1) of their
+        confidence: the logarithm of minus the log-probability."""
         texts, log_probability = self._model("speech_to_text").generate(clips)
         return texts, _log(log_probability)[:, None]
 
     def see(self, batch: np.ndarray) -> tuple[list[str], np.ndarray]:
-        """Captions of images (N, 64, 64, 3), and features (N, 3) of their confidence: the logarithms of minus the
-        log-probability of the caption, of minus that of its attributes to the classifier, and of the novelty."""
+        """Captions of images (N, 64, 64, 3), and features (N, 3) of their confidence: the logarithms of minus
+        the log-probability of the caption, of minus that of its attributes to the classifier, and of the
+        novelty."""
         captioner = self._model("captioning")
         tokens, log_probability = captioner.generate(batch)
         texts = [captioner.vocabulary.decode(ids) for ids in tokens]
@@ -181,7 +183,7 @@ class Assistant:
     @functools.cached_property
     def calibration(self) -> dict[str, list[float]]:
         """The weights of `confidence`, a bias and one per feature."""
-        return json.loads(RESULTS.read_text(encoding="utf-8"))["calibration"] if RESULTS.is_file() else {}
+        return json.loads(RESULTS.read_text(encoding="utf-8"))["calibration"]
 
     @property
     def _attributes(self):
@@ -198,16 +200,17 @@ class Assistant:
 
     def _answer(self, text, confidence=None):
         """The reply to a text, or to a transcript with its confidence."""
-        self.language = words.language_of(text, self.language)
         if not text.strip():
-            return self._say("nothing", confidence)
+            return self._say("nothing")
+        if confidence is not None and confidence < GIVE_UP_BELOW:
+            return self._say("unheard", confidence)
+        self.language = words.language_of(text, self.language)
         sentence = words.read(text, self.language)
         if sentence.asks & {"yes", "no"}:
             return self._confirm("yes" in sentence.asks, confidence)
         is_unsure, prefix = confidence is not None and confidence < ASK_BELOW, ""
-        if sentence.unknown:
-            is_unsure = True
-            sentence = words.read(words.corrected(sentence, self.language), self.language)
+        if corrected := words.corrected(sentence, self.language):
+            is_unsure, sentence = True, words.read(corrected, self.language)
         if sentence.unknown:
             if not sentence.values:
                 example = scene.captions(scene.sample("train", 0), self.language)[0]
@@ -218,41 +221,44 @@ class Assistant:
             return self._search(sentence.values, prefix)
         if sentence.scene and sentence.scene.relation:
             return self._say("pair", confidence)
-        question, draft = self._question, sentence.values
-        if question and not sentence.scene:
+        draft, question = sentence.values, self._question
+        if question and question.attribute is None and "shape" in draft:
+            question = None  # neither yes nor no, but another thing
+        if question and len(draft) < len(scene.ATTRIBUTES):
             if question.attribute and question.attribute not in draft:
                 return self._say("other_question", confidence, question=self._ask(question).text)
             draft, is_unsure = question.draft | draft, is_unsure or question.is_unsure
         elif "edit" in sentence.asks or (self.scene and "shape" not in draft):
             if self.scene is None:
                 return self._say("no_scene", confidence)
-            draft = {name: [getattr(self.scene.things[0], name)] for name in scene.ATTRIBUTES} | draft
+            draft = _draft(self.scene) | draft
         return self._continue(draft, is_unsure, confidence, prefix)
 
     def _describe(self, text, confidence):
         """The reply to an image with that caption."""
         seen = scene.parse(text, self.language)
-        if seen is None or seen.relation:
+        if seen is None or seen.relation or confidence < GIVE_UP_BELOW:
             return self._say("unseen", confidence)
-        draft = {name: [getattr(seen.things[0], name)] for name in scene.ATTRIBUTES}
         if confidence < ASK_BELOW:
-            return self._continue(draft, True, confidence)
+            return self._continue(_draft(seen), True, confidence)
         self.scene, self._question = seen, None
         return self._reply(text, scene=seen, confidence=confidence)
 
     def _confirm(self, is_yes, confidence):
+        """The reply to yes or no."""
         question = self._question
         if question is None:
             return self._say("not_asked", confidence)
-        if question.attribute:
+        if is_yes and question.attribute:
             return self._say("other_question", confidence, question=self._ask(question).text)
         self._question = None
         return self._draw(_scene(question.draft), confidence) if is_yes else self._say("again", confidence)
 
     def _continue(self, draft, is_unsure, confidence=None, prefix=""):
-        """Draws a draft that is complete and sure, else asks."""
+        """Draws a draft that is complete and sure, else asks. A question for an attribute also answers what an
+        unknown word meant; in a complete draft it may mean anything."""
         attribute = next((name for name in scene.ATTRIBUTES if len(draft.get(name, ())) != 1), None)
-        if attribute is None and not is_unsure:
+        if attribute is None and not is_unsure and not prefix:
             return self._draw(_scene(draft), confidence)
         self._question = _Question(draft, attribute, is_unsure)
         return self._ask(self._question, confidence, prefix)
@@ -319,6 +325,10 @@ class Assistant:
 
 def _scene(draft):
     return scene.Scene((scene.Thing(**{name: value for name, (value,) in draft.items()}),))
+
+
+def _draft(seen):
+    return {name: [getattr(seen.things[0], name)] for name in scene.ATTRIBUTES}
 
 
 def _log(log_probability):

@@ -128,8 +128,8 @@ def reliability(confidence: np.ndarray, is_right: np.ndarray) -> dict[str, Any]:
     Returns:
         - `bins`: for each tenth of the confidence that occurs, its lower end, the number of answers, their mean
           confidence, and the share that is right.
-        - `calibration_error`: the expected calibration error, the mean distance of the last two over all answers
-          (Guo et al. 2017, arXiv:1706.04599).
+        - `calibration_error`: the expected calibration error, the mean distance of the last two over all
+          answers (Guo et al. 2017, arXiv:1706.04599).
         - `accuracy`, `asked` (share below the threshold for a question), and `right_if_not_asked`.
     """
     index = np.minimum((confidence * BINS).astype(int), BINS - 1)
@@ -156,7 +156,7 @@ def reliability(confidence: np.ndarray, is_right: np.ndarray) -> dict[str, Any]:
 def round_trip(
     count: int = 100, language: str = "en", split: str = "test_unseen", assistant: Assistant | None = None
 ) -> dict[str, float]:
-    """Takes scenes through all modalities: said, transcribed, drawn, captioned, said again and transcribed again.
+    """Takes scenes through all modalities: said, transcribed, drawn, captioned, said and transcribed again.
 
     A question of the assistant ("Did you mean ...?") is answered with yes if it understood the scene.
 
@@ -184,8 +184,8 @@ def questions(count: int = 100, language: str = "en", assistant: Assistant | Non
         assistant: Assistant, optional. Defaults to None, a new one.
 
     Returns:
-        Of written sentences `misspelled` (two characters of the color are swapped), `contradiction` (two colors),
-        `unknown` (a color that it lacks); `unknown_spoken`, the last in speech.
+        Of written sentences `misspelled` (two characters of the color are swapped), `contradiction` (two
+        colors), `unknown` (a color that it lacks); `unknown_spoken`, the last in speech.
     """
     assistant = assistant or Assistant(language)
     asked = {name: [] for name in ("misspelled", "contradiction", "unknown", "unknown_spoken")}
@@ -220,11 +220,10 @@ def run(count: int = 200, trips: int = 100) -> Results:
     found = Results({}, {}, {}, {})
     for language in scene.LANGUAGES:
         assistant = Assistant(language)
+        assistant.calibration = found.calibration  # not the shipped one
         for kind in ("speech", "image"):
             name = f"{kind}-{language}"
-            assistant.calibration[name] = found.calibration[name] = fit(
-                *observe(assistant, kind, "validation", count)
-            )
+            found.calibration[name] = fit(*observe(assistant, kind, "validation", count))
             features, is_right = observe(assistant, kind, "test_unseen", count)
             found.reliability[name] = reliability(assistant.confidence(kind, features), is_right)
         found.round_trip[language] = round_trip(trips, language, assistant=assistant)

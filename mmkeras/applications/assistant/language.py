@@ -12,13 +12,13 @@ _WORDS = {
     "en": {
         "search": "show|find|search|look",
         "edit": "same|now|again|instead|make|change|it|but",
-        "fill": "a|an|the|is|are|at|in|on|of|to|and|or|with|there|that|this|for|me|i|you|please|draw|paint|want|"
-        "would|like|see|can|all|one|ones|thing|things|shape|shapes|color|place|size|image|images|picture|pictures",
+        "fill": "a|an|the|is|are|at|in|on|of|to|as|and|or|with|there|that|this|for|me|i|you|please|draw|paint|"
+        "yes|ok|want|would|like|see|can|all|one|ones|thing|things|shape|shapes|color|place|size|images?",
     },
     "zh": {
         "search": "给我看看|给我看|找出|找到|找|搜索|搜",
         "edit": "同样|一样|换成|改成|变成|换|改|变|现在|再",
-        "fill": "所有|一个|一点|图片|图像|请|的|是|有|个|在|和|或|画|把|它|我|你|要|想|看|图|吧|了|都|里",
+        "fill": "所有|一个|一点|图片|图像|好的|对|请|的|是|有|个|在|和|或|画|把|它|我|你|要|想|看|图|吧|了|都",
     },
 }
 _PATTERNS = {
@@ -27,8 +27,8 @@ _PATTERNS = {
     }
     for language, classes in _WORDS.items()
 }
-YES = ("yes", "yeah", "yep", "correct", "ok", "是", "是的", "对", "好", "好的")
-NO = ("no", "nope", "wrong", "不", "不是", "不对")
+_YES = re.compile(r"(yes|yeah|yep|correct|ok)( please)?|是|是的|对|对的|好|好的")
+_NO = re.compile(r"(no|nope|wrong)\b.*|不.*")  # with what follows, such as 不是红色
 
 _SAYINGS = {
     "en": {
@@ -43,6 +43,7 @@ _SAYINGS = {
         "no_scene": "There is no scene yet that I can change.",
         "pair": "I draw one shape at a time.",
         "unseen": "I see no colored shape in this image.",
+        "unheard": "I did not understand that. Please say it again.",
         "poor": "{caption}, but my image shows another {attributes}",
         "no_images": "I have no images to search in.",
         "found": "{count} of {total} images: {names}",
@@ -62,6 +63,7 @@ _SAYINGS = {
         "no_scene": "还没有可以修改的图。",
         "pair": "我一次只画一个图形。",
         "unseen": "我在这张图里看不到彩色图形。",
+        "unheard": "我没有听懂，请再说一遍。",
         "poor": "{caption}，但我画的{attributes}不对",
         "no_images": "我没有可以搜索的图片。",
         "found": "{total}张图片中有{count}张：{names}",
@@ -101,7 +103,7 @@ def language_of(text: str, default: str) -> str:
 def read(text: str, language: str) -> Sentence:
     """What a text in a language says."""
     plain = text.strip(" \t.!?,。！？，").lower()
-    asks = {name for name, words in (("yes", YES), ("no", NO)) if plain in words}
+    asks = {name for name, words in (("yes", _YES), ("no", _NO)) if words.fullmatch(plain)}
     values, rest = ({}, "") if asks else scene.mentions(plain, language)
     for name, pattern in _PATTERNS[language].items():
         if pattern.search(rest):
@@ -111,16 +113,18 @@ def read(text: str, language: str) -> Sentence:
     return Sentence(plain, values, unknown, scene.parse(plain, language), frozenset(asks - {"fill"}))
 
 
-def corrected(sentence: Sentence, language: str) -> str:
-    """The text with each unknown word replaced by the most similar known word, if there is a similar one."""
+def corrected(sentence: Sentence, language: str) -> str | None:
+    """The text with unknown words replaced by the most similar known word with the same first letter; None if
+    no known word is similar."""
     known = [
         word for name in scene.ATTRIBUTES for word in " ".join(scene.words(name, language).values()).split()
     ]
     text = sentence.text
     for word in sentence.unknown:
-        for near in difflib.get_close_matches(word, known, n=1, cutoff=0.6):
+        options = [option for option in known if option[0] == word[0]]
+        for near in difflib.get_close_matches(word, options, n=1):
             text = text.replace(word, near)
-    return text
+    return text if text != sentence.text else None
 
 
 def say(key: str, language: str, **parts: str) -> str:
@@ -130,8 +134,3 @@ def say(key: str, language: str, **parts: str) -> str:
 
 def listed(items: list[str], language: str) -> str:
     return _SAYINGS[language]["comma"].join(items)
-
-
-def named(attribute: str, values: list[str], language: str) -> list[str]:
-    """The words of values of an attribute."""
-    return [scene.words(attribute, language)[value] for value in values]
