@@ -182,8 +182,8 @@ def test_search_can_be_an_image_search(helper, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("language", scene.LANGUAGES)
 def test_scenes_survive_a_round_trip(language):
-    scores = experiment.round_trip(4, language)
-    assert scores["said_again"] >= 0.75 and scores["transcribed"] >= scores["captioned"] >= scores["said_again"]
+    scores = experiment.round_trip(2, language)
+    assert scores.pop("without_question") >= 0.5 and set(scores.values()) == {1.0}
 
 
 def test_the_shipped_round_trip_and_reliability_reach_their_bars():
