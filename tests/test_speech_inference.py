@@ -101,6 +101,16 @@ def test_beam_search_gives_transcripts(transcriber, clips):
     assert all(isinstance(text, str) for text in transcriber(clips[:3], sample_rate_hz=RATE, beams=4))
 
 
+def test_a_transcript_comes_with_its_log_probability(transcriber, clips):
+    silence = np.zeros(RATE, np.float32)
+    texts, log_probability = transcriber.generate([clips[0], silence, clips[1]])
+    assert texts == transcriber.transcribe([clips[0], silence, clips[1]])
+    assert log_probability[1] == 0 and (log_probability[[0, 2]] < 0).all()
+    ((start, stop),) = transcriber._segments(clips[1])
+    _, alone = transcriber._generate(transcriber._padded([clips[1][start:stop]]))
+    np.testing.assert_allclose(log_probability[2], alone[0], rtol=1e-3)
+
+
 def test_long_clips_are_split_and_joined(transcriber, clips):
     pause = np.zeros(RATE // 2, np.float32)
     long = np.concatenate([clips[0], pause, clips[1], pause, clips[2]])
@@ -123,7 +133,7 @@ def test_silence_around_speech_is_trimmed_and_words_keep_their_times(transcriber
     ((start, stop),) = long_form.segments(clip, RATE, transcriber.log_mel.longest_seconds)
     assert abs(start - RATE) <= RATE // 20 and abs(stop - len(clip) + RATE) <= RATE // 20
     text = without_warnings(transcriber, clip, sample_rate_hz=RATE)
-    tokens = transcriber._generate(transcriber._padded([clip[start:stop]]))
+    tokens, _ = transcriber._generate(transcriber._padded([clip[start:stop]]))
     assert text == transcriber.vocabulary.decode(tokens[0])
     explanation = transcriber.explain(clip, sample_rate_hz=RATE)
     assert explanation.text == text

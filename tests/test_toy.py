@@ -178,3 +178,18 @@ def test_a_full_disk_is_one_line_that_says_how_to_choose_another(tmp_path, monke
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=f"Received: '{tmp_path}/file/data'.*TFDS_DATA_DIR"):
         builders.toy_images(16, data_dir=tmp_path / "file" / "data")
+
+
+def test_attributes_are_found_in_any_sentence():
+    found, rest = scene.mentions("Stars at the top left, large and purple")
+    assert found == {"size": ["large"], "color": ["purple"], "shape": ["star"], "place": ["top left"]}
+    assert rest.split() == ["at", "the", ",", "and"]
+    assert scene.mentions("上方的方形", "zh")[0] == {"shape": ["square"], "place": ["top"]}
+    assert scene.mentions("red blue red")[0] == {"color": ["red", "blue"]}
+    assert scene.mentions("starfish") == ({}, "starfish")
+    for language in scene.LANGUAGES:
+        for index in range(50):
+            (thing,) = scene.sample("test", index).things
+            for text in scene.captions(scene.sample("test", index), language):
+                found, _ = scene.mentions(text, language)
+                assert found == {name: [getattr(thing, name)] for name in scene.ATTRIBUTES}

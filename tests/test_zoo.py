@@ -148,7 +148,7 @@ def test_the_attention_of_speech_moves_forward(language):
         for index in range(20)
     ]
     inputs = transcriber._padded(clips)  # at once, as `explain` does for each
-    tokens = transcriber._generate(inputs)
+    tokens, _ = transcriber._generate(inputs)
     for ids, weights in zip(tokens, transcriber._generator.weights(inputs, tokens), strict=True):
         moves += np.diff(weights[(ids != PAD) & (ids != END)].argmax(axis=1)).tolist()
     backward = np.mean(np.array(moves) < -1)

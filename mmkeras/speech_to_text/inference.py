@@ -104,20 +104,33 @@ class Transcriber(predictor.Predictor):
             **options: See `mmkeras.decoding.generator.Generator`. `max_length` defaults to more tokens than
                 can be spoken in the duration of a clip. CTC takes `beams` only.
         """
+        return self.generate(clips, positions=positions, **options)[0]
+
+    def generate(
+        self, clips: Sequence[np.ndarray], *, positions: Sequence[int] | None = None, **options: Any
+    ) -> tuple[list[str], np.ndarray]:
+        """As `transcribe`, with the log-probability of each transcript.
+
+        Returns:
+            The transcripts; the log-probability (N,) of the tokens of each, 0 for a silent clip.
+        """
         segments = [self._segments(clip) for clip in clips]
         self._warn_of_splits(segments)
         parts = [clip[a:b] for clip, spans in zip(clips, segments, strict=True) for a, b in spans]
         positions = range(len(clips)) if positions is None else positions
         numbers = [(p, n) for p, spans in zip(positions, segments, strict=True) for n in range(len(spans))]
         by_length = sorted(range(len(parts)), key=lambda i: len(parts[i]))  # for little padding
-        texts = [""] * len(parts)
+        texts, log_probability = [""] * len(parts), np.zeros(len(parts))
         for start in progress.bar(range(0, len(parts), predictor.BATCH_SIZE), "transcripts"):
             indices = by_length[start : start + predictor.BATCH_SIZE]
             inputs, rows = self._padded([parts[i] for i in indices]), [numbers[i] for i in indices]
-            tokens = self._generate(inputs, positions=rows, **options)  # (B, T)
+            tokens, log_probability[indices] = self._generate(inputs, positions=rows, **options)  # (B, T), (B,)
             for i, ids in zip(indices, tokens, strict=True):
                 texts[i] = self.vocabulary.decode(ids)
-        return long_form.merge(texts, [len(spans) for spans in segments], " " if self._has_spaces else "")
+        counts = [len(spans) for spans in segments]
+        clip_of_part = np.repeat(np.arange(len(clips)), counts)
+        total = np.bincount(clip_of_part, log_probability, minlength=len(clips))  # (N,)
+        return long_form.merge(texts, counts, " " if self._has_spaces else ""), total
 
     def explain(self, clip: Any, *, sample_rate_hz: int | None = None, **options: Any) -> Alignment:
         """The transcript of one clip, with the time of each word and the weights of each token over time.
@@ -137,7 +150,7 @@ class Transcriber(predictor.Predictor):
         tokens, words, rows = [], [], [np.zeros((0, steps), np.float32)]
         for number, (start, stop) in enumerate(segments):
             inputs = self._padded([samples[start:stop]])
-            ids = self._generate(inputs, positions=[(0, number)], **options)  # (1, T)
+            ids, _ = self._generate(inputs, positions=[(0, number)], **options)  # (1, T)
             ids = ids[:, (ids[0] != PAD) & (ids[0] != END)]
             if not ids.size:
                 continue
@@ -190,15 +203,15 @@ class Transcriber(predictor.Predictor):
         return {"audio": batch, "length": np.array([len(clip) for clip in clips], np.int32)}
 
     def _generate(self, inputs, **options):
-        """Token ids (B, T) of a batch, padded with 0."""
+        """Token ids (B, T) of a batch, padded with 0, and their log-probability (B,)."""
         if self.head == "ctc" or options.get("max_length") is not None:
-            return self._generator(inputs, **options)[0]
+            return self._generator(inputs, **options)
         steps = inputs["length"] / self.sample_rate_hz / min(self.step_seconds, TOKEN_SECONDS)  # (B,)
         # powers of two, so that few lengths are compiled
         limits = 2 ** np.ceil(np.log2(np.maximum(steps, LEAST_TOKENS))).astype(int)  # (B,)
-        tokens, _ = self._generator(inputs, **options | {"max_length": int(limits.max())})
+        tokens, log_probability = self._generator(inputs, **options | {"max_length": int(limits.max())})
         # A transcript that never reaches <end> must not depend on the other clips of the batch.
-        return np.where(np.arange(limits.max()) < limits[:, None], tokens, PAD)
+        return np.where(np.arange(limits.max()) < limits[:, None], tokens, PAD), log_probability
 
 
 def evaluate(transcriber: Transcriber, dataset: "tf.data.Dataset", **options: Any) -> dict[str, float]:

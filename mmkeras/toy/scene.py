@@ -1,4 +1,4 @@
-"""Scenes of the toy world and their captions: `Scene`, `sample`, `captions`, `parse`, `accuracy`.
+"""Scenes of the toy world and their captions: `Scene`, `sample`, `captions`, `parse`, `mentions`, `accuracy`.
 
 A scene holds one thing at a place, or two things and their relation. A small grammar turns it into captions;
 `parse` turns any of them back into the scene, so that the meaning of a caption is scored and not its wording.
@@ -8,6 +8,7 @@ A scene holds one thing at a place, or two things and their relation. A small gr
     parse("左上角有一个小的红色圆形", "zh") == parse("a small red circle at the top left")   # True
 """
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ ROWS, COLUMNS = ("top", "", "bottom"), ("left", "", "right")
 PLACES = tuple(f"{row} {column}".strip() or "center" for row in ROWS for column in COLUMNS)
 # "b below a" is stored as "a above b", so that equal meanings are equal scenes.
 RELATIONS = ("left of", "above")
+ATTRIBUTES = ("size", "color", "shape", "place")  # of a thing
 
 LANGUAGES = ("en", "zh")
 SPLITS = ("train", "validation", "test", "test_unseen")
@@ -193,6 +195,34 @@ def parse(text: str, language: str | None = None) -> Scene | None:
     return None
 
 
+def mentions(text: str, language: str = "en") -> tuple[dict[str, list[str]], str]:
+    """The attributes that any text names, whether or not the grammar has it.
+
+        mentions("stars in red, please")        # ({'color': ['red'], 'shape': ['star']}, '  in  , please')
+
+    Args:
+        text: str. In Chinese, 红 is also read as 红色, and 星 as 星形; in English, stars as star.
+        language: str. `"en"` or `"zh"`. Defaults to `"en"`.
+
+    Returns:
+        {attribute: different values, in the order of the text}, and the rest of the text.
+    """
+    _check("language", language, LANGUAGES)
+    found, text = {}, re.sub(r"\s+", " ", text.lower())
+    for name, (pattern, values) in _mentions(language).items():
+        if words := pattern.findall(text):
+            found[name] = list(dict.fromkeys(values[word] for word in words))
+            text = pattern.sub(" ", text)
+    return {name: found[name] for name in ATTRIBUTES if name in found}, text
+
+
+def words(attribute: str, language: str = "en") -> dict[str, str]:
+    """{value: its word} of `"size"`, `"color"`, `"shape"` or `"place"`, whose words have no preposition."""
+    _check("attribute", attribute, ATTRIBUTES)
+    table = _GRAMMARS[language]["at" if attribute == "place" else attribute]
+    return {value: re.sub("^(at|in) the ", "", word) for value, word in table.items()}
+
+
 def accuracy(texts: Sequence[str], references: Sequence[str]) -> float | None:
     """Share of texts that describe the same scene as their reference, in any wording.
 
@@ -243,6 +273,20 @@ def _patterns(grammar):
 
 
 _PATTERNS = {language: _patterns(grammar) for language, grammar in _GRAMMARS.items()}
+
+
+@functools.cache
+def _mentions(language):
+    """{attribute: (pattern, {word: value})}, places first: 上方 has a character of 方形."""
+    result = {}
+    for name in ("place", "size", "color", "shape"):
+        values = {word: value for value, word in words(name, language).items()}
+        if language == "zh" and name in ("color", "shape"):
+            values |= {word[:-1]: value for word, value in values.items()}
+        longest_first = "|".join(sorted(values, key=len, reverse=True))
+        pattern = rf"\b({longest_first})(?:s|es)?\b" if language == "en" else f"({longest_first})"
+        result[name] = re.compile(pattern), values
+    return result
 
 
 def _check(name, value, known):
