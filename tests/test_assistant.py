@@ -15,6 +15,8 @@ from mmkeras.applications.assistant import Assistant, experiment, language
 from mmkeras.cli import main as cli
 from mmkeras.toy import render, scene, speak
 
+pytestmark = pytest.mark.slow  # a dozen ready-trained models
+
 SCENE = "a small red circle at the top left"
 GALLERY = {f"{i}.png": render.draw("test_unseen", i) for i in range(12)}
 

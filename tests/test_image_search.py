@@ -261,3 +261,27 @@ def test_bad_queries_and_folders_are_refused(search, folder, tmp_path):
 def test_other_models_are_refused():
     with pytest.raises(ValueError, match="model='x'"):
         ImageSearch(keras.Sequential([keras.Input((2,))], name="x"))
+
+
+# --- the ready-trained model ---
+
+
+def test_photographs_are_indexed_with_a_note(tmp_path):
+    from skimage import data
+
+    for name in ("astronaut", "coffee", "rocket"):
+        Image.fromarray(getattr(data, name)()).save(tmp_path / f"{name}.png")
+    search = mmkeras.pretrained("image_search")
+    with pytest.warns(UserWarning, match="Unlike any training image"):
+        search.index(tmp_path)
+    assert {path for path, _ in search.search("a rocket")} == set(map(str, tmp_path.glob("*.png")))
+
+
+@pytest.mark.parametrize("query", ["a large red star at the top left", "左上角有一个大的红色星形"])
+def test_a_toy_scene_is_found_in_both_languages(query, tmp_path):
+    search = mmkeras.pretrained("image_search")
+    truth = mmkeras.toy.scene.parse(query)
+    images = [mmkeras.toy.render.draw("test_unseen", i) for i in range(40)]
+    wanted = mmkeras.toy.render.render(truth, rng=np.random.default_rng(0))
+    similarity = search.encode_texts([query]) @ search.encode_images([*images, wanted]).T
+    assert similarity.argmax() == 40

@@ -1,6 +1,6 @@
 """What the assistant gets right, and how well it knows: fits its confidence on `validation`, then measures on
-`test_unseen`, whose pairs of color and shape, and speakers, no model has trained on: scenes number 1,000 and up,
-which nobody had looked at before.
+`test_unseen`, whose pairs of color and shape, and speakers, no model has trained on: scenes number 1,000 and
+up, which nobody had looked at before.
 
     python -m mmkeras.applications.assistant.experiment      # minutes; writes results.json
     print(results())                                         # the shipped results

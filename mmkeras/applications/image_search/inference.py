@@ -243,12 +243,9 @@ class ImageSearch(ImagePredictor):
         if not paths:
             return {}
 
-        def predict(values, positions):
-            return list(collectives.predict_batches(self._images, np.stack(values))["vectors"])
-
         stamps = [_stamp(path) for path in paths]  # before they are read, so that a change in between shows
         try:
-            vectors = self._answer(list(paths), self._read, predict)
+            vectors = self._answer(list(paths), self._read, lambda values, _: list(self.encode_images(values)))
         except (ValueError, OSError) as error:
             terminal.warn(f"{len(paths)} of {len(paths)} images cannot be read: {error}")
             return {}
