@@ -375,9 +375,10 @@ def test_the_experiment_of_image_search_runs_and_reads_its_results(folders, data
     results = experiment.run(folders, seeds=(0, 1), epochs=once, path=path, data_dir=data_dir)
     assert experiment.results(path).scores == results.scores
     assert results.counts["hard"] <= results.counts["test"] and results.pixels["test"] <= 1
-    for scores in (*results.scores.values(), *results.captions.values(), results.images):
+    for scores in (*results.scores.values(), *results.captions.values()):
         assert all(len(values) == 2 for values in scores.values())
     assert {"recall_at_1", "real_recall_at_1", "sharpness"} <= results.images.keys()
-    nearest = results.captions["on search, test"]["nearest_exact"]
+    assert results.alone.keys() == results.captions.keys()
+    nearest = results.captions["test"]["nearest_exact"]
     assert nearest == pytest.approx([results.pixels["test"]] * 2, abs=1e-3)  # another count of the same
     assert str(data_dir) not in path.read_text() and "experiment.run" in results.measured["command"]

@@ -262,23 +262,24 @@ class BatchNormalization(keras.layers.BatchNormalization):
 @keras.saving.register_keras_serializable("mmkeras")
 class ContrastiveLogits(keras.layers.Layer):
     """Unit vectors of images and texts, (B, D) each → logits (B, 2, N): the cosine similarity of each image to
-    the texts of all replicas, and of each text to the images of all replicas, times a learned inverse
-    temperature of at most 100 (Radford et al. 2021, arXiv:2103.00020).
+    the texts of all replicas, and of each text to the images of all replicas, divided by a learned
+    temperature (Radford et al. 2021, arXiv:2103.00020).
 
     Args:
         temperature: float. At the start. Defaults to 0.07, as there.
+        lowest: float. Defaults to 0.01, as there.
     """
 
-    def __init__(self, temperature: float = 0.07, **kwargs):
+    def __init__(self, temperature: float = 0.07, lowest: float = 0.01, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})  # a softmax over the whole batch needs it
-        self.temperature = temperature
+        self.temperature, self.lowest = temperature, lowest
 
     def build(self, *shapes):
         start = keras.initializers.Constant(math.log(1 / self.temperature))
         self.log_scale = self.add_weight(name="log_scale", shape=(), initializer=start)
 
     def call(self, image, text):
-        scale = ops.exp(ops.minimum(self.log_scale, math.log(100)))
+        scale = ops.exp(ops.minimum(self.log_scale, math.log(1 / self.lowest)))
         images, texts = collectives.gathered(image), collectives.gathered(text)  # (N, D)
         to_texts, to_images = ops.matmul(image, ops.transpose(texts)), ops.matmul(text, ops.transpose(images))
         return scale * ops.stack([to_texts, to_images], axis=1)
@@ -287,7 +288,7 @@ class ContrastiveLogits(keras.layers.Layer):
         return keras.KerasTensor((image.shape[0], 2, None), dtype="float32")
 
     def get_config(self):
-        return super().get_config() | {"temperature": self.temperature}
+        return super().get_config() | {"temperature": self.temperature, "lowest": self.lowest}
 
 
 class _Masked:

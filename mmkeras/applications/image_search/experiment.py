@@ -41,8 +41,9 @@ class Results:
         scores: {language: {score: values}} of search among all images of the held-out artist: `recall_at_1` and
             `recall_at_5` of texts, `image_to_text` (Recall@1 of images), `hard_image_to_text`, and those of
             `test_unseen`, `unseen_recall_at_1` and `unseen_image_to_text`.
-        captions: {how the captioner was trained: {score: values}}, in English, on `test`.
-        images: {score: values} of text to image, see `mmkeras.text_to_image.evaluate`.
+        captions: {split: {score: values}} of the captioner on the frozen network of the search, in English.
+        alone: {split: {score: value}} of the same network trained as a captioner from nothing, one seed.
+        images: {score: value} of text to image, see `mmkeras.text_to_image.evaluate`, one seed.
         misses: Some images of `test` as (name, the name that was found instead, their similarities).
         measured: See `mmkeras.methods.experiments.records.write`.
     """
@@ -51,7 +52,8 @@ class Results:
     pixels: dict[str, float]
     scores: dict[str, dict[str, list[float]]]
     captions: dict[str, dict[str, list[float]]]
-    images: dict[str, list[float]]
+    alone: dict[str, dict[str, float]]
+    images: dict[str, float]
     misses: list[tuple[str, str, float, float]]
     measured: dict[str, Any] = field(default_factory=dict)
 
@@ -82,26 +84,17 @@ def run(
     source = {"artists": artists, **options}
     data = {language: datasets.data("emoji", language=language, **source) for language in LANGUAGES}
     near = {split: nearest_is_right(data["en"], split) for split in ("validation", "test")}
-    of_seeds: dict[str, list] = {"scores": [], "captions": [], "images": []}
+    of_seeds: dict[str, list] = {"scores": [], "captions": []}
     for seed in seeds:
         search, _ = train_task(
             "image_search", "emoji", epochs=epochs["search"], augment=True, seed=seed, verbose=0, **source
         )
         scores = {language: score(search, data[language], ~near["test"]) for language in LANGUAGES}
         of_seeds["scores"].append(scores)
+        of_seeds["captions"].append(_captions(search, seed, epochs, source))
         if seed == seeds[0]:
             misses = _misses(search, data["en"])
-        of_seeds["captions"].append(_captions(search, seed, epochs, source))
-        generator, of_images = train_task(
-            "text_to_image",
-            "emoji",
-            epochs=epochs["text to image"],
-            preset="toy",
-            seed=seed,
-            verbose=0,
-            **source,
-        )
-        of_seeds["images"].append(generator.evaluate(of_images.test, search=search))
+            alone, images = _alone(search, seed, epochs, source)
     counts = {name: split.count for name, split in data["en"].splits.items()}
     counts["hard"] = int((~near["test"]).sum())
     call = f"experiment.run({dict.fromkeys(artists, '...')})"
@@ -113,6 +106,8 @@ def run(
             counts,
             {split: round(float(is_right.mean()), 3) for split, is_right in near.items()},
             *(_by_score(values) for values in of_seeds.values()),
+            alone,
+            images,
             misses,
         ),
     )
@@ -154,7 +149,7 @@ def score(search: ImageSearch, data: TaskData, hard: np.ndarray) -> dict[str, fl
 
 
 def _captions(search, seed, epochs, source):
-    """Captioners on the frozen network of the search, and trained alone: {how: scores on `test`}."""
+    """Scores of a captioner on the frozen network of the search, by split."""
     data = captioning.data("emoji", image_size=search.image_size, **source)
     keras.utils.set_random_seed(seed)
     model = captioning.build(
@@ -163,18 +158,29 @@ def _captions(search, seed, epochs, source):
     model.fit(
         captioning.with_features(data, model).train, epochs=epochs["captioning"], verbose=0, shuffle=False
     )
-    alone, _ = train_task(
-        "captioning", "emoji", epochs=epochs["captioning, alone"], augment=True, seed=seed, verbose=0, **source
+    return _caption_scores(captioning.Captioner(model), data)
+
+
+def _alone(search, seed, epochs, source):
+    """Scores of a captioner trained from nothing, by split, and of text to image."""
+    options = {"seed": seed, "verbose": 0, **source}
+    captioner, data = train_task(
+        "captioning", "emoji", epochs=epochs["captioning, alone"], augment=True, **options
     )
+    generator, of_images = train_task(
+        "text_to_image", "emoji", epochs=epochs["text to image"], preset="toy", **options
+    )
+    return _caption_scores(captioner, data), generator.evaluate(of_images.test, search=search)
+
+
+def _caption_scores(captioner, data):
+    names = ("exact", "first_word", "cider_d", "hard_exact", "nearest_exact", "nearest_cider_d")
     train = data.for_evaluate(data.splits["train"])
-    found = {}
-    for how, captioner in (("on search", captioning.Captioner(model)), ("alone", alone)):
-        for split in ("test", "validation"):
-            scores = captioner.evaluate(data.for_evaluate(data.splits[split]), train=train)
-            found[f"{how}, {split}"] = {
-                name: scores[name] for name in ("exact", "first_word", "cider_d", "hard_exact", "nearest_exact")
-            }
-    return found
+    scores = {
+        split: captioner.evaluate(data.for_evaluate(data.splits[split]), train=train)
+        for split in ("test", "validation")
+    }
+    return {split: {name: of_split[name] for name in names} for split, of_split in scores.items()}
 
 
 def _examples(data, split):

@@ -31,6 +31,8 @@ class ImageSearchConfig:
         fine_tune: bool. Whether the network is trained.
         units: int. Size of the vectors that are compared.
         embedding_dim: int. Size of the word embeddings.
+        lowest_temperature: float. Limit of the learned temperature of the softmax. Few images overfit with a
+            low one: with 0.01 in place of 0.07 Recall@1 on new emoji is 0.295 in place of 0.323 (one seed).
         dropout: float. Dropout rate of the grid and of the words.
         learning_rate: float. Initial learning rate of Adam.
         weight_decay: float. Decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101).
@@ -42,6 +44,7 @@ class ImageSearchConfig:
     fine_tune: bool = True
     units: int = 128
     embedding_dim: int = 128
+    lowest_temperature: float = 0.07
     dropout: float = 0.3
     learning_rate: float = 1.5e-3
     weight_decay: float = 1e-2
@@ -52,6 +55,7 @@ class ImageSearchConfig:
             backbones.check_name(self.encoder)
         sizes = ("image_size", "units", "embedding_dim")
         checks.ints(1, **{name: getattr(self, name) for name in sizes})
+        checks.numbers(1e-3, lowest_temperature=self.lowest_temperature)
         checks.numbers(0, dropout=self.dropout, weight_decay=self.weight_decay)
         optimizers.check_schedule(self.learning_rate, self.decay_steps)
 
@@ -62,6 +66,7 @@ PRESETS = {
         encoder="vgg_small",
         units=64,
         embedding_dim=64,
+        lowest_temperature=0.01,
         dropout=0.0,
         learning_rate=2e-3,
         weight_decay=0.0,
@@ -104,7 +109,8 @@ def build(
     images, texts = image_encoder(config, weights), text_encoder(config, vocabulary)
     image = keras.Input(images.input_shape[1:], name="image")
     tokens = keras.Input((None,), dtype="int32", name="tokens")
-    logits = layers.ContrastiveLogits(name="logits")(images(image), texts(tokens))  # (B, 2, N)
+    logits = layers.ContrastiveLogits(lowest=config.lowest_temperature, name="logits")
+    logits = logits(images(image), texts(tokens))  # (B, 2, N)
     model = keras.Model({"image": image, "tokens": tokens}, logits, name=TASK)
     if compile:
         adam = optimizers.adam(config.learning_rate, config.decay_steps, config.weight_decay)
