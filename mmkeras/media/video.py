@@ -1,7 +1,7 @@
 """Reading and writing videos: frames, and sound if there is any.
 
     video = read("clip.gif")                       # Video(frames=(T, H, W, 3) uint8, ...)
-    frames, sound = sampled(video, frames=16, image_size=32, seconds=1.6, sample_rate_hz=8000)
+    frames, sound = sampled(video, Sampling())     # (16, 32, 32, 3) uint8, (12800,) int16
     write("clip.mp4", frames, 10, sound, 8000)
 
 GIF, WebP and PNG are read by Pillow. They have no sound; a WAV file of the same name beside one is its sound.
@@ -41,6 +41,33 @@ class Video:
     starts: np.ndarray
     seconds: float
     sound: tuple[int, np.ndarray] | None = None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a model samples a video. The defaults are those of the toy videos.
+
+    Attributes:
+        frames: int. Number F of frames, evenly spaced.
+        image_size: int. Side S of the frames in pixels.
+        seconds: float. Duration. Longer videos are cut.
+        sample_rate_hz: int. Of the sound.
+    """
+
+    frames: int = 16
+    image_size: int = 32
+    seconds: float = 1.6
+    sample_rate_hz: int = 8000
+
+    def __post_init__(self):
+        checks.ints(1, frames=self.frames, sample_rate_hz=self.sample_rate_hz)
+        checks.ints(8, image_size=self.image_size)  # the network of the frames halves the side three times
+        checks.numbers(0.1, seconds=self.seconds)
+
+    @property
+    def samples(self) -> int:
+        """Number of samples of the sound."""
+        return round(self.seconds * self.sample_rate_hz)
 
 
 def read(
@@ -96,38 +123,32 @@ def read(
     except Exception as error:  # Pillow and PyAV raise many kinds
         if not frames:
             raise ValueError(f"Expected video to be undamaged. Received: {str(path)!r}: {error}") from None
-        terminal.warn(
-            f"{path} is damaged after {len(frames)} frames, {end:.2g} s, which are used: {error}"
-        )
+        terminal.warn(f"{path} is damaged after {len(frames)} frames, {end:.2g} s, which are used: {error}")
     if not frames:
         raise ValueError(f"Expected video to have frames. Received: {str(path)!r} without any")
     sound = _wav(path.with_suffix(".wav")) if is_pillow else _av_sound(path, seconds)
     return Video(np.stack(frames), np.array(starts), end, sound)
 
 
-def sampled(
-    video: Video, *, frames: int, image_size: int, seconds: float, sample_rate_hz: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The first `seconds` of a video, as a model takes them.
+def sampled(video: Video, sampling: Sampling) -> tuple[np.ndarray, np.ndarray]:
+    """The start of a video, as a model takes it.
 
     A shorter video keeps its last frame, and is silent after its end. A video without sound is silent.
 
     Args:
         video: Video.
-        frames: int. Number F of frames, evenly spaced.
-        image_size: int. Side S of the frames in pixels.
-        seconds: float. Duration.
-        sample_rate_hz: int. Of the sound.
+        sampling: Sampling.
 
     Returns:
-        frames (F, S, S, 3) uint8, and mono sound (seconds * sample_rate_hz,) int16.
+        frames (F, S, S, 3) uint8, and mono sound (samples,) int16.
     """
-    times = np.arange(frames) * seconds / frames + 1e-3  # the starts in a file are rounded
+    times = np.arange(sampling.frames) * sampling.seconds / sampling.frames
+    times += 1e-3  # the starts in a file are rounded
     rows = np.maximum(np.searchsorted(video.starts, times, side="right") - 1, 0)
-    resized = np.stack([images.resize(video.frames[row], image_size) for row in rows])
-    sound = np.zeros(round(seconds * sample_rate_hz), np.int16)
+    resized = np.stack([images.resize(video.frames[row], sampling.image_size) for row in rows])
+    sound = np.zeros(sampling.samples, np.int16)
     if video.sound is not None:
-        heard = audio.to_int16(audio.read(video.sound, sample_rate_hz))[: len(sound)]
+        heard = audio.to_int16(audio.read(video.sound, sampling.sample_rate_hz))[: len(sound)]
         sound[: len(heard)] = heard
     return resized, sound
 
@@ -139,8 +160,8 @@ def write(
     sound: np.ndarray | None = None,
     sample_rate_hz: int = 8000,
 ) -> None:
-    """Writes a video: GIF, or what PyAV writes (MP4 with H.264 and AAC). The sound of a GIF becomes a WAV file of
-    the same name beside it.
+    """Writes a video: GIF, or by PyAV MP4 with H.264 and AAC. The sound of a GIF becomes a WAV file of the same
+    name beside it.
 
     Args:
         path: str or path. Its suffix says the format.

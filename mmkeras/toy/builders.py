@@ -152,8 +152,7 @@ class ToyVideos(tfds.core.GeneratorBasedBuilder):
                     # what somebody tells
                     "sentence": dict.fromkeys(scene.LANGUAGES, text),
                     "labels": {
-                        name: tfds.features.ClassLabel(names=names)
-                        for name, names in motion.ATTRIBUTES.items()
+                        name: tfds.features.ClassLabel(names=names) for name, names in motion.ATTRIBUTES.items()
                     },
                     "index": tfds.features.Scalar(np.int64),
                 }

@@ -5,8 +5,8 @@
     frames, sound = film("train", 0)            # (16, 32, 32, 3) uint8, (12800,) int16
     parse(captions(event)[0]) == event          # True
 
-No single modality tells all of an event. Half of the videos are filmed without color, frames are silent, a sound
-has no shape, and the sentence that tells of a video, `sentence`, leaves out about a third of it.
+No single modality tells all of an event: half of the videos are filmed without color, frames are silent, a
+sound has neither color nor shape nor direction, and `sentence` leaves out about a third of what happens.
 """
 
 import functools
@@ -49,7 +49,7 @@ class Event:
 
 
 def sample(split: str, index: int) -> Event:
-    """Event number `index` of a split. `test_unseen` has the pairs of color and shape that no other split has."""
+    """Event number `index` of a split. Only `test_unseen` has the pairs of color and shape in `UNSEEN`."""
     rng = generator(split, index, "event")
     pairs = [p for p in itertools.product(COLORS, SHAPES) if (p in UNSEEN) == (split == "test_unseen")]
     return Event(*pick(rng, pairs), *(pick(rng, ATTRIBUTES[name]) for name in ("motion", "times", "sound")))
