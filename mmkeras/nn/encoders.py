@@ -167,24 +167,26 @@ def frame_encoder(frames: int, size: int, units: int, *, sequence: bool = False)
 
 
 def video_encoder(frames: int, image_size: int, units: int, *, sequence: bool = False) -> keras.Model:
-    """Frames (B, F, S, S, 3) RGB 0..255 → vector (B, 2 units), or vectors (B, F, units) and their mask: a CNN
+    """Frames (B, F, S, S, 3) RGB 0..255 → vector (B, 2 units), or vectors (B, F, 2 units) and their mask: a CNN
     for each frame, then an LSTM in both directions.
 
     Args:
         frames, image_size: int. Frames F of a video, their side S in pixels.
         units: int. Size of a vector of the CNN and of the LSTM.
-        sequence: bool. Whether to return the LSTM's vectors of the frames. Defaults to False: their maximum and
-            the mean of the CNN's.
+        sequence: bool. Whether to return the vectors of the frames. Defaults to False: the maximum of the
+            LSTM's and the mean of the CNN's.
     """
     video = keras.Input((frames, image_size, image_size, 3), name="frames")
     x = ops.reshape(video, (-1, image_size, image_size, 3))  # (B F, S, S, 3)
     x = image_encoder(image_size, units, filters=FRAME_FILTERS)(x)  # (B F, U)
     x = ops.reshape(x, (-1, frames, units))  # (B, F, U)
-    changes = _both_ways(x, ops.ones_like(x[:, :, 0], "bool"), units, sequence)
+    mask = ops.ones_like(x[:, :, 0], "bool")  # (B, F)
+    changes, _ = _both_ways(x, mask, units, sequence=True)  # (B, F, U)
+    # beside the LSTM's vectors those of the CNN: what is there is learned slowly through the LSTM alone
     if sequence:
-        return keras.Model(video, changes, name="frames")
-    # the mean of the frames shows what is there; through the LSTM alone that is learned slowly
-    return keras.Model(video, keras.layers.Concatenate()([changes, ops.mean(x, axis=1)]), name="frames")
+        return keras.Model(video, [keras.layers.Concatenate()([changes, x]), mask], name="frames")
+    summary = keras.layers.Concatenate()([ops.max(changes, axis=1), ops.mean(x, axis=1)])  # (B, 2U)
+    return keras.Model(video, summary, name="frames")
 
 
 def sound_encoder(samples: int, sample_rate_hz: int, units: int) -> keras.Model:

@@ -1,7 +1,8 @@
 """Video understanding (chapter 6.2): frames, sound and text → classes; frames and sound → text.
 
-`build` and `build_captioner` make the graphs, `data` their pipelines. `VideoClassifier` and `VideoCaptioner` are
-the trained models, scored by `evaluate`. `modalities` measures what each modality adds, with shipped results.
+`build` and `build_captioner` make the graphs, `data` their pipelines. `VideoClassifier` and `VideoCaptioner`
+are the trained models, scored by `evaluate`. `modalities` measures what each modality adds, and has
+its results.
 """
 
 from mmkeras.applications.video_understanding.datasets import data

@@ -49,9 +49,9 @@ def data(
         `TaskData`, whose `sampling` is that of the model, with these batches:
 
         - `train`, `validation`: ({"frames", "sound", "text"}, {attribute: (B,) int64}), or
-          ({"frames", "sound", "tokens"}, targets); frames (B, F, S, S, 3) uint8, sound (B, n) float32 in -1..1, 0 without sound, text
-          (B, max_length) int32 with <start> and <end>, 0 without text; tokens and targets as for
-          `mmkeras.captioning.data`.
+          ({"frames", "sound", "tokens"}, targets); frames (B, F, S, S, 3) uint8, sound (B, n) float32 in
+          -1..1, 0 without sound, text (B, max_length) int32 with <start> and <end>, 0 without text; tokens and
+          targets as for `mmkeras.captioning.data`.
         - `test`, `test_unseen`: {"frames", "sound" (B, n) int16, "captions" (B, k) string, "labels"}; to
           classify, there is one caption, the text.
 

@@ -200,8 +200,8 @@ class VideoCaptioner(_VideoPredictor):
         return [self.vocabulary.decode(ids) for ids in tokens]
 
     def evaluate(self, dataset, **options):
-        """`bleu_1` to `bleu_4`, `rouge_l`, `cider_d`, `exact`, the share of captions that equal a reference, and
-        for the toy videos `event_accuracy`, the share that tell the same event in any wording. Arguments as for
+        """`bleu_1` to `bleu_4`, `rouge_l`, `cider_d`; `exact`, the share of captions that equal a reference; of
+        toy videos `event_accuracy`, the share that tell the same event in any wording. Arguments as for
         `evaluate`."""
         self._check(dataset, "captions")
         captions, references = [], []

@@ -1,4 +1,4 @@
-"""What each modality adds to the classification of toy videos: a model for each set of modalities, three seeds."""
+"""What each modality adds to the classification of toy videos: a model for each set of modalities."""
 
 import itertools
 import os
