@@ -6,6 +6,7 @@ data = video_understanding.data("my/videos")                    # a folder with 
 """
 
 import dataclasses
+import itertools
 import os
 
 import tensorflow as tf
@@ -65,16 +66,17 @@ def data(
         )
     sampling = sampling or Sampling()
 
-    def reader(source, language, *_, crop, **options):
-        splits = sources.read_videos(source, language, sampling, **options)
-        attributes = next(iter(splits.values())).attributes
-        has_captions = any(map(any, next(iter(splits.values())).texts()))
-        if not (attributes if target == "labels" else has_captions):
-            raise ValueError(
-                f"Expected a table with a column of {target}. Received: target={target!r} for {str(source)!r}, "
-                f"which has none"
-            )
-        return {name: _with_texts(split, target) for name, split in splits.items()}
+    sources.check_options(language, vocabulary)
+    splits = sources.read_videos(source, language, sampling, **options)
+    attributes = next(iter(splits.values())).attributes
+    has_captions = any(map(any, itertools.chain(*(split.texts() for split in splits.values()))))
+    if not (attributes if target == "labels" else has_captions):
+        raise ValueError(
+            f"Expected a table with a column of {target}. Received: target={target!r} for {str(source)!r}, "
+            f"which has none"
+        )
+    if not has_captions:  # the text is missing always, but a model takes it
+        vocabulary, max_length = vocabulary or Vocabulary(("text",)), max_length or 3
 
     def to_inputs(batch):
         inputs = {"frames": batch["frames"], "sound": to_float(batch["sound"])}
@@ -96,8 +98,7 @@ def data(
         augment=False,
         seed=seed,
         static_shapes=False,
-        reader=reader,
-        **options,
+        reader=lambda *_, **__: {name: _with_texts(split, target) for name, split in splits.items()},
     )
     return dataclasses.replace(read, extra=read.extra | {"sampling": sampling})
 
