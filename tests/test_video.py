@@ -256,6 +256,7 @@ def test_models_are_trained_scored_and_saved_as_one_file(toy_folder, tmp_path):
 # --- the captioner ---
 
 
+@pytest.mark.filterwarnings("ignore:Collapse")  # after so few steps
 def test_a_captioner_is_trained_scored_and_saved_as_one_file(toy_folder, folder, tmp_path):
     data = video_understanding.data("toy", target="captions", data_dir=toy_folder, batch_size=8, sampling=TINY)
     model = video_understanding.build_captioner(
@@ -264,8 +265,7 @@ def test_a_captioner_is_trained_scored_and_saved_as_one_file(toy_folder, folder,
     losses = model.fit(data.train, epochs=4, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
     captioner = VideoCaptioner(model)
-    with pytest.warns(UserWarning, match="Collapse"):
-        scores = captioner.evaluate(data.test, max_length=8)
+    scores = captioner.evaluate(data.test, max_length=8)
     assert scores.keys() >= {"cider_d", "exact", "event_accuracy"}
     captioner.save(tmp_path / "captioner.keras")
     loaded = mmkeras.load(tmp_path / "captioner.keras")

@@ -92,10 +92,8 @@ class CompleteModalities(keras.layers.Layer):
             vectors = ops.broadcast_to(ops.cast(vector, self.compute_dtype), (batch, *shape))
             completed.append([vectors, *(ops.ones((batch, shape[0]), "bool") for _ in mask)])
         present = [
-            ops.any(mask[0], axis=1)
-            if mask and mask[0] is not None
-            else ops.full((batch,), vectors is not None)
-            for vectors, *mask in modalities
+            ops.any(mask[0], axis=1) if is_given and mask else ops.full((batch,), is_given, "bool")
+            for is_given, (_, *mask) in zip(given, modalities, strict=True)
         ]
         stays = ops.stack(present, axis=1)  # (B, M)
         if training and self.rate:
