@@ -20,9 +20,11 @@ TASKS = {
     "text_to_image": "mmkeras.text_to_image.ImageGenerator",
     "image_search": "mmkeras.applications.image_search.ImageSearch",
 }
-# the same of models that are part of a task or a method
+# the same of models that are part of a task, a method or an application
 PREDICTORS = TASKS | {
     "attribute_classifier": "mmkeras.text_to_image.AttributeClassifier",
+    "video_classification": "mmkeras.applications.video_understanding.VideoClassifier",
+    "video_captioning": "mmkeras.applications.video_understanding.VideoCaptioner",
     **dict.fromkeys(("joint_training", "cross_modal", "modality_translation"), "mmkeras.methods.Classifier"),
 }
 

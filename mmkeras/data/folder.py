@@ -1,4 +1,4 @@
-"""A user's folder: images or clips with tables of captions or transcripts."""
+"""A user's folder: images, clips or videos with tables of captions, transcripts or labels."""
 
 import os
 import random
@@ -25,10 +25,10 @@ class MediaReader:
     """How the files of a folder become examples.
 
     Attributes:
-        kind: str. `"captions"` or `"transcripts"`.
+        kind: str. `"captions"`, `"transcripts"` or `"videos"`.
         load: path → array. Raises ValueError or OSError if the file cannot be read.
         check: (path, number of files) → measure of the file: side in pixels, or seconds. Raises as `load`.
-        example: (array, texts (n,), file name) tensors → example.
+        example: (array, texts (n,), file name, label or "") tensors → example.
         dtype: Type of the arrays.
         megabytes: measure → size of an array in memory.
     """
@@ -62,7 +62,7 @@ def images_from_folder(
             return min(images.read(path).shape[:2])
         return min(images.check(path))
 
-    def example(image, texts, name):
+    def example(image, texts, name, label):
         return {"image": tf.ensure_shape(image, (size, size, 3)), "captions": texts}
 
     reader = MediaReader("captions", load, check, example, tf.uint8, lambda _: megabytes)
@@ -83,7 +83,7 @@ def clips_from_folder(source: str | os.PathLike, language: str, rate: int, **opt
         rate: int. Sample rate in Hz that clips are resampled to.
     """
 
-    def example(samples, texts, name):
+    def example(samples, texts, name, label):
         return {"audio": tf.ensure_shape(samples, (None,)), "transcript": texts[0], "name": name}
 
     reader = MediaReader(
@@ -168,17 +168,17 @@ def _split(reader, files, skipped):
             skipped(path.name, str(error))
             return reader.dtype.as_numpy_dtype(), False
 
-    def with_array(path, texts, name):
+    def with_array(path, *facts):
         array, is_usable = tf.numpy_function(load, [path], (reader.dtype, tf.bool))
-        return array, texts, name, tf.ensure_shape(is_usable, ())
+        return array, *facts, tf.ensure_shape(is_usable, ())
 
     def examples():
         ragged = tf.ragged.constant(texts, dtype=tf.string)
-        names = [path.name for path in paths]
-        dataset = tf.data.Dataset.from_tensor_slices(([str(path) for path in paths], ragged, names))
+        names, labels = [path.name for path in paths], [row.label or "" for row in rows]
+        dataset = tf.data.Dataset.from_tensor_slices(([str(path) for path in paths], ragged, names, labels))
         dataset = dataset.map(with_array, num_parallel_calls=tf.data.AUTOTUNE)
-        dataset = dataset.filter(lambda array, texts, name, is_usable: is_usable)
-        return dataset.map(lambda array, texts, name, is_usable: reader.example(array, texts, name))
+        dataset = dataset.filter(lambda *parts: parts[-1])
+        return dataset.map(lambda *parts: reader.example(*parts[:-1]))
 
     facts = [(p.name, p.stat().st_size, p.stat().st_mtime_ns, t) for p, t in zip(paths, texts, strict=True)]
     megabytes = sum(map(reader.megabytes, measures))

@@ -15,7 +15,8 @@
 
 A file has several texts if it has several rows, a list in a cell or a JSON value, or columns `caption_1`,
 `caption_2`, ... A column or key named `split` divides the rows, see `SPLITS`. One of `COLUMNS["speaker"]` names
-the speaker. One of `COLUMNS["start"]` and `duration` say which part of a clip a transcript is of.
+the speaker, one of `COLUMNS["label"]` the class. One of `COLUMNS["start"]` and `duration` say which part of a
+clip a transcript is of.
 """
 
 import ast
@@ -32,7 +33,7 @@ from mmkeras.text.vocabulary import has_no_spaces
 FILE_COLUMNS = (
     "image", "image_name", "image_path", "image_file", "image_filename", "audio", "audio_file", "audio_path",
     "audio_filepath", "wav", "wav_filename", "clip", "file_name", "filename", "file_path", "filepath", "file",
-    "path", "image_id",
+    "path", "image_id", "video", "video_file", "video_path",
 )  # fmt: skip
 TEXT_COLUMNS = (
     "caption", "transcript", "transcription", "text", "sentence", "comment", "captions", "sentences",
@@ -42,6 +43,7 @@ COLUMNS = {
     "file": FILE_COLUMNS,
     "split": ("split",),
     "speaker": ("client_id", "speaker_id", "speaker"),
+    "label": ("label", "class", "category"),
     "start": ("offset", "start", "start_time", "start_seconds"),
     "seconds": ("duration", "duration_seconds"),
 }
@@ -67,10 +69,15 @@ class Entry(NamedTuple):
     speaker: str | None = None
     start: float | None = None
     seconds: float | None = None
+    label: str | None = None
 
 
 def read(
-    path: Path, text: str, file_column: str | int | None = None, text_column: str | int | None = None
+    path: Path,
+    text: str,
+    file_column: str | int | None = None,
+    text_column: str | int | None = None,
+    needs_text: bool = True,
 ) -> Iterator[Entry]:
     """The texts of a table, including those that are empty or without a file name.
 
@@ -78,6 +85,7 @@ def read(
         path: Path of the table; some formats are recognized by its name.
         text: str. Content of the table. Lines end in \\n.
         file_column, text_column: str or int, optional. See `mmkeras.data.tables.read`.
+        needs_text: bool. Whether a column of labels does not suffice. Defaults to True.
 
     Raises:
         ValueError: if the format or its columns are not recognized. The message names the file and the line.
@@ -97,7 +105,7 @@ def read(
     elif len(cells) > 1 and not set(cells) & set(FILE_COLUMNS):
         yield from _read_pipes(path, text, file_column, text_column)
     else:
-        yield from _read_columns(path, text, file_column, text_column)
+        yield from _read_columns(path, text, file_column, text_column, needs_text)
 
 
 # --- rows with named values ---
@@ -117,8 +125,9 @@ def _entries(where, row, keys) -> Iterator[Entry]:
     """An entry for each text of a row (cells or a JSON object); one with an empty text if there is none."""
     values = {field: row[key] for field, key in keys.items() if field != "texts" and key is not None}
     values["file"] = _text(values.get("file"))
-    if values.get("speaker") is not None:
-        values["speaker"] = str(values["speaker"]).strip()  # many are numbers
+    for field in ("speaker", "label"):
+        if values.get(field) is not None:
+            values[field] = str(values[field]).strip()  # many are numbers
     for field in ("start", "seconds"):
         values[field] = _number(values.get(field))
     texts = [text for key in keys["texts"] for text in _texts(row[key])]
@@ -269,7 +278,7 @@ def _text_column(path, columns: Sequence[Sequence[str]], file_column: int) -> in
     )
 
 
-def _read_columns(path, text, file_column, text_column):
+def _read_columns(path, text, file_column, text_column, needs_text):
     """A table with a header."""
     first = text.lstrip("\n").split("\n", 1)[0]
     delimiter = max(",\t|;", key=first.count)
@@ -283,7 +292,8 @@ def _read_columns(path, text, file_column, text_column):
         keys["file"] = _column(path, file_column, columns, "file_column")
     if text_column is not None:
         keys["texts"] = [_column(path, text_column, columns, "text_column")]
-    for option, key in (("file_column", keys["file"]), ("text_column", keys["texts"] or None)):
+    texts = keys["texts"] or (None if needs_text else keys["label"])
+    for option, key in (("file_column", keys["file"]), ("text_column", texts)):
         if key is None:
             raise ValueError(
                 f"{path.name}: expected a header with a column of files ({', '.join(FILE_COLUMNS)}) and one of "

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from mmkeras._utils import presets
-from mmkeras.data import folder, tfds
+from mmkeras.data import folder, tfds, videos
 from mmkeras.data.labels import PHRASINGS
 from mmkeras.data.task_data import Split
+from mmkeras.media.video import Sampling
 from mmkeras.text.vocabulary import Vocabulary
 
 IMAGES = {
@@ -23,6 +24,7 @@ CLIPS = {
     "ljspeech": tfds.ljspeech,
     "speech_commands": tfds.speech_commands,
 }
+VIDEOS = {"toy": videos.toy_videos}
 
 
 def read_images(
@@ -51,6 +53,18 @@ def read_clips(source: str | os.PathLike, language: str, sample_rate_hz: int, **
         **options: Options of the source, see `mmkeras.speech_to_text.data`.
     """
     return _read(source, CLIPS, folder.clips_from_folder, language, sample_rate_hz, **options)
+
+
+def read_videos(source: str | os.PathLike, language: str, sampling: Sampling, **options) -> dict[str, Split]:
+    """The splits of a source of videos, by name.
+
+    Args:
+        source: str. A key of `VIDEOS`, or a folder.
+        language: str. Language of the texts, `"en"` or `"zh"`.
+        sampling: `mmkeras.media.video.Sampling`.
+        **options: Options of the source, see `mmkeras.applications.video_understanding.data`.
+    """
+    return _read(source, VIDEOS, videos.videos_from_folder, language, sampling, **options)
 
 
 def options(source: str | os.PathLike) -> dict[str, Any]:

@@ -30,6 +30,7 @@ PATTERNS = {
         "metadata.csv", "*transcript*.csv", "*transcript*.tsv", "*transcript*.txt", "metadata.jsonl",
         "*manifest*.json", "*manifest*.jsonl",
     ),
+    "videos": ("*caption*.csv", "*caption*.tsv", "*video*.csv", "*video*.tsv", "*label*.csv", "metadata.jsonl"),
 }  # fmt: skip
 # If no file has such a name: a table for each split, such as Common Voice's train.tsv, then tables in
 # sub-folders.
@@ -39,12 +40,14 @@ FOLDER_PATTERNS = {
     "transcripts": (  # audiofolder, LibriSpeech, AISHELL
         "*/metadata.jsonl", "*/metadata.csv", "**/*.trans.txt", "*/*transcript*.txt",
     ),
+    "videos": ("metadata.csv", "*/metadata.jsonl", "*/metadata.csv"),
 }  # fmt: skip
 SPLIT_WORD = re.compile(rf"(?<![a-z])({'|'.join(SPLITS)})(?![a-z])")
 # A name in a table may lack one of these. Other files may have a clip's stem, such as A-0.lab.
 SUFFIXES = {
     "captions": (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"),
     "transcripts": (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au"),
+    "videos": (".gif", ".webp", ".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi"),
 }
 _DRIVE = re.compile(r"^[A-Za-z]:/*")  # of a path as written on Windows
 BINARY = (".xlsx", ".xls", ".ods", ".parquet", ".arrow", ".feather", ".db", ".sqlite")
@@ -52,13 +55,15 @@ BINARY = (".xlsx", ".xls", ".ods", ".parquet", ".arrow", ".feather", ".db", ".sq
 
 @dataclass
 class Row:
-    """A file with all its texts. `speaker` and the duration of the clip are None if the table does not say."""
+    """A file with all its texts. `speaker`, `label` and the duration of the clip are None if the table does not
+    say."""
 
     file: str
     texts: list[str] = field(default_factory=list)
     split: str | None = None
     speaker: str | None = None
     seconds: float | None = None
+    label: str | None = None
 
 
 class Table(NamedTuple):
@@ -77,7 +82,8 @@ def find(folder: Path, name: str | os.PathLike | None = None, kind: str = "capti
     Args:
         folder: Path of the folder.
         name: str or path, optional. Name of the table. Defaults to the files whose names look like tables.
-        kind: str. `"captions"` or `"transcripts"`; their tables have different names. Defaults to `"captions"`.
+        kind: str. `"captions"`, `"transcripts"` or `"videos"`; their tables have different names. Defaults to
+            `"captions"`.
 
     Raises:
         FileNotFoundError: if there is no table `name`.
@@ -131,8 +137,8 @@ def read(
     Args:
         tables: Path of one table, or the tables that `find` returns.
         encoding: str. Encoding of the tables. Defaults to UTF-8; a byte-order mark is recognized.
-        kind: str. `"captions"`: a file may have more than one. `"transcripts"`: the first counts.
-            Defaults to `"captions"`.
+        kind: str. `"captions"`: a file may have more than one. `"transcripts"`: the first counts. `"videos"`:
+            captions, of which a file with a label may have none. Defaults to `"captions"`.
         file_column, text_column: str or int, optional. Name of the column, or its number from 0. Default to
             the column with a usual name or, without a header, the usual content.
 
@@ -151,12 +157,14 @@ def read(
         path = table.path
         if path.suffix.lower() in BINARY:
             raise ValueError(f"Expected a text table. Received: {path.name}; save it as CSV in UTF-8.")
-        for entry in formats.read(path, _decode(path, encoding), file_column, text_column):
+        content = _decode(path, encoding)
+        for entry in formats.read(path, content, file_column, text_column, needs_text=kind != "videos"):
             count += 1
             where = (
                 f"{entry.where if len(tables) == 1 else f'{path.name} {entry.where}'} ({entry.file.strip()!r})"
             )
-            if not entry.file.strip() or not has_words(entry.text):
+            is_labeled = kind == "videos" and entry.label
+            if not entry.file.strip() or not (has_words(entry.text) or is_labeled):
                 empty.append(where)
                 continue
             if kind == "transcripts" and entry.start and entry.start > 0:
@@ -166,8 +174,8 @@ def read(
                 )
             text = normalize(entry.text).strip()
             row = _row(rows, table, entry)
-            if kind == "captions" or not row.texts:
-                row.texts.append(text)
+            if kind != "transcripts" or not row.texts:
+                row.texts += [text] if text or kind != "videos" else []
             elif text != row.texts[0]:
                 repeated.append(where)
     skipped = [
@@ -200,7 +208,7 @@ def _row(rows: dict[str, Row], table: Table, entry: Entry) -> Row:
     if not _DRIVE.match(file):
         file = posixpath.join(table.folder, file)
     file = posixpath.normpath(file)  # ./beach.jpg is beach.jpg
-    row = rows.setdefault(file, Row(file, split=split, speaker=entry.speaker, seconds=entry.seconds))
+    row = rows.setdefault(file, Row(file, [], split, entry.speaker, entry.seconds, entry.label))
     if row.split != split:
         raise ValueError(
             f"{table.path.name}, {entry.where}: expected {file!r} to be in one split. "

@@ -15,6 +15,7 @@ from keras import ops
 
 from mmkeras._utils import checks
 from mmkeras.methods import classification, scenes
+from mmkeras.nn import layers
 from mmkeras.nn.encoders import dense_encoder, frame_encoder, image_encoder, word_encoder
 from mmkeras.text.vocabulary import Vocabulary
 
@@ -59,7 +60,7 @@ class CompleteModalities(keras.layers.Layer):
     """Replaces missing modalities by a learned vector each.
 
     Inputs, outputs: a list per modality, [(B, D) or (B, N, D)], or [(B, N, D), mask (B, N) bool]. The items of
-    an input may be None, unless all are.
+    an input may be None, unless all are. An example whose mask is False everywhere lacks the modality.
 
     Args:
         rate: float. Modality dropout: the rate at which training replaces a given modality. If all would be
@@ -90,14 +91,19 @@ class CompleteModalities(keras.layers.Layer):
         for (_, *mask), vector, shape in zip(modalities, self.missing, self.shapes, strict=True):
             vectors = ops.broadcast_to(ops.cast(vector, self.compute_dtype), (batch, *shape))
             completed.append([vectors, *(ops.ones((batch, shape[0]), "bool") for _ in mask)])
-        stays = ops.ones((batch, len(given)), "bool")
+        present = [
+            ops.any(mask[0], axis=1) if is_given and mask else ops.full((batch,), is_given, "bool")
+            for is_given, (_, *mask) in zip(given, modalities, strict=True)
+        ]
+        stays = ops.stack(present, axis=1)  # (B, M)
         if training and self.rate:
             draw = keras.random.uniform(
                 (batch, len(given)), dtype="float32", seed=self.seed_generator
             )  # (B, M)
-            draw = ops.where(ops.convert_to_tensor(given), draw, -1.0)
+            draw = ops.where(stays, draw, -1.0)
             # the modality with the largest number stays
-            stays = ops.logical_or(draw >= self.rate, draw >= ops.max(draw, axis=1, keepdims=True))
+            kept = ops.logical_or(draw >= self.rate, draw >= ops.max(draw, axis=1, keepdims=True))
+            stays = ops.logical_and(stays, kept)
         return [
             [
                 ops.where(ops.reshape(stays[:, i], (-1,) + (1,) * (len(x.shape) - 1)), x, y)
@@ -120,10 +126,11 @@ class CompleteModalities(keras.layers.Layer):
 
 def build(
     encoders: Mapping[str, keras.Model],
-    classes: Mapping[str, int],
+    classes: Mapping[str, int | Sequence[str]],
     fusion: str = "concat",
     modality_dropout: float = 0.0,
     *,
+    name: str = "joint_training",
     units: int = 128,
     learning_rate: float = 2e-3,
     decay_steps: int | None = None,
@@ -131,19 +138,21 @@ def build(
 ) -> keras.Model:
     """A classifier of any number of modalities, compiled.
 
-    Inputs:  {modality: what its encoder takes}. None for a missing modality; `Classifier` fills them in.
+    Inputs:  {modality: what its encoder takes}. None for a missing modality; `Classifier` fills them in. If an
+             encoder returns a mask, an example whose mask is False everywhere lacks the modality.
     Outputs: {attribute: logits (B, classes) float32}
 
     Args:
         encoders: {modality: keras.Model}. One input; outputs (B, D) or (B, N, D), and for the latter, if some
             of the N are padding, a mask (B, N) bool.
-        classes: {attribute: number of classes}.
+        classes: {attribute: number of classes, or their names, which are then part of a saved model}.
         fusion: str. `"concat"`: vectors side by side. `"gated"`: a gate weighs the modalities in each channel
             (Arevalo et al. 2017, arXiv:1702.01992). `"cross_attention"`: the vectors of each modality attend to
             those of the others (Tsai et al. 2019, arXiv:1906.00295). Defaults to `"concat"`.
         modality_dropout: float. Rate at which training replaces a modality by its learned vector (Neverova et
             al. 2016, arXiv:1501.00102). If all would be replaced, one of them stays: of two modalities at rate
             0.5, each is replaced in 3/8 of the examples. Defaults to 0.
+        name: str. Name of the model. Defaults to `"joint_training"`.
         units: int. Channels of the fusion. Defaults to 128.
         learning_rate: float. Initial learning rate of Adam. Defaults to 2e-3.
         decay_steps: int, optional. Steps of the cosine decay to a fiftieth. Defaults to None: constant.
@@ -158,7 +167,6 @@ def build(
         raise ValueError(
             f"Expected fusion to be one of {', '.join(map(repr, FUSIONS))}. Received: fusion={fusion!r}"
         )
-    checks.numbers(0, modality_dropout=modality_dropout)
     _check(encoders)
     if fusion == "cross_attention" and [len(e.outputs[0].shape) for e in encoders.values()] == [2, 2]:
         raise ValueError(
@@ -168,28 +176,40 @@ def build(
         )
 
     # --- h1(X1), h2(X2), ... ---
+    inputs, complete = complete_modalities(encoders, modality_dropout)
+
+    # --- g ---
+    g = fusion_model(complete, classes, fusion, units)
+    logits = g(keras.tree.flatten(complete))  # {attribute: (B, classes)}
+    model = keras.Model(inputs, logits, name=name)
+    return classification.compiled(model, learning_rate, decay_steps, label_smoothing)
+
+
+def complete_modalities(
+    encoders: Mapping[str, keras.Model], modality_dropout: float = 0.0
+) -> tuple[dict, list]:
+    """Applies the encoders, and `CompleteModalities` to what they return. Arguments as for `build`.
+
+    Returns:
+        {modality: symbolic input}, and per modality [vectors] or [vectors, mask].
+    """
+    checks.numbers(0, modality_dropout=modality_dropout)
     inputs, encoded = {}, []
     for name, encoder in encoders.items():
         (tensor,) = encoder.inputs
         inputs[name] = keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=name, optional=True)
         encoded.append(Encoder(encoder, name=f"{name}_encoder")(inputs[name]))  # [(B, D)], [(B, N, D), (B, N)]
-    complete = CompleteModalities(modality_dropout, name="modalities")(encoded)
-
-    # --- g ---
-    g = fusion_model(complete, classes, fusion, units)
-    logits = g(keras.tree.flatten(complete))  # {attribute: (B, classes)}
-    model = keras.Model(inputs, logits, name="joint_training")
-    return classification.compiled(model, learning_rate, decay_steps, label_smoothing)
+    return inputs, CompleteModalities(modality_dropout, name="modalities")(encoded)
 
 
-def fusion_model(encoded, classes: Mapping[str, int], fusion: str, units: int) -> keras.Model:
+def fusion_model(encoded, classes: Mapping[str, int | Sequence[str]], fusion: str, units: int) -> keras.Model:
     """g: encoded modalities → {attribute: logits (B, classes)}.
 
     Inputs: the vectors of each modality, (B, D) or (B, N, D), each followed by its mask if it has one.
 
     Args:
         encoded: Per modality [vectors] or [vectors, mask], symbolic.
-        classes: {attribute: number of classes}.
+        classes: {attribute: number of classes, or their names}.
         fusion: str. See `build`.
         units: int. Channels.
     """
@@ -216,7 +236,12 @@ def fusion_model(encoded, classes: Mapping[str, int], fusion: str, units: int) -
     else:
         x = _joined(vectors)  # (B, M U)
     x = keras.layers.Dense(units, activation="relu")(x)  # (B, U)
-    logits = {name: keras.layers.Dense(n, dtype="float32", name=name)(x) for name, n in classes.items()}
+    logits = {
+        name: keras.layers.Dense(kinds, dtype="float32", name=name)(x)
+        if isinstance(kinds, int)
+        else layers.ClassLogits(kinds, name=name)(x)
+        for name, kinds in classes.items()
+    }
     return keras.Model(keras.tree.flatten(inputs), logits, name="g")
 
 

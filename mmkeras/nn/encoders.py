@@ -4,6 +4,8 @@ An encoder returns one vector (B, D), or a sequence (B, N, D) and, if some of th
 (B, N).
 """
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -11,10 +13,15 @@ from mmkeras.nn import layers
 from mmkeras.nn.spectrogram import LogMel, SpecAugment
 from mmkeras.text.vocabulary import PAD, Vocabulary
 
+FRAME_FILTERS = (24, 48, 48)  # of the CNN of a video's frames
+SOUND_BANDS, SOUND_STEP = 24, 8  # mel bands, log-mel frames of 10 ms per time step
+
 # --- images ---
 
 
-def image_encoder(image_size: int, units: int, *, sequence: bool = False) -> keras.Model:
+def image_encoder(
+    image_size: int, units: int, *, sequence: bool = False, filters: Sequence[int] = (48, 96, 96)
+) -> keras.Model:
     """Image (B, S, S, 3) RGB 0..255 → vector (B, units), or a vector per cell of an 8 x 8 grid (B, 64, units).
 
     A small CNN for images of 64 pixels. For larger ones see `mmkeras.nn.backbones`.
@@ -23,16 +30,17 @@ def image_encoder(image_size: int, units: int, *, sequence: bool = False) -> ker
         image_size: int. Side S in pixels.
         units: int. Size of a vector.
         sequence: bool. Whether to return the vectors of the cells. Defaults to False.
+        filters: Filters of the three layers. Default to 48, 96 and 96.
     """
     pixels = keras.Input((image_size, image_size, 3), name="image")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1)(pixels)
     # a first layer that sees 8 x 8 pixels, every fourth: on two cores a third of the time of 3 x 3 layers
-    for filters, size, strides in ((48, 8, 4), (96, 3, 2), (96, 3, 1)):
-        x = keras.layers.Conv2D(filters, size, strides=strides, padding="same", use_bias=False)(x)
+    for number, size, strides in zip(filters, (8, 3, 3), (4, 2, 1), strict=True):
+        x = keras.layers.Conv2D(number, size, strides=strides, padding="same", use_bias=False)(x)
         # momentum 0.9: the averages must settle within few steps
         x = keras.layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))  # at last (B, S/8, S/8, 96)
     if sequence:
-        cells = keras.layers.Dense(units, activation="relu")(keras.layers.Reshape((-1, 96))(x))
+        cells = keras.layers.Dense(units, activation="relu")(keras.layers.Reshape((-1, filters[-1]))(x))
         return keras.Model(pixels, layers.PositionEmbedding()(cells), name="image")  # (B, 64, U)
     pooled = keras.layers.GlobalMaxPooling2D()(x)  # (B, 96): what the image shows
     cells = keras.layers.Flatten()(keras.layers.Conv2D(8, 1, activation="relu")(x))  # (B, 512): and where
@@ -153,6 +161,58 @@ def frame_encoder(frames: int, size: int, units: int, *, sequence: bool = False)
     x = keras.Input((frames, size), name="speech")
     mask = ops.any(ops.not_equal(x, 0), axis=-1)  # (B, F)
     return keras.Model(x, _both_ways(x, mask, units, sequence), name="speech")
+
+
+# --- videos ---
+
+
+def video_encoder(frames: int, image_size: int, units: int, *, sequence: bool = False) -> keras.Model:
+    """Frames (B, F, S, S, 3) RGB 0..255 → vector (B, 2 units), or vectors (B, F, 2 units) and their mask: a CNN
+    for each frame, then an LSTM in both directions.
+
+    Args:
+        frames, image_size: int. Frames F of a video, their side S in pixels.
+        units: int. Size of a vector of the CNN and of the LSTM.
+        sequence: bool. Whether to return the vectors of the frames. Defaults to False: the maximum of the
+            LSTM's and the mean of the CNN's.
+    """
+    video = keras.Input((frames, image_size, image_size, 3), name="frames")
+    x = ops.reshape(video, (-1, image_size, image_size, 3))  # (B F, S, S, 3)
+    x = image_encoder(image_size, units, filters=FRAME_FILTERS)(x)  # (B F, U)
+    x = ops.reshape(x, (-1, frames, units))  # (B, F, U)
+    mask = ops.ones_like(x[:, :, 0], "bool")  # (B, F)
+    changes, _ = _both_ways(x, mask, units, sequence=True)  # (B, F, U)
+    # beside the LSTM's vectors those of the CNN: what is there is learned slowly through the LSTM alone
+    if sequence:
+        return keras.Model(video, [keras.layers.Concatenate()([changes, x]), mask], name="frames")
+    summary = keras.layers.Concatenate()([ops.max(changes, axis=1), ops.mean(x, axis=1)])  # (B, 2U)
+    return keras.Model(video, summary, name="frames")
+
+
+def sound_encoder(samples: int, sample_rate_hz: int, units: int) -> keras.Model:
+    """Sound (B, n) → vectors (B, N, units), one per 80 ms, and their mask, False for a silent sound: log-mel
+    frames, then an LSTM in both directions.
+
+    Args:
+        samples, sample_rate_hz: int. Samples n of a sound, their rate.
+        units: int. Size of a vector.
+    """
+    sound = keras.Input((samples,), name="sound")
+    log_mel, _ = LogMel(sample_rate_hz, bands=SOUND_BANDS, name="log_mel")(
+        sound, ops.full_like(sound[:, 0], samples, "int32")
+    )  # (B, F, M)
+    steps = log_mel.shape[1] // SOUND_STEP
+    x = ops.reshape(log_mel[:, : steps * SOUND_STEP], (-1, steps, SOUND_STEP * SOUND_BANDS))  # (B, N, 8M)
+    mask = ops.repeat(ops.any(ops.not_equal(sound, 0), axis=1, keepdims=True), steps, axis=1)  # (B, N)
+    return keras.Model(sound, _both_ways(x, mask, units, sequence=True), name="sound")
+
+
+def pooled(encoder: keras.Model) -> keras.Model:
+    """An encoder of vectors (B, N, D) and their mask → one of their maximum, as a sequence of one vector
+    (B, 1, D), and whether any was valid, (B, 1)."""
+    vectors, mask = encoder.output
+    outputs = [ops.max(vectors, axis=1, keepdims=True), ops.any(mask, axis=1, keepdims=True)]
+    return keras.Model(encoder.input, outputs, name=encoder.name)
 
 
 # --- other modalities ---

@@ -6,17 +6,19 @@
 Like every TFDS dataset they are stored in `~/tensorflow_datasets` (or TFDS_DATA_DIR, or `data_dir`).
 """
 
+import dataclasses
 import os
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from mmkeras._utils import prepare, progress
-from mmkeras.toy import render, scene, speak
+from mmkeras.toy import motion, render, scene, speak
 
 # Scenes of each split: enough to learn the toy world in minutes on two cores; one image of a test split counts
 # for 0.2 %.
 EXAMPLES = {"train": 4000, "validation": 250, "test": 500, "test_unseen": 500}
+VIDEO_EXAMPLES = {"train": 2000, "validation": 200, "test": 500, "test_unseen": 500}
 
 
 class ToyConfig(tfds.core.BuilderConfig):
@@ -127,6 +129,56 @@ class ToySpeech(tfds.core.GeneratorBasedBuilder):
             yield index, {"audio": samples} | facts
 
 
+class ToyVideos(tfds.core.GeneratorBasedBuilder):
+    """A shape that moves, a sound in time with it, and a sentence that tells of some of it."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        zlib, size, text = tfds.features.Encoding.ZLIB, motion.IMAGE_SIZE, tfds.features.Text()
+        samples = round(motion.SECONDS * motion.SAMPLE_RATE_HZ)
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.__doc__,
+            license="Apache-2.0",
+            features=tfds.features.FeaturesDict(
+                {
+                    "frames": tfds.features.Tensor(
+                        shape=(motion.FRAMES, size, size, 3), dtype=np.uint8, encoding=zlib
+                    ),
+                    "sound": tfds.features.Tensor(shape=(samples,), dtype=np.int16, encoding=zlib),
+                    # what one can see and hear
+                    "captions": {language: tfds.features.Sequence(text) for language in scene.LANGUAGES},
+                    # what somebody tells
+                    "sentence": dict.fromkeys(scene.LANGUAGES, text),
+                    "labels": {
+                        name: tfds.features.ClassLabel(names=names) for name, names in motion.ATTRIBUTES.items()
+                    },
+                    "index": tfds.features.Scalar(np.int64),
+                }
+            ),
+        )
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(split) for split in VIDEO_EXAMPLES}
+
+    def _generate_examples(self, split):
+        for index in progress.bar(range(VIDEO_EXAMPLES[split]), f"toy videos, {split}"):
+            frames, sound = motion.film(split, index)
+            seen = motion.visible(split, index)
+            yield (
+                index,
+                {
+                    "frames": frames,
+                    "sound": sound,
+                    "captions": {lang: motion.captions(seen, lang) for lang in scene.LANGUAGES},
+                    "sentence": {lang: motion.sentence(split, index, lang) for lang in scene.LANGUAGES},
+                    "labels": dataclasses.asdict(motion.sample(split, index)),
+                    "index": index,
+                },
+            )
+
+
 def toy_images(image_size: int = 64, objects: int = 1, data_dir: str | os.PathLike | None = None) -> ToyImages:
     """The builder of the toy images. Their files are written on first use.
 
@@ -156,3 +208,15 @@ def toy_speech(language: str = "en", data_dir: str | os.PathLike | None = None) 
         OSError: as for `toy_images`, and if eSpeak NG is not installed.
     """
     return prepare.generated(lambda: ToySpeech(config=language, data_dir=data_dir))
+
+
+def toy_videos(data_dir: str | os.PathLike | None = None) -> ToyVideos:
+    """The builder of the toy videos. Its files are written on first use.
+
+    Args:
+        data_dir: path, optional. As for `toy_images`.
+
+    Raises:
+        OSError: as for `toy_images`.
+    """
+    return prepare.generated(lambda: ToyVideos(data_dir=data_dir))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mmkeras.toy.scene import COLORS, PLACES, Scene, Thing, generator, sample
+from mmkeras.toy.scene import COLORS, PLACES, Scene, generator, sample
 
 RGB = dict(
     zip(
@@ -56,12 +56,13 @@ def render(scene: Scene, size: int = 64, *, rng: np.random.Generator, gray: bool
     """
     if not isinstance(size, int | np.integer) or size < 16:
         raise ValueError(f"Expected size to be at least 16 pixels. Received: size={size!r}")
-    image = _background(size, rng)  # (S, S, 3) float
+    image = background(size, rng)
     for thing, (x, y) in zip(scene.things, _centers(scene, rng), strict=True):
         low, high = RADIUS[thing.size]
-        mask = _mask(thing, x, y, low + (high - low) * rng.random(), size)[..., None]  # (S, S, 1)
+        corners = outline(thing.shape) * (low + (high - low) * rng.random()) + (x, y)
+        cover = mask(corners, size)[..., None]  # (S, S, 1)
         color = np.array(RGB[thing.color]) + 30 * (rng.random(3) - 0.5)
-        image += mask * ((GRAY if gray else color) - image)
+        image += cover * ((GRAY if gray else color) - image)
     image += NOISE * (rng.random(image.shape) + rng.random(image.shape) - 1)
     if gray:
         image[:] = image.mean(axis=-1, keepdims=True)
@@ -80,8 +81,8 @@ def foreground(image: np.ndarray) -> np.ndarray:
     return np.ptp(image.astype(int), axis=-1) > 60
 
 
-def _background(size, rng):
-    """A light, nearly gray tone with a slow linear gradient."""
+def background(size: int, rng: np.random.Generator) -> np.ndarray:
+    """A light, nearly gray tone with a slow linear gradient: (size, size, 3) float in 0..255."""
     tone = 195 + 45 * rng.random() + 16 * (rng.random(3) - 0.5)
     slope_x, slope_y = 30 * (rng.random(2) - 0.5)
     ramp = np.linspace(-0.5, 0.5, size)
@@ -101,12 +102,16 @@ def _centers(scene, rng):
     return [center + j for center, j in zip(centers, jitter, strict=True)]
 
 
-def _mask(thing: Thing, x: float, y: float, radius: float, size: int) -> np.ndarray:
-    """Share of each pixel that the shape covers: (size, size) float in 0..1."""
+def mask(corners: np.ndarray, size: int) -> np.ndarray:
+    """Share of each pixel that a polygon covers: (size, size) float in 0..1.
+
+    Args:
+        corners: (n, 2) float, x and y in units of the image's side.
+        size: int. Side of the image in pixels.
+    """
     side = size * SUPERSAMPLING
     canvas = Image.new("L", (side, side))
-    corners = (outline(thing.shape) * radius + (x, y)) * side
-    ImageDraw.Draw(canvas).polygon([tuple(corner) for corner in corners], fill=255)
+    ImageDraw.Draw(canvas).polygon([tuple(corner) for corner in corners * side], fill=255)
     return np.asarray(canvas.reduce(SUPERSAMPLING), np.float64) / 255
 
 

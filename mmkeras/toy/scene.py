@@ -10,7 +10,7 @@ A scene holds one thing at a place, or two things and their relation. A small gr
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -223,12 +223,15 @@ def words(attribute: str, language: str = "en") -> dict[str, str]:
     return {value: re.sub("^(at|in) the ", "", word) for value, word in table.items()}
 
 
-def accuracy(texts: Sequence[str], references: Sequence[str]) -> float | None:
+def accuracy(
+    texts: Sequence[str], references: Sequence[str], parse: Callable[[str], Any] = parse
+) -> float | None:
     """Share of texts that describe the same scene as their reference, in any wording.
 
     Args:
         texts: N texts.
         references: N texts.
+        parse: text → its meaning, or None. Defaults to that of scenes.
 
     Returns:
         float in 0..1, or None if a reference does not describe a toy scene.
