@@ -58,7 +58,7 @@ def _train_classifier(language, seed, verbose):
 def _train_search(language, seed, verbose, **options):
     """In both languages. With a second artist it learns what the drawings of an emoji have in common."""
     return training.train_task(
-        "image_search", ("toy", "emoji"), epochs=40, augment=True, seed=seed, verbose=verbose, **options
+        "image_search", ("toy", "emoji"), epochs=25, augment=True, seed=seed, verbose=verbose, **options
     )
 
 

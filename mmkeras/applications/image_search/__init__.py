@@ -1,8 +1,10 @@
 """Image search (chapter 6.1): text or image → images.
 
-`build` the graph · `data` for it · `ImageSearch`, the trained model with an index of images · `evaluate`
+`build` the graph · `data` for it · `ImageSearch`, the trained model with an index of images · `evaluate` ·
+`experiment` measures what it learns of emoji, and has the results
 """
 
+from mmkeras._utils import lazy
 from mmkeras.applications.image_search.datasets import data
 from mmkeras.applications.image_search.inference import ImageSearch, evaluate
 from mmkeras.applications.image_search.model import ImageSearchConfig, build
@@ -17,3 +19,5 @@ __all__ = [
     "evaluate",
     "with_features",
 ]
+
+__getattr__ = lazy.submodules(__name__)
