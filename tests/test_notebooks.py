@@ -25,6 +25,15 @@ MISTAKES = {
         "answer = plain",
         "compare the two losses",
     ),
+    ("06_applications", 0): (
+        "recall = lambda s, k: np.mean([i in x for i, x in enumerate(np.argsort(s)[:, :k])])",
+        "largest similarity is first",
+    ),
+    ("06_applications", 1): ("answer = shown[:, :, :, ::-1]", "of growing"),
+    ("06_applications", 2): (
+        "threshold = lambda question, wrong: question / wrong",
+        "a wrong image costs more",
+    ),
     ("04_formulas", 0): ("answer = [hidden(ops.concatenate([u, v], axis=-1)), 0 * v]", "one modality alone"),
     ("04_formulas", 1): ("answer = [vectors[:, ::-1], mask, types]", "does the mask fit"),
     ("04_formulas", 2): ("answer = image + 8", "sees a star"),
@@ -38,6 +47,9 @@ def toy_world():
         patch.setattr(builders, "EXAMPLES", {"train": 2000, "validation": 64, "test": 96, "test_unseen": 64})
         builders.toy_images()
         builders.toy_speech()
+        # as many as the results that ship were measured on
+        patch.setattr(builders, "EXAMPLES", {"train": 4000, "validation": 8, "test": 500, "test_unseen": 8})
+        builders.toy_videos()
 
 
 def run_notebook(path, folder):
@@ -108,7 +120,7 @@ def test_notebooks_are_short_and_stored_without_outputs(path):
     cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
     assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
     lines = [len(re.findall(r"^.*\S", "".join(cell["source"]), flags=re.M)) for cell in cells]
-    assert max(lines) <= 30 and sum(lines) <= 200
+    assert max(lines) <= 30 and sum(lines) <= 260
 
 
 @pytest.mark.notebooks
