@@ -159,7 +159,8 @@ def test_joint_training_learns_with_modality_dropout_and_is_saved(fusion, exampl
 
 def test_modality_dropout_never_drops_all():
     layer = joint_training.CompleteModalities(1.0)
-    ones = [[np.ones((200, 3), "float32")], [np.ones((200, 2, 3), "float32"), np.zeros((200, 2), bool)]]
+    padded = np.tile([True, False], (200, 1))
+    ones = [[np.ones((200, 3), "float32")], [np.ones((200, 2, 3), "float32"), padded]]
     ones.append([np.ones((200, 3), "float32")])
 
     def stays(modalities, training):

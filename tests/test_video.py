@@ -14,7 +14,8 @@ from mmkeras.nn.encoders import sound_encoder
 from mmkeras.text.vocabulary import Vocabulary
 from mmkeras.toy import builders, motion, scene
 
-TINY = Sampling(frames=4, image_size=16)
+TINY = Sampling(frames=4, image_size=16, seconds=0.4)
+WHOLE = Sampling(frames=4, image_size=16)  # of the duration of the toy videos
 ATTRIBUTES = {"color": ("red", "blue"), "sound": ("rises", "falls", "beeps")}
 
 
@@ -235,10 +236,10 @@ def test_a_broken_video_in_a_list_is_left_out_and_named(classifier, folder):
         classifier([folder / "1.gif"], "a red star")
 
 
-def test_models_are_trained_scored_and_saved_as_one_file(toy_folder, tmp_path):
-    data = video_understanding.data("toy", data_dir=toy_folder, batch_size=8, sampling=TINY)
+def test_models_are_trained_scored_and_saved_as_one_file(toy_folder, tmp_path, eager_models):
+    data = video_understanding.data("toy", data_dir=toy_folder, batch_size=24, sampling=TINY)
     model = video_understanding.build(data.attributes, vocabulary=data.vocabulary, sampling=TINY, units=16)
-    history = model.fit(data.train, epochs=4, validation_data=data.validation, verbose=0).history
+    history = model.fit(data.train, epochs=3, verbose=0).history
     assert history["loss"][-1] < history["loss"][0]
     classifier = VideoClassifier(model)
     scores = video_understanding.evaluate(classifier, data.test)
@@ -248,7 +249,9 @@ def test_models_are_trained_scored_and_saved_as_one_file(toy_folder, tmp_path):
     assert isinstance(loaded, VideoClassifier) and loaded.sampling == TINY
     assert loaded.attributes == {name: tuple(kinds) for name, kinds in motion.ATTRIBUTES.items()}
     assert loaded.evaluate(data.test) == pytest.approx(scores)
-    other = video_understanding.data("toy", data_dir=toy_folder, sampling=Sampling(frames=2, image_size=16))
+    other = video_understanding.data(
+        "toy", data_dir=toy_folder, sampling=Sampling(frames=2, image_size=16, seconds=0.4)
+    )
     with pytest.raises(ValueError, match=r"\(2, 16\)"):
         loaded.evaluate(other.test)
 
@@ -257,12 +260,12 @@ def test_models_are_trained_scored_and_saved_as_one_file(toy_folder, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Collapse")  # after so few steps
-def test_a_captioner_is_trained_scored_and_saved_as_one_file(toy_folder, folder, tmp_path):
-    data = video_understanding.data("toy", target="captions", data_dir=toy_folder, batch_size=8, sampling=TINY)
+def test_a_captioner_is_trained_scored_and_saved_as_one_file(toy_folder, folder, tmp_path, eager_models):
+    data = video_understanding.data("toy", target="captions", data_dir=toy_folder, batch_size=24, sampling=TINY)
     model = video_understanding.build_captioner(
         vocabulary=data.vocabulary, sampling=TINY, units=16, embedding_dim=8
     )
-    losses = model.fit(data.train, epochs=4, verbose=0).history["loss"]
+    losses = model.fit(data.train, epochs=3, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
     captioner = VideoCaptioner(model)
     scores = captioner.evaluate(data.test, max_length=8)
@@ -278,7 +281,7 @@ def test_a_captioner_is_trained_scored_and_saved_as_one_file(toy_folder, folder,
 
 
 def test_a_folder_has_labels_and_captions(folder, classifier):
-    options = {"validation_share": 0.0, "test_share": 0.3, "batch_size": 2, "sampling": TINY}
+    options = {"validation_share": 0.0, "test_share": 0.3, "batch_size": 2, "sampling": WHOLE}
     data = video_understanding.data(folder, **options)
     (kinds,) = data.attributes.values()
     assert set(kinds) <= set(motion.SOUNDS)
@@ -291,7 +294,7 @@ def test_a_folder_has_labels_and_captions(folder, classifier):
 def test_labels_suffice_and_captions_are_then_missing(folder):
     lines = [f"{i}.gif,{'odd' if i % 2 else 'even'}" for i in range(6)]
     (folder / "videos.csv").write_text("\n".join(["video,label", *lines]))
-    options = {"validation_share": 0.0, "test_share": 0.0, "batch_size": 6, "sampling": TINY}
+    options = {"validation_share": 0.0, "test_share": 0.0, "batch_size": 6, "sampling": WHOLE}
     data = video_understanding.data(folder, **options)
     inputs, labels = next(iter(data.train))
     assert data.attributes == {"label": ("even", "odd")} and not np.any(inputs["text"])
@@ -308,7 +311,7 @@ def test_videos_of_the_table_that_are_not_there_or_too_long_are_named(folder):
         table.write("\ngone.gif,rises,a star\nlong.gif,rises,a star")
     video.write(folder / "long.gif", np.repeat(motion.film("train", 0)[0], 2, axis=0))
     with pytest.warns(UserWarning) as caught:
-        data = video_understanding.data(folder, sampling=TINY, validation_share=0.0)
+        data = video_understanding.data(folder, sampling=WHOLE, validation_share=0.0)
     messages = [str(warning.message) for warning in caught]
     assert any("skipped 1 of 8 files" in m and "gone.gif" in m for m in messages)
     assert any("1 of 7 videos last longer" in m and "long.gif" in m for m in messages)
@@ -328,7 +331,7 @@ def test_the_shipped_results_say_that_all_modalities_exceed_each_alone():
         assert results.table(split).count("\n") == len(modalities.SETS)
 
 
-def test_the_experiment_trains_the_modalities_it_is_given(toy_folder):
+def test_the_experiment_trains_the_modalities_it_is_given(toy_folder, eager_models):
     data = video_understanding.data("toy", data_dir=toy_folder)
     train = modalities.examples(data, "train")
     assert len(train) == 24 and train.inputs["sound"].dtype == np.float32
