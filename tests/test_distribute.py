@@ -178,13 +178,6 @@ def test_saved_batch_normalization_is_not_synchronized():
     assert config["synchronized"] is False and config["momentum"] == 0.9
 
 
-def test_batch_normalization_on_one_replica_equals_that_of_keras():
-    x = np.random.default_rng(0).normal(size=(4, 3, 3, 2)).astype("float32")
-    layer, expected = layers.BatchNormalization(), keras.layers.BatchNormalization()
-    np.testing.assert_array_equal(layer(x, training=True), expected(x, training=True))
-    np.testing.assert_array_equal(layer.moving_variance, expected.moving_variance)
-
-
 TOKENS = {"tokens": tf.TensorSpec((2, 6), tf.int32)}
 AUDIO = {"audio": tf.TensorSpec((2, 8000)), "length": tf.TensorSpec((2,), tf.int32)}
 

@@ -31,8 +31,8 @@ def pretrained(name: str, language: str = "en") -> Any:
 
     Args:
         name: str. `"captioning"`, `"speech_to_text"` (attention), `"speech_to_text_ctc"`, `"text_to_image"`
-            (adversarial), `"text_to_image_pixels"`, `"attribute_classifier"` or `"image_search"` (of the toy
-            world and of emoji, in both languages).
+            (adversarial), `"text_to_image_pixels"`, `"attribute_classifier"` or `"image_search"` (texts
+            in both languages).
         language: str. Language of the texts, `"en"` or `"zh"`. Defaults to `"en"`.
 
     Returns:

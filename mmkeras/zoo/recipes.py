@@ -39,14 +39,12 @@ class Recipe:
         rank: Scores on the validation split → tuple. Of several seeds the one with the largest is shipped.
         not_for: str. What the model is not made for.
         classifier: str, optional. Name of the model that scores its images.
-        data: str. Names what it is trained on. Defaults to the toy world.
     """
 
     train: Callable[..., tuple[Predictor, TaskData]]
     rank: Callable[[dict[str, float]], tuple[float, ...]]
     not_for: str
     classifier: str | None = None
-    data: str = f"toy world {builders.ToyImages.VERSION}"
 
 
 def _train_classifier(language, seed, verbose):
@@ -55,11 +53,8 @@ def _train_classifier(language, seed, verbose):
     return text_to_image.train_classifier(data, epochs=10, verbose=verbose), data
 
 
-def _train_search(language, seed, verbose, **options):
-    """In both languages. With a second artist it learns what the drawings of an emoji have in common."""
-    return training.train_task(
-        "image_search", ("toy", "emoji"), epochs=25, augment=True, seed=seed, verbose=verbose, **options
-    )
+def _train_search(language, seed, verbose):
+    return training.train_task("image_search", seed=seed, verbose=verbose)  # both languages in one model
 
 
 RECIPES = {
@@ -70,8 +65,7 @@ RECIPES = {
     "image_search": Recipe(
         _train_search,
         lambda scores: (scores["mrr"],),
-        "photographs, drawings that are neither emoji nor scenes of one object",
-        data=f"toy world {builders.ToyImages.VERSION} and emoji",
+        NOT_FOR_IMAGES,
     ),
     "speech_to_text": Recipe(
         partial(training.train_task, "speech_to_text"), lambda scores: (-scores["cer"],), NOT_FOR_SPEECH
@@ -103,7 +97,6 @@ def pretrain(
     seeds: Sequence[int] = (0, 1),
     folder: str | os.PathLike = zoo.FOLDER,
     verbose: int | str = "auto",
-    **options: Any,
 ) -> dict[str, Any]:
     """Trains a model of the zoo from scratch with several seeds, and saves the best on the validation split.
 
@@ -113,7 +106,6 @@ def pretrain(
         seeds: Sequence of int. Seeds of `mmkeras.training.train_task`. Defaults to (0, 1).
         folder: path. Folder of the models and their cards. Defaults to that of `mmkeras.zoo`.
         verbose: As in `fit`. Defaults to `"auto"`.
-        **options: Further options of `train_task`, such as the `artists` of emoji. They are in the card.
 
     Returns:
         The card, see `mmkeras.zoo.cards`.
@@ -132,7 +124,7 @@ def pretrain(
     best = None
     for seed in seeds:
         start = time.perf_counter()
-        predictor, data = recipe.train(language=language, seed=seed, verbose=verbose, **options)
+        predictor, data = recipe.train(language=language, seed=seed, verbose=verbose)
         seconds = time.perf_counter() - start
         rank = recipe.rank(predictor.evaluate(data.for_evaluate(data.splits["validation"]), **scored_by))
         if best is None or rank > best[0]:
@@ -148,7 +140,7 @@ def pretrain(
         "file": file.name,
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
         "megabytes": round(file.stat().st_size / 1e6, 2),
-        "data": f"{recipe.data}, {data.splits['train'].count} examples",
+        "data": f"toy world {builders.ToyImages.VERSION}, {data.splits['train'].count} examples",
         "version": __version__,
         "command": f"mmkeras pretrain {name}" + (f" --language {language}" if language != "en" else ""),
         "seed": seed,
@@ -164,8 +156,6 @@ def pretrain(
         },
         "not_for": recipe.not_for,
     }
-    if options:  # of files only the names, since a path is one of this machine
-        card["options"] = {name: sorted(x) if isinstance(x, dict) else x for name, x in options.items()}
     if isinstance(shipped, ImagePredictor):
         novelty = Novelty(shipped.network)
         images = data.for_evaluate(data.splits["train"])
