@@ -1,7 +1,7 @@
 """What image search learns of emoji, drawn by an artist that training never saw, and what it is good for.
 
     experiment.run({"twemoji": "img/twitter/64"})       # the last artist, such as Noto, is held out
-    experiment.results().scores                         # as it was run last
+    experiment.results().scores                         # as `run` has written them
 
 The trivial baseline stands beside each score: the training image that is nearest by raw pixels. Many drawings
 of two artists are near copies, so the *hard* images are those that it gets wrong. `test_unseen` has
@@ -59,7 +59,7 @@ class Results:
 
 
 def results(path: str | os.PathLike = RESULTS) -> Results:
-    """What was measured last."""
+    """What `run` wrote. Raises FileNotFoundError if it has not run: its results do not ship."""
     return records.read(path, Results)
 
 
