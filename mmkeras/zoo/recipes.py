@@ -118,15 +118,15 @@ def pretrain(
         raise ValueError(f"Expected NAME to be one of {', '.join(RECIPES)}. Received: {name}")
     recipe, folder = RECIPES[name], Path(folder)
     saving.check_writable(folder)
-    scored_by = {}
+    options = {}
     if recipe.classifier:
-        scored_by["classifier"] = tasks.load(folder / f"{recipe.classifier}.keras")
+        options["classifier"] = tasks.load(folder / f"{recipe.classifier}.keras")
     best = None
     for seed in seeds:
         start = time.perf_counter()
         predictor, data = recipe.train(language=language, seed=seed, verbose=verbose)
         seconds = time.perf_counter() - start
-        rank = recipe.rank(predictor.evaluate(data.for_evaluate(data.splits["validation"]), **scored_by))
+        rank = recipe.rank(predictor.evaluate(data.for_evaluate(data.splits["validation"]), **options))
         if best is None or rank > best[0]:
             best = rank, predictor, data, seed, seconds
     _, predictor, data, seed, seconds = best
@@ -149,7 +149,7 @@ def pretrain(
         "scores": {
             split: {
                 score: round(value, 4)
-                for score, value in shipped.evaluate(data.for_evaluate(data.splits[split]), **scored_by).items()
+                for score, value in shipped.evaluate(data.for_evaluate(data.splits[split]), **options).items()
             }
             for split in data.splits
             if split != "train"

@@ -146,15 +146,8 @@ def _concatenated(one, other):
     def common(part):
         return part.examples().map(lambda example: {name: example[name] for name in FIELDS})
 
-    def examples():
-        parts = [
-            part.examples().map(lambda example: {name: example[name] for name in FIELDS})
-            for part in (one, other)
-        ]
-        return parts[0].concatenate(parts[1])
-
     return Split(
-        examples,
+        lambda: common(one).concatenate(common(other)),
         lambda: itertools.chain(one.texts(), other.texts()),
         one.count + other.count,
         {"joined": [one.fingerprint, other.fingerprint]},

@@ -115,7 +115,7 @@ def run(
 
 def nearest_is_right(data: TaskData, split: str) -> np.ndarray:
     """(N,) bool: whether the training image nearest by raw pixels shows the same emoji."""
-    (known, meanings), (images, truths) = (_images(data, name) for name in ("train", split))
+    (known, meanings, _), (images, truths, _) = (_examples(data, name) for name in ("train", split))
     return meanings[baselines.nearest(known, images)] == truths
 
 
@@ -188,10 +188,6 @@ def _examples(data, split):
     batches = list(data.for_evaluate(data.splits[split]).as_numpy_iterator())
     images, meanings = (np.concatenate([batch[name] for batch in batches]) for name in ("image", "meaning"))
     return images, meanings, np.array([texts[0].decode() for batch in batches for texts in batch["captions"]])
-
-
-def _images(data, split):
-    return _examples(data, split)[:2]
 
 
 def _misses(search, data, count=24):
