@@ -3,6 +3,7 @@
 import ast
 import itertools
 import json
+import os
 import re
 from pathlib import Path
 
@@ -41,13 +42,14 @@ MISTAKES = {
 
 
 @pytest.fixture(scope="module")
-def toy_world():
-    """Half of the toy world, where the notebooks find it."""
+def toy_world(tmp_path_factory):
+    """Half of the toy world, where the notebooks find it, and apart from what other tests have written."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.mktemp("datasets")))
         patch.setattr(builders, "EXAMPLES", {"train": 2000, "validation": 64, "test": 96, "test_unseen": 64})
-        builders.toy_images()
-        builders.toy_speech()
-        builders.toy_videos()
+        for build in (builders.toy_images, builders.toy_speech, builders.toy_videos):
+            build(data_dir=os.environ["TFDS_DATA_DIR"])
+        yield
 
 
 def run_notebook(path, folder):
