@@ -171,6 +171,7 @@ def test_evaluate_warns_of_a_collapse(toy_data, token, name):
     assert scores["distinct_captions"] == 1 / 32
 
 
+@pytest.mark.slow
 def test_saved_captioner_gives_the_same_captions_in_another_process(trained, images, tmp_path):
     captioner, _ = trained
     captioner.save(tmp_path / "captioner.keras")

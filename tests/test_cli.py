@@ -66,6 +66,7 @@ def test_help_loads_no_tensorflow():
     assert all(command in out for command in ("demo", "train", "evaluate", "predict", "pretrain"))
 
 
+@pytest.mark.slow
 def test_importing_the_package_adds_no_filters_and_building_a_model_does_not_warn():
     code = (
         "import logging, warnings; before = list(warnings.filters)\n"
@@ -86,6 +87,7 @@ def test_all_names_of_the_package_resolve():
             _ = module.speling
 
 
+@pytest.mark.slow
 def test_every_module_is_an_attribute_of_its_package():
     """Each package after a new import of mmkeras, since what another one has imported is an attribute, too."""
     code = (
@@ -214,6 +216,7 @@ def test_an_error_is_one_line(trained, invoke, tmp_path):
         assert done.err.count("\n") == 1 and "Traceback" not in done.err
 
 
+@pytest.mark.slow
 def test_ctrl_c_names_the_option_resume(trained, tmp_path):
     folder, _, _ = trained
     model = tmp_path / "stopped.keras"

@@ -134,6 +134,7 @@ def test_nothing_is_found_in_a_ready_trained_model(name, folder):
     assert all(map(np.array_equal, predictor.model.weights, before))
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_step_is_measured_and_leaves_the_model_unchanged(folder, eager_models, monkeypatch):
     monkeypatch.setattr(memory, "peak", measured_peak)
     data = captions(folder)

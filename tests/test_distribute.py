@@ -338,7 +338,7 @@ def test_three_tasks_of_slurm_equal_one_device_in_each_task(one_device_and_two, 
     assert_workers_equal_one_device(TASKS, toy_world, one_device_and_two[0], tmp_path, options)
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_models_trained_on_two_devices_answer_and_save_as_on_one(toy_world, tmp_path):
     """`mirrored.py` trains each task by the recipe under MirroredStrategy, and compares."""
     environment = os.environ | {"PYTHONPATH": str(SCRIPT.parent.parent)}
@@ -348,7 +348,7 @@ def test_models_trained_on_two_devices_answer_and_save_as_on_one(toy_world, tmp_
     assert done.stdout.count("Batch size 8 a step, 4 on each of 2 replicas") == 3  # trainings
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_the_three_methods_train_on_two_devices():
     command = [sys.executable, str(SCRIPT.with_name("methods.py")), "mirrored"]
     done = subprocess.run(command, capture_output=True, text=True)

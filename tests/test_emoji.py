@@ -366,7 +366,7 @@ def test_a_missing_package_is_named(monkeypatch, package):
         emoji.load() if package == "emoji" else artists.find()
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 @pytest.mark.filterwarnings("ignore:Collapse")  # so little training
 @pytest.mark.filterwarnings("ignore:The structure of `inputs`")  # Keras, of eager models alone
 def test_the_experiment_of_image_search_runs_and_reads_its_results(folders, data_dir, eager_models, tmp_path):

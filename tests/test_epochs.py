@@ -78,6 +78,7 @@ def test_every_epoch_has_every_image_once(task, photos, tmp_path_factory, monkey
         check_epochs(make("cifar10" if task == "text_to_image" else "coco_captions", **options), 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", [512, 0], ids=["in memory", "read again"])
 def test_every_epoch_has_every_clip_once(memory, recordings, small_toy, mock_speech, monkeypatch):
     make = mmkeras.speech_to_text.data

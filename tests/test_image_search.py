@@ -153,6 +153,7 @@ def test_a_model_is_trained_by_name_learns_and_is_saved(small_toy_images, tmp_pa
     assert loaded.evaluate(data.test) == pytest.approx(scores)
 
 
+@pytest.mark.slow
 def test_frozen_features_are_cached(small_toy_images):
     data = image_search.data("toy", data_dir=small_toy_images, batch_size=16)
     model = image_search.build("toy", vocabulary=data.vocabulary, fine_tune=False, weights="captioning")

@@ -86,6 +86,7 @@ def test_samples_of_a_clip_depend_on_seed_and_position_only(clips, monkeypatch):
     assert transcriber.explain(clips[0], **options).text == together[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("subsampling", "beams"), [(4, 1), (8, 2)])
 def test_max_length_follows_the_duration_of_a_clip(subsampling, beams):
     transcriber = endless(subsampling=subsampling)
@@ -184,6 +185,7 @@ def test_clips_that_are_read_in_parts_keep_their_order(transcriber, clips, tmp_p
     assert transcripts == [*first, None, *last]
 
 
+@pytest.mark.slow
 def test_saved_transcriber_gives_the_same_transcripts_in_another_process(transcriber, clips, tmp_path):
     paths = [tmp_path / f"{i}.wav" for i in range(4)]
     for path, clip in zip(paths, clips, strict=False):

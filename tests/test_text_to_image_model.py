@@ -143,6 +143,7 @@ def test_fit_warns_of_mode_collapse(tiny_images):
     assert [w.filename for w in caught if "variety=" in str(w.message)] == [__file__]
 
 
+@pytest.mark.slow
 def test_the_adversarial_model_gives_the_same_images_in_another_process(trained_gan, tmp_path):
     generator = ImageGenerator(trained_gan[1])
     generator.save(tmp_path / "model.keras")

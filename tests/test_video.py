@@ -236,6 +236,7 @@ def test_a_broken_video_in_a_list_is_left_out_and_named(classifier, folder):
         classifier([folder / "1.gif"], "a red star")
 
 
+@pytest.mark.slow
 def test_models_are_trained_scored_and_saved_as_one_file(toy_folder, tmp_path, eager_models):
     data = video_understanding.data("toy", data_dir=toy_folder, batch_size=24, sampling=TINY)
     model = video_understanding.build(data.attributes, vocabulary=data.vocabulary, sampling=TINY, units=16)
@@ -259,6 +260,7 @@ def test_models_are_trained_scored_and_saved_as_one_file(toy_folder, tmp_path, e
 # --- the captioner ---
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Collapse")  # after so few steps
 def test_a_captioner_is_trained_scored_and_saved_as_one_file(toy_folder, folder, tmp_path, eager_models):
     data = video_understanding.data("toy", target="captions", data_dir=toy_folder, batch_size=24, sampling=TINY)
@@ -331,6 +333,7 @@ def test_the_shipped_results_say_that_all_modalities_exceed_each_alone():
         assert results.table(split).count("\n") == len(modalities.SETS)
 
 
+@pytest.mark.slow
 def test_the_experiment_trains_the_modalities_it_is_given(toy_folder, eager_models):
     data = video_understanding.data("toy", data_dir=toy_folder)
     train = modalities.examples(data, "train")

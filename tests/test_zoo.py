@@ -210,7 +210,7 @@ def test_a_changed_or_missing_file_is_named_with_the_command_that_trains_it(copi
         mmkeras.pretrained("captioning")
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 @pytest.mark.filterwarnings("ignore:Collapse")  # so little training
 def test_pretrain_keeps_the_best_of_several_seeds(tmp_path, eager_models, monkeypatch):
     monkeypatch.setattr(builders, "EXAMPLES", {"train": 64, "validation": 16, "test": 16, "test_unseen": 16})
