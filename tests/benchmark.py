@@ -4,16 +4,23 @@ Not a test. Ratios within one run vary little between machines.
 """
 
 import functools
+import importlib.util
+import itertools
 import os
+import subprocess
+import sys
 import tempfile
 import time
+from pathlib import Path
 from unittest import mock
 
 import keras
 import numpy as np
+import soundfile
 import tensorflow as tf
+from PIL import Image
 
-from mmkeras import captioning, distribute, speech_to_text
+from mmkeras import captioning, distribute, speech_to_text, zoo
 from mmkeras.nn.spectrogram import LogMel
 from mmkeras.text.vocabulary import END, START
 from mmkeras.toy import builders, render, scene, speak
@@ -141,6 +148,44 @@ def cached_features(folder):
     print(f"  {vgg16 / features:.0f} times faster than with VGG16")
 
 
+def exported_models(folder):
+    """Answers of `run.py` beside those of the model, its time, and that of a whole process."""
+    images = [render.draw("test", i) for i in range(200)]
+    clips = [(speak.caption("test", i), speak.voice("test", i), i) for i in range(60)]
+    files = {"images": [], "clips": []}
+    for i, image in enumerate(images):
+        files["images"].append(os.path.join(folder, f"{i}.png"))
+        Image.fromarray(image).save(files["images"][-1])
+    for i, samples in enumerate(speak.speak_all(clips)):
+        files["clips"].append(os.path.join(folder, f"{i}.wav"))
+        soundfile.write(files["clips"][-1], samples, 16_000)
+    total = 0
+    for name, half in itertools.product(zoo.NAMES, (False, True)):
+        predictor = zoo.pretrained(name)
+        target = os.path.join(folder, f"{name}-{half}")
+        differences = predictor.export(target, half=half)
+        size = sum(file.stat().st_size for file in Path(target).iterdir()) / 1e6
+        total += size * half
+        line = f"{name}{', half' * half}: {size:.2f} MB, differs by {max(differences.values()):.1g}"
+        if predictor.inputs in files and predictor.output == "text":
+            spec = importlib.util.spec_from_file_location("run", os.path.join(target, "run.py"))
+            script = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(script)
+            script.load = functools.cache(script.load)  # one session for all
+            answer = script.ANSWERS[predictor.inputs]
+            given = files[predictor.inputs]
+            equal = sum(map(str.__eq__, map(answer, given), predictor(given)))
+            command = [sys.executable, os.path.join(target, "run.py"), given[0]]
+            ours, theirs = seconds(lambda: predictor(given[0]), 30), seconds(lambda: answer(given[0]), 30)
+            process = seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL), 3)
+            line += (
+                f", {equal} of {len(given)} answers equal; one answer {1e3 * ours:.2f} → {1e3 * theirs:.2f} ms "
+                f"({ours / theirs:.1f} times), a process {process:.2f} s"
+            )
+        print(line)
+    print(f"all models in English, half precision: {total:.1f} MB")
+
+
 if __name__ == "__main__":
     keras.utils.set_random_seed(0)
     toy_images()
@@ -155,3 +200,5 @@ if __name__ == "__main__":
         noise_in_training(folder)
     with tempfile.TemporaryDirectory() as folder:
         waiting_for_speech(folder)
+    with tempfile.TemporaryDirectory() as folder:
+        exported_models(folder)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from mmkeras._utils.parts import Part
+
 BATCH_SIZE = 32
 
 
@@ -84,6 +86,25 @@ class Predictor:
     def save(self, path: str | os.PathLike) -> None:
         """Saves everything in one `.keras` file, which `mmkeras.load` reads."""
         saving.save(self.model, path)
+
+    def export(
+        self, folder: str | os.PathLike, format: str = "onnx", *, half: bool = False
+    ) -> dict[str, float]:
+        """Writes the model for use without mmkeras, with a `run.py` that answers. See
+        `mmkeras.export.folder.write`."""
+        from mmkeras.export import folder as export
+
+        return export.write(self, folder, format, half)
+
+    def parts(self) -> "dict[str, Part]":
+        """The functions that `export` writes, by name."""
+        from mmkeras._utils.parts import Part
+
+        return {"answer": Part.of(self.for_inference())}
+
+    def card(self) -> dict[str, Any]:
+        """What an exported model's `run.py` must know, `"answer"` the part that it runs."""
+        return {"answer": "answer"}
 
     def restore(self, path: str | os.PathLike) -> None:
         """Reads what `save` has written to a file beside the model."""
@@ -173,6 +194,9 @@ class ImagePredictor(Predictor):
 
     def _connect(self) -> None:
         raise NotImplementedError
+
+    def card(self):
+        return super().card() | {"image_size": self.image_size, "crop": False}
 
     def __reduce__(self):
         return *super().__reduce__(), self.novelty and (type(self.novelty), self.novelty.threshold)

@@ -15,7 +15,7 @@ import numpy as np
 from mmkeras._utils import checks, progress
 from mmkeras._utils.predictor import ImagePredictor
 from mmkeras.captioning.model import EPOCHS, TASK
-from mmkeras.decoding.generator import Generator
+from mmkeras.decoding.generator import DEFAULTS, Generator
 from mmkeras.evaluation import baselines, metrics
 from mmkeras.evaluation.explanations import Explanation
 from mmkeras.media import images
@@ -110,6 +110,12 @@ class Captioner(ImagePredictor):
         attention = self._generator.weights({"image": batch}, tokens)  # (1, T, h*w)
         maps = attention[0, : len(words)].reshape(-1, height, width)  # (words, h, w)
         return Explanation(original, self.vocabulary.join(words), words, maps)
+
+    def parts(self):
+        return Generator(self.encoder, self.decoder).parts(DEFAULTS["attention"]["max_length"])
+
+    def card(self):
+        return super().card() | {"answer": "greedy"}
 
     @property
     def data_options(self) -> dict[str, Any]:

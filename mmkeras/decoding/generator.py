@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from mmkeras._utils import checks
+from mmkeras._utils.parts import Part, inputs_of
 from mmkeras.decoding import ctc, search
 from mmkeras.distribute import collectives
 from mmkeras.text.vocabulary import END, PAD, START, UNKNOWN
@@ -113,6 +114,35 @@ class Generator:
         shifted = ops.convert_to_tensor(np.concatenate([first, tokens[:, :-1]], axis=1))  # (B, T)
         *_, attention = self.head([shifted, *encoded], training=False)
         return ops.convert_to_numpy(attention)
+
+    def parts(self, max_length: int) -> dict[str, Part]:
+        """What is exported: `encoder`; with attention `step`, its decoder, and the whole answers `greedy` and
+        `beam` (4 beams); with CTC `answer`, the logits from which an answer is decoded.
+
+        Args:
+            max_length: int. Largest number of tokens of an answer.
+        """
+        models, inputs = (self.encoder, self.head), inputs_of(self.encoder)
+        memory = [tensor.name for tensor in self.head.inputs if tensor.name != "tokens"]
+        encoder = Part.of(self.encoder, memory)
+        if self.kind == "ctc":
+
+            def logits(inputs):
+                encoded, _ = self._encoded(inputs)
+                return {"logits": self.head(encoded, training=False)}
+
+            return {"encoder": encoder, "answer": Part(logits, inputs, models)}
+
+        def answer(inputs, beams):
+            tokens, score, *_ = self._attention_decode(inputs, beams, 0.0, max_length)
+            return {"tokens": tokens, "log_probability": score}
+
+        return {
+            "encoder": encoder,
+            "step": Part.of(self.head, ("logits", "next_hidden", "next_cell", "attention")),
+            "greedy": Part(partial(answer, beams=1), inputs, models),
+            "beam": Part(partial(answer, beams=4), inputs, models),
+        }
 
     def step(self, tokens, state, memory):
         """One step of an attention decoder.

@@ -176,6 +176,14 @@ class Transcriber(predictor.Predictor):
             hop_seconds=self.hop_seconds,
         )
 
+    def parts(self):
+        longest = long_form.LEEWAY * self.log_mel.longest_seconds
+        return self._generator.parts(int(self._most_tokens(longest)))
+
+    def card(self):
+        answer = "greedy" if self.head == "attention" else "answer"
+        return {"answer": answer, "sample_rate_hz": self.sample_rate_hz}
+
     @property
     def data_options(self) -> dict[str, Any]:
         step_ms = round(1000 * self.step_seconds)
@@ -202,13 +210,16 @@ class Transcriber(predictor.Predictor):
             row[: len(clip)] = clip
         return {"audio": batch, "length": np.array([len(clip) for clip in clips], np.int32)}
 
+    def _most_tokens(self, seconds):
+        """More tokens than can be spoken in clips of a duration. Powers of two, so that few are compiled."""
+        steps = seconds / min(self.step_seconds, TOKEN_SECONDS)
+        return 2 ** np.ceil(np.log2(np.maximum(steps, LEAST_TOKENS))).astype(int)
+
     def _generate(self, inputs, **options):
         """Token ids (B, T) of a batch, padded with 0, and their log-probability (B,)."""
         if self.head == "ctc" or options.get("max_length") is not None:
             return self._generator(inputs, **options)
-        steps = inputs["length"] / self.sample_rate_hz / min(self.step_seconds, TOKEN_SECONDS)  # (B,)
-        # powers of two, so that few lengths are compiled
-        limits = 2 ** np.ceil(np.log2(np.maximum(steps, LEAST_TOKENS))).astype(int)  # (B,)
+        limits = self._most_tokens(inputs["length"] / self.sample_rate_hz)  # (B,)
         tokens, log_probability = self._generator(inputs, **options | {"max_length": int(limits.max())})
         # A transcript that never reaches <end> must not depend on the other clips of the batch.
         return np.where(np.arange(limits.max()) < limits[:, None], tokens, PAD), log_probability

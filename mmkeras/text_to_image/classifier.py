@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras._utils import checks, progress
+from mmkeras._utils.parts import Part
 from mmkeras._utils.predictor import ImagePredictor
 from mmkeras.data.task_data import TaskData
 from mmkeras.distribute import collectives
@@ -76,6 +77,12 @@ class AttributeClassifier(ImagePredictor):
             ]
 
         return self._answer(inputs, read, predict)
+
+    def parts(self):
+        return {"answer": Part.of(self.model, list(self.attributes))}
+
+    def card(self):
+        return super().card() | {"crop": True, "classes": self.attributes}
 
     def predict(self, batch: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Predicts the class ids of a batch.

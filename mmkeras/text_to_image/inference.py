@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from mmkeras._utils import checks, progress, terminal
+from mmkeras._utils.parts import Part, inputs_of
 from mmkeras._utils.predictor import Predictor
 from mmkeras.distribute import collectives
 from mmkeras.evaluation import metrics
@@ -184,6 +185,25 @@ class ImageGenerator(Predictor):
         image, *others = self.generate(text, self._noise(1, seed))  # 1 + W of (S, S, 3)
         changed = np.abs(np.stack(others).astype(float) - image).mean(axis=-1) / 255  # (W, S, S)
         return Influence(image, prompt, words, np.stack(others), changed)
+
+    def parts(self):
+        def answer(inputs):
+            text = self.encoder(inputs["tokens"], training=False)
+            noise = [inputs["noise"]] if self.noise_size else []
+            outputs = self.decoder([text, *noise] if noise else text, training=False)
+            return {"image": outputs[0] if noise else outputs}
+
+        noise = {"noise": ((None, self.noise_size), "float32")} if self.noise_size else {}
+        inputs, models = inputs_of(self.encoder) | noise, (self.encoder, self.decoder)
+        decoder = keras.Model(self.decoder.inputs, self.decoder.get_layer("image").output)
+        return {
+            "encoder": Part.of(self.encoder, ("text",)),
+            "decoder": Part.of(decoder, ("image",)),
+            "answer": Part(answer, inputs, models),
+        }
+
+    def card(self):
+        return super().card() | {"image_size": self.image_size, "noise_size": self.noise_size}
 
     @property
     def data_options(self) -> dict[str, Any]:

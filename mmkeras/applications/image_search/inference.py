@@ -21,6 +21,7 @@ import keras
 import numpy as np
 
 from mmkeras._utils import checks, progress, saving, terminal
+from mmkeras._utils.parts import Part
 from mmkeras._utils.predictor import ImagePredictor
 from mmkeras.applications.image_search.model import EPOCHS, TASK
 from mmkeras.data import cache, tables
@@ -199,6 +200,14 @@ class ImageSearch(ImagePredictor):
         if self.novelty:
             self.novelty.warn(outputs["scores"], range(len(batch)))
         return outputs["vectors"]
+
+    def parts(self):
+        images = keras.Input(self.network.input_shape[1:], name="image")
+        encoder = keras.Model(images, self.image_encoder(images))
+        return {
+            "image_encoder": Part.of(encoder, ("vector",)),
+            "text_encoder": Part.of(self.text_encoder, ("vector",)),
+        }
 
     @property
     def data_options(self) -> dict[str, Any]:

@@ -1,0 +1,91 @@
+"""What ONNX lacks, in operations that it has. While a graph is traced they stand in for those of Keras.
+
+- tf2onnx turns the masked LSTM of Keras into a slow loop, and drops the lengths of one in both directions. Here
+  an LSTM runs over the padding, and its results there are set to 0.
+- It takes a Fourier transform under few conditions. Here it is a convolution with sines and cosines.
+- `keras.ops.argmax` becomes operations on bits, which ONNX lacks.
+"""
+
+import contextlib
+from unittest import mock
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from mmkeras.nn import layers
+
+
+@contextlib.contextmanager
+def for_onnx():
+    """What is traced inside holds operations of ONNX only. For masks whose valid positions come first."""
+    stft = ops.stft
+
+    def convolution(x, frame, hop, fft, center):
+        with tf.init_scope():  # a constant: each sample's part in the transform of one frame
+            real, imaginary = stft(np.eye(fft, dtype="float32"), frame, hop, fft, center=center)
+            kernel = np.concatenate([real[:, 0], imaginary[:, 0]], axis=-1)  # (fft, 2 bins)
+        first, *_, last = np.flatnonzero(np.abs(kernel).max(axis=1))  # the window is shorter than the transform
+        count = 1 + (ops.shape(x)[1] - fft) // hop  # F
+        kernel = kernel[first : last + 1, None]
+        parts = ops.conv(x[:, first:, None], kernel, strides=hop, padding="valid")[:, :count]  # (B, F, 2 bins)
+        return ops.split(parts, 2, axis=-1)
+
+    def argmax(x, axis=None):
+        return tf.argmax(x, axis=axis, output_type=tf.int32)
+
+    with (
+        mock.patch.object(ops, "stft", convolution),
+        mock.patch.object(ops, "argmax", argmax),
+        mock.patch.object(layers.MaskedLSTM, "call", _lstm),
+        mock.patch.object(layers.MaskedBidirectional, "call", _bidirectional),
+        # on a GPU the graph would hold its own kernel
+        mock.patch.object(
+            keras.layers.LSTM, "use_cudnn", property(lambda _: False, lambda *_: None), create=True
+        ),
+    ):
+        yield
+
+
+def _lstm(layer, sequences, initial_state=None, mask=None, training=False):
+    count = _count(mask)
+    outputs = _run(layer, sequences)
+    return _padded(outputs, mask) if layer.return_sequences else _last(outputs, count)
+
+
+def _bidirectional(layer, sequences, initial_state=None, mask=None, training=None):
+    count = _count(mask)
+    forward = _run(layer.forward_layer, sequences)
+    backward = _run(layer.backward_layer, _reversed(sequences, count))
+    if not layer.forward_layer.return_sequences:
+        return ops.concatenate([_last(forward, count), _last(backward, count)], axis=-1)
+    return _padded(ops.concatenate([forward, _reversed(backward, count)], axis=-1), mask)
+
+
+def _run(lstm, sequences):
+    """(B, T, C) → the outputs of all steps (B, T, U), without a mask."""
+    with mock.patch.multiple(lstm, return_sequences=True, go_backwards=False):
+        return keras.layers.LSTM.call(lstm, sequences)
+
+
+def _count(mask):
+    """(B, T) → (B,) int32, the valid positions."""
+    return ops.sum(ops.cast(mask, "int32"), axis=1)
+
+
+def _reversed(x, count):
+    """(B, T, C) with the `count` (B,) valid positions of each row in reverse."""
+    position = ops.arange(ops.shape(x)[1])[None]  # (1, T)
+    source = ops.where(position < count[:, None], count[:, None] - 1 - position, position)  # (B, T)
+    return tf.gather(x, source, batch_dims=1)
+
+
+def _last(x, count):
+    """(B, T, C) → (B, C) at the last of the `count` (B,) valid positions."""
+    is_last = ops.arange(ops.shape(x)[1])[None] == count[:, None] - 1  # (B, T)
+    return ops.sum(x * ops.cast(is_last, x.dtype)[:, :, None], axis=1)
+
+
+def _padded(x, mask):
+    return x * ops.cast(mask, x.dtype)[:, :, None]
