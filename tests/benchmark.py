@@ -20,6 +20,7 @@ import soundfile
 import tensorflow as tf
 from PIL import Image
 
+import mmkeras
 from mmkeras import captioning, distribute, speech_to_text, zoo
 from mmkeras.nn.spectrogram import LogMel
 from mmkeras.text.vocabulary import END, START
@@ -161,7 +162,7 @@ def exported_models(folder):
         soundfile.write(files["clips"][-1], samples, 16_000)
     total = 0
     for name, half in itertools.product(zoo.NAMES, (False, True)):
-        predictor = zoo.pretrained(name)
+        predictor = mmkeras.load(zoo.path(name))  # without the note on new images
         target = os.path.join(folder, f"{name}-{half}")
         differences = predictor.export(target, half=half)
         size = sum(file.stat().st_size for file in Path(target).iterdir()) / 1e6
@@ -176,8 +177,10 @@ def exported_models(folder):
             given = files[predictor.inputs]
             equal = sum(map(str.__eq__, map(answer, given), predictor(given)))
             command = [sys.executable, os.path.join(target, "run.py"), given[0]]
-            ours, theirs = seconds(lambda: predictor(given[0]), 30), seconds(lambda: answer(given[0]), 30)
-            process = seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL), 3)
+            ours, theirs = (seconds(functools.partial(each, given[0]), 30) for each in (predictor, answer))
+            process = seconds(
+                functools.partial(subprocess.run, command, check=True, stdout=subprocess.DEVNULL), 3
+            )
             line += (
                 f", {equal} of {len(given)} answers equal; one answer {1e3 * ours:.2f} → {1e3 * theirs:.2f} ms "
                 f"({ours / theirs:.1f} times), a process {process:.2f} s"

@@ -98,6 +98,11 @@ def test_an_exported_search_ranks_images_without_mmkeras(tmp_path):
         assert line.startswith(path) and abs(float(line.split("\t")[1]) - score) < 2e-3
 
 
+def encoder_of(name):
+    x = keras.Input((4,), name=name)
+    return keras.Model(x, keras.layers.Dense(3)(x), name=name)
+
+
 def test_a_model_of_another_method_is_exported_as_one_part(tmp_path):
     from mmkeras.methods import Classifier, joint_training
 

@@ -50,8 +50,8 @@ def write(
         raise ValueError(f"Expected half=True with format='onnx' only. Received: format={format!r}")
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
-            f"Expected Keras to run on TensorFlow, where every model file can be loaded: KERAS_BACKEND=tensorflow "
-            f"mmkeras export MODEL FOLDER. Received: KERAS_BACKEND={keras.backend.backend()}"
+            f"Expected Keras to run on TensorFlow, where every model file can be loaded: "
+            f"KERAS_BACKEND=tensorflow mmkeras export MODEL FOLDER. Received: KERAS_BACKEND={keras.backend.backend()}"
         )
     for package in FORMATS[format]:
         try:
@@ -140,6 +140,9 @@ def difference(received: Mapping[str, np.ndarray], expected: Mapping[str, np.nda
 
 
 def _write_others(predictor, parts, folder, differences, format, half):
+    shapes = {
+        part: {name: list(map(str, shape)) for name, (shape, _) in parts[part].inputs.items()} for part in parts
+    }
     card = {
         "model": predictor.model.name,
         "inputs": predictor.inputs,

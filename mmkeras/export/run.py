@@ -1,5 +1,5 @@
-"""Answers with the exported model in this folder. It needs NumPy, Pillow for images, and onnxruntime (or TensorFlow
-for a SavedModel); neither Keras nor mmkeras.
+"""Answers with the exported model in this folder. It needs NumPy, Pillow for images, and onnxruntime (or for a
+SavedModel TensorFlow); neither Keras nor mmkeras.
 
     python run.py photo.png              # a caption, or classes
     python run.py speech.wav             # a transcript; the file must have the sample rate of card.json
@@ -37,7 +37,7 @@ def load(name):
             sys.exit(f"onnxruntime {onnxruntime.__version__} is too old: pip install -U onnxruntime. {error}")
         raise
     names = [output.name for output in session.get_outputs()]
-    return lambda inputs: dict(zip(names, session.run(names, inputs)))
+    return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
 
 
 # --- inputs ---
@@ -117,7 +117,7 @@ def best_path(logits):
     logits = logits.copy()
     logits[:, [UNKNOWN, START, END]] = -np.inf
     best = logits.argmax(axis=-1)
-    return [token for token, before in zip(best, [PAD, *best[:-1]]) if token not in (PAD, before)]
+    return [token for token, before in zip(best, [PAD, *best[:-1]], strict=True) if token not in (PAD, before)]
 
 
 def answer_image(path):
