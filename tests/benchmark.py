@@ -178,9 +178,7 @@ def exported_models(folder):
             equal = sum(map(str.__eq__, map(answer, given), predictor(given)))
             command = [sys.executable, os.path.join(target, "run.py"), given[0]]
             ours, theirs = (seconds(functools.partial(each, given[0]), 30) for each in (predictor, answer))
-            process = seconds(
-                functools.partial(subprocess.run, command, check=True, stdout=subprocess.DEVNULL), 3
-            )
+            process = seconds(functools.partial(subprocess.check_output, command), 3)
             line += (
                 f", {equal} of {len(given)} answers equal; one answer {1e3 * ours:.2f} → {1e3 * theirs:.2f} ms "
                 f"({ours / theirs:.1f} times), a process {process:.2f} s"

@@ -51,7 +51,8 @@ def write(
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             f"Expected Keras to run on TensorFlow, where every model file can be loaded: "
-            f"KERAS_BACKEND=tensorflow mmkeras export MODEL FOLDER. Received: KERAS_BACKEND={keras.backend.backend()}"
+            f"KERAS_BACKEND=tensorflow mmkeras export MODEL FOLDER. Received: "
+            f"KERAS_BACKEND={keras.backend.backend()}"
         )
     for package in FORMATS[format]:
         try:
@@ -150,10 +151,7 @@ def _write_others(predictor, parts, folder, differences, format, half):
         "format": format,
         "half": half,
         **predictor.card(),
-        "parts": {
-            name: {n: list(map(str, spec[0])) for n, spec in part.inputs.items()}
-            for name, part in parts.items()
-        },
+        "parts": shapes,
         "largest_difference": {name: float(f"{value:.2g}") for name, value in differences.items()},
         "made_with": f"mmkeras {_version.__version__}",
     }

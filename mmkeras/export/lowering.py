@@ -42,9 +42,7 @@ def for_onnx():
         mock.patch.object(layers.MaskedLSTM, "call", _lstm),
         mock.patch.object(layers.MaskedBidirectional, "call", _bidirectional),
         # on a GPU the graph would hold its own kernel
-        mock.patch.object(
-            keras.layers.LSTM, "use_cudnn", property(lambda _: False, lambda *_: None), create=True
-        ),
+        mock.patch.object(keras.layers.LSTM, "use_cudnn", never, create=True),
     ):
         yield
 
