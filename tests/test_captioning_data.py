@@ -271,8 +271,9 @@ def test_augmented_images_move_and_keep_what_they_show():
     assert moved.dtype == np.uint8 and moved.shape == image.shape
     assert len({image.tobytes() for image in moved}) == 64
     red = moved[..., 0].astype(int) - moved[..., 1] > 60  # (B, H, W)
-    assert red.sum(axis=(1, 2)).min() > 30 and red.sum(axis=(1, 2)).max() < 110  # of 64 pixels
-    centers = np.array([np.argwhere(mask).mean(axis=0) for mask in red])
+    sizes = red.sum(axis=(1, 2))  # 64 pixels before; some images are gray, or covered
+    assert np.mean((sizes > 30) & (sizes < 150)) > 0.6
+    centers = np.array([np.argwhere(mask).mean(axis=0) for mask in red if mask.sum() > 30])
     assert np.abs(centers.mean(axis=0) - 15.5).max() < 1 < centers.std(axis=0).min()
     again = augmentation.augmented(tf.constant(image), tf.constant(3, tf.int64)).numpy()
     other = augmentation.augmented(tf.constant(image), tf.constant(4, tf.int64)).numpy()

@@ -46,6 +46,16 @@ def mean(value):
     return ratio(ops.sum(value), ops.cast(ops.size(value), "float32"))
 
 
+def penalty(value):
+    """A penalty () for `add_loss`, equal on all replicas: the same gradient, and the value once per process.
+
+    The replicas of a process share a layer's list of penalties, so that the loss of each reports all of them.
+    Its gradient is that of its own.
+    """
+    local = len(_context().strategy.extended.worker_devices) if count() > 1 else 1
+    return value / local + (1 - 1 / local) * (value - ops.stop_gradient(value)) if local > 1 else value
+
+
 def gathered(value):
     """A batch (B, ...) concatenated with those of all replicas, (sum of B, ...). Differentiable."""
     if count() == 1:

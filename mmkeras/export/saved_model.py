@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mmkeras._utils import terminal
 from mmkeras._utils.parts import Part
 
 
@@ -23,7 +24,8 @@ def write(parts: Mapping[str, Part], folder: Path) -> None:
             archive.track(model)
         signature = [tf.TensorSpec(shape, dtype, name) for name, (shape, dtype) in part.inputs.items()]
         archive.add_endpoint(name, part.__call__, signature)
-    archive.write_out(folder, verbose=False)
+    with terminal.quiet_log("tensorflow", "Assets written to"):
+        archive.write_out(folder, verbose=False)
 
 
 def run(folder: Path, name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

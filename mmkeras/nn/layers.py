@@ -197,13 +197,14 @@ class GuidedAttention(keras.layers.AdditiveAttention):
         if training and self.entropy_penalty:
             share = ops.cast(weights, "float32")  # as Keras's losses, under mixed precision
             entropy = -ops.sum(share * ops.log(share + 1e-8), axis=-1)  # (B, T)
-            self.add_loss(self.entropy_penalty * collectives.mean(entropy))
+            self.add_loss(collectives.penalty(self.entropy_penalty * collectives.mean(entropy)))
         if training and self.diagonal_penalty:
             valid, memory_valid = (ops.cast(m, "float32") for m in mask)  # (B, T), (B, N)
             distance = _progress(valid)[:, :, None] - _progress(memory_valid)[:, None]  # (B, T, N)
             far = 1 - ops.exp(-(distance**2) / (2 * DIAGONAL_WIDTH**2))  # (B, T, N)
             loss = ops.sum(ops.sum(ops.cast(weights, "float32") * far, axis=-1) * valid)
-            self.add_loss(self.diagonal_penalty * collectives.ratio(loss, ops.sum(valid)))
+            share = collectives.ratio(loss, ops.sum(valid))
+            self.add_loss(collectives.penalty(self.diagonal_penalty * share))
         return (context, weights) if return_attention_scores else context
 
     def get_config(self):

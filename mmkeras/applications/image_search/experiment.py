@@ -28,7 +28,7 @@ from mmkeras.training.task import train_task
 
 RESULTS = Path(__file__).with_name("results.json")
 LANGUAGES = ("en", "zh")
-EPOCHS = {"search": 60, "captioning": 30, "captioning, alone": 60, "text to image": 60}
+EPOCHS = {"search": 100, "captioning": 30}
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,6 @@ class Results:
             `recall_at_5` of texts, `image_to_text` (Recall@1 of images), `hard_image_to_text`, and those of
             `test_unseen`, `unseen_recall_at_1` and `unseen_image_to_text`.
         captions: {split: {score: values}} of the captioner on the frozen network of the search, in English.
-        alone: {split: {score: value}} of the same network trained as a captioner from nothing, one seed.
-        images: {score: value} of text to image, see `mmkeras.text_to_image.evaluate`, one seed.
         misses: Some images of `test` as (name, the name that was found instead, their similarities).
         measured: See `mmkeras.methods.experiments.records.write`.
     """
@@ -52,8 +50,6 @@ class Results:
     pixels: dict[str, float]
     scores: dict[str, dict[str, list[float]]]
     captions: dict[str, dict[str, list[float]]]
-    alone: dict[str, dict[str, float]]
-    images: dict[str, float]
     misses: list[tuple[str, str, float, float]]
     measured: dict[str, Any] = field(default_factory=dict)
 
@@ -86,15 +82,14 @@ def run(
     near = {split: nearest_is_right(data["en"], split) for split in ("validation", "test")}
     of_seeds: dict[str, list] = {"scores": [], "captions": []}
     for seed in seeds:
-        search, _ = train_task(
-            "image_search", "emoji", epochs=epochs["search"], augment=True, seed=seed, verbose=0, **source
-        )
+        steps = epochs["search"] * int(data["en"].train.cardinality())
+        options = {"epochs": epochs["search"], "decay_steps": steps, "augment": True, "seed": seed}
+        search, _ = train_task("image_search", "emoji", **options, verbose=0, **source)
         scores = {language: score(search, data[language], ~near["test"]) for language in LANGUAGES}
         of_seeds["scores"].append(scores)
         of_seeds["captions"].append(_captions(search, seed, epochs, source))
         if seed == seeds[0]:
             misses = _misses(search, data["en"])
-            alone, images = _alone(search, seed, epochs, source)
     counts = {name: split.count for name, split in data["en"].splits.items()}
     counts["hard"] = int((~near["test"]).sum())
     call = f"experiment.run({dict.fromkeys(artists, '...')})"
@@ -106,8 +101,6 @@ def run(
             counts,
             {split: round(float(is_right.mean()), 3) for split, is_right in near.items()},
             *(_by_score(values) for values in of_seeds.values()),
-            alone,
-            images,
             misses,
         ),
     )
@@ -159,18 +152,6 @@ def _captions(search, seed, epochs, source):
         captioning.with_features(data, model).train, epochs=epochs["captioning"], verbose=0, shuffle=False
     )
     return _caption_scores(captioning.Captioner(model), data)
-
-
-def _alone(search, seed, epochs, source):
-    """Scores of a captioner trained from nothing, by split, and of text to image."""
-    options = {"seed": seed, "verbose": 0, **source}
-    captioner, data = train_task(
-        "captioning", "emoji", epochs=epochs["captioning, alone"], augment=True, **options
-    )
-    generator, of_images = train_task(
-        "text_to_image", "emoji", epochs=epochs["text to image"], preset="toy", **options
-    )
-    return _caption_scores(captioner, data), generator.evaluate(of_images.test, search=search)
 
 
 def _caption_scores(captioner, data):
