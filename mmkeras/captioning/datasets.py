@@ -38,8 +38,9 @@ def data(
         batch_size: int. Images per step, over all devices. Defaults to 32.
         image_size: int. Side in pixels that images are resized to. Defaults to 64 for the toy world and emoji,
             and to 224 for photographs, the sizes of the presets `"toy"` and `"document"`.
-        vocabulary: `Vocabulary`. Defaults to the words of the training captions. If given, a source without
-            training captions can be evaluated, and for a folder a warning names the words that it lacks.
+        vocabulary: `Vocabulary` or a tokenizer (`mmkeras.text.subwords`). Defaults to the words of the training
+            captions. If given, a source without training captions can be evaluated, and for a folder a warning
+            names the words that it lacks.
         min_count: int. Words seen less often become `<unknown>`. Defaults to 1, for COCO to 5.
         max_size: int. Size of the vocabulary, special tokens included. Defaults to 10,000.
         max_length: int. Tokens per caption, `<start>` and `<end>` included; longer captions are cut. Defaults

@@ -17,6 +17,7 @@ from mmkeras.text.vocabulary import PAD, SPECIAL, Vocabulary
 
 # Share of the captions that are encoded in full; a few long ones would make every batch longer.
 SHARE_OF_CAPTIONS = 0.99
+MIN_LENGTH = 3  # a token between <start> and <end>
 
 
 def read(
@@ -64,7 +65,7 @@ def read(
             nor a vocabulary.
         FileNotFoundError: if none of the images in the table exists.
     """
-    sources.check_options(language, vocabulary)
+    vocabulary = sources.check_options(language, vocabulary)
     checks.ints(1, batch_size=batch_size, image_size=image_size)
     checks.ints(0, seed=seed)
     splits = reader(source, language, image_size, crop=crop, **options)
@@ -195,9 +196,9 @@ def _vocabulary_and_length(
         min_count = 5 if source == "coco_captions" else 1
     checks.ints(1, min_count=min_count)
     checks.ints(len(SPECIAL) + 1, max_size=max_size)
-    if max_length is not None and (not isinstance(max_length, int) or max_length < 3):
+    if max_length is not None and (not isinstance(max_length, int) or max_length < MIN_LENGTH):
         raise ValueError(
-            f"Expected max_length to be an int of at least 3, <start> and <end> included. "
+            f"Expected max_length to be an int of at least {MIN_LENGTH}, <start> and <end> included. "
             f"Received: max_length={max_length!r}"
         )
     if vocabulary is not None and os.path.isdir(source):  # the captions of TFDS take long to read
@@ -210,8 +211,11 @@ def _vocabulary_and_length(
     split = training_split(splits) if needs_training else next(iter(splits.values()))
     texts = (text for texts in progress.bar(split.texts(), "captions", split.count) for text in texts)
     lengths = Counter()
-    counted = Vocabulary.count(texts, unit, min_count=min_count, max_size=max_size, lengths=lengths)
+    if vocabulary is None:
+        vocabulary = Vocabulary.count(texts, unit, min_count=min_count, max_size=max_size, lengths=lengths)
+    else:
+        lengths.update(len(vocabulary.encode(text)) for text in texts)
     covered = itertools.accumulate(lengths[length] for length in sorted(lengths))
     share = zip(sorted(lengths), covered, strict=True)
-    length = next(length for length, number in share if number >= SHARE_OF_CAPTIONS * lengths.total())
-    return vocabulary or counted, max_length or length
+    covering = (length for length, number in share if number >= SHARE_OF_CAPTIONS * lengths.total())
+    return vocabulary, max_length or next(covering, MIN_LENGTH)

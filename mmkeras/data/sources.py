@@ -10,7 +10,7 @@ from mmkeras.data import folder, tfds, videos
 from mmkeras.data.labels import PHRASINGS
 from mmkeras.data.task_data import Split
 from mmkeras.media.video import Sampling
-from mmkeras.text.vocabulary import Vocabulary
+from mmkeras.text.vocabulary import Vocabulary, is_tokenizer
 
 IMAGES = {
     "toy": tfds.toy_images,
@@ -73,12 +73,20 @@ def options(source: str | os.PathLike) -> dict[str, Any]:
     return {name: kind for reader in readers for name, kind in presets.keywords(reader).items()}
 
 
-def check_options(language: str, vocabulary: Vocabulary | None) -> None:
-    """Raises ValueError for an unknown language, TypeError for a vocabulary of another type."""
+def check_options(language: str, vocabulary: Any) -> Vocabulary | None:
+    """The vocabulary of `data(vocabulary=...)`, which may be a tokenizer (`mmkeras.text.subwords`) or None.
+
+    Raises ValueError for an unknown language, TypeError for a vocabulary of another type.
+    """
     if language not in ("en", "zh"):
         raise ValueError(f"Expected language to be 'en' or 'zh'. Received: language={language!r}")
+    if is_tokenizer(vocabulary):
+        return Vocabulary.of(vocabulary)
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
-        raise TypeError(f"Expected vocabulary to be a Vocabulary, or None. Received: vocabulary={vocabulary!r}")
+        raise TypeError(
+            f"Expected vocabulary to be a Vocabulary, a tokenizer, or None. Received: vocabulary={vocabulary!r}"
+        )
+    return vocabulary
 
 
 def _read(source, known: Mapping[str, Callable], from_folder: Callable, *args, **options):

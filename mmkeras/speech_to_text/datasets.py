@@ -85,7 +85,7 @@ def data(
         FileNotFoundError: if none of the clips in the table exists.
         OSError: if eSpeak NG, the voice of the toy world, is missing.
     """
-    sources.check_options(language, vocabulary)
+    vocabulary = sources.check_options(language, vocabulary)
     checks.ints(1, batch_size=batch_size, sample_rate_hz=sample_rate_hz, step_ms=step_ms)
     checks.ints(1, min_count=min_count)
     checks.ints(len(SPECIAL) + 1, max_size=max_size)
