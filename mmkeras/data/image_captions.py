@@ -21,7 +21,7 @@ MIN_LENGTH = 3  # a token between <start> and <end>
 
 
 def read(
-    source: str | os.PathLike,
+    source: Any,
     to_inputs: Callable[[dict[str, tf.Tensor]], Any],
     *,
     language: str,
@@ -43,7 +43,7 @@ def read(
     """The data of a task that has images with captions.
 
     Args:
-        source: str or path. A key of `mmkeras.data.sources.IMAGES`, or a folder.
+        source: A key of `mmkeras.data.sources.IMAGES`, a folder, or a dataset (`mmkeras.data.hugging_face`).
         to_inputs: batch {"image" (B, H, W, 3) uint8, "tokens" (B, max_length) int32, and the source's other
             fields} → what `fit` takes.
         language, batch_size, ..., static_shapes, **options: As for `mmkeras.captioning.data`.
@@ -85,7 +85,7 @@ def read(
                 f"square-{image_size}px",
                 {"image_size": image_size, "labels": list(split.attributes)},
                 split.examples,
-                f"Images of {source} {name} at {image_size} pixels",
+                f"Images of {sources.title(source)} {name} at {image_size} pixels",
             )
     for_fit = functools.partial(
         batches,
@@ -103,7 +103,7 @@ def read(
         return split.examples().padded_batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
     return TaskData(
-        str(source),
+        sources.title(source),
         vocabulary,
         batch_size,
         splits,
@@ -181,7 +181,7 @@ def batches(
 
 
 def _vocabulary_and_length(
-    source: str | os.PathLike,
+    source: Any,
     splits: Mapping[str, Split],
     unit: str,
     *,
@@ -201,7 +201,8 @@ def _vocabulary_and_length(
             f"Expected max_length to be an int of at least {MIN_LENGTH}, <start> and <end> included. "
             f"Received: max_length={max_length!r}"
         )
-    if vocabulary is not None and os.path.isdir(source):  # the captions of TFDS take long to read
+    is_own = not isinstance(source, str) or os.path.isdir(source)
+    if vocabulary is not None and is_own:  # the captions of TFDS take long to read
         vocabulary.warn_of_unknown(
             text for split in splits.values() for texts in split.texts() for text in texts
         )
