@@ -356,11 +356,11 @@ SHARES = {"image_size": 64, "batch_size": 4, "validation_share": 0.3, "test_shar
 
 
 def test_a_dataset_gives_the_batches_of_its_folder(photos):
-    folder = captioning_data(photos, **SHARES)
-    assert len(folder.splits) > 1
-    assert_same_batches(captioning_data(Rows(captions_of(photos)), **SHARES), folder)
-    one_by_one = [{"Image": r["image"], "caption": c} for r in captions_of(photos) for c in r["captions"]]
-    assert_same_batches(captioning_data(Rows(one_by_one), **SHARES), folder)
+    assert len(captioning_data(photos, **SHARES).splits) > 1
+    rows = captions_of(photos)
+    assert_same_batches(captioning_data(Rows(rows), **SHARES), captioning_data(photos, **SHARES))
+    one_by_one = [{"Image": row["image"], "caption": text} for row in rows for text in row["captions"]]
+    assert_same_batches(captioning_data(Rows(one_by_one), **SHARES), captioning_data(photos, **SHARES))
 
 
 @pytest.mark.backends
@@ -386,7 +386,8 @@ def test_a_dataset_of_hugging_face_gives_the_batches_of_its_folder(photos, tmp_p
 
 
 def test_rows_of_a_dataset_that_cannot_be_read_are_left_out(photos):
-    rows = captions_of(photos) + [
+    rows = [
+        *captions_of(photos),
         {"image": {"bytes": b"no image", "path": "9.jpg"}, "captions": ["image number 9"]},
         {"image": None, "captions": ["image number 10"]},
         {"image": np.zeros((30, 30, 3), np.uint8), "captions": []},
