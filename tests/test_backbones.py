@@ -1,6 +1,9 @@
 """Any network as the encoder of captioning and of speech."""
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 
 import mmkeras
 from mmkeras import captioning, speech_to_text
-from mmkeras.nn import backbones
+from mmkeras.nn import backbones, hugging_face
 
 DECODER = {"units": 8, "embedding_dim": 8}
 WORDS = [f"w{i}" for i in range(8)]
@@ -229,3 +232,25 @@ def test_encoders_of_keras_hub_are_built_trained_and_saved(tmp_path):
     clip = RNG.normal(size=16_000).astype("float32") / 10
     loaded = mmkeras.load(tmp_path / "transcriber.keras")
     assert loaded(clip, sample_rate_hz=16_000) == speech_to_text.Transcriber(model)(clip, sample_rate_hz=16_000)
+
+
+# --- transformers ---
+
+
+@pytest.mark.backends
+def test_encoders_of_transformers_are_trained_and_saved_on_torch(tmp_path):
+    pytest.importorskip("transformers")
+    environment = os.environ | {"KERAS_BACKEND": "torch", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, str(Path(__file__).with_name("torch_encoders.py")), str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_encoders_of_transformers_need_torch_and_their_package(monkeypatch):
+    assert keras.saving.get_registered_object("mmkeras>TransformersEncoder") is hugging_face.TransformersEncoder
+    with pytest.raises(ValueError, match="KERAS_BACKEND=torch|backend='tensorflow'"):
+        hugging_face.TransformersEncoder({"class": "ViTModel", "config": {}})
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ImportError, match=r"mmkeras\[huggingface\]"):
+        hugging_face.TransformersEncoder({"class": "ViTModel", "config": {}})

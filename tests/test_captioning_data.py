@@ -318,3 +318,105 @@ def test_fields_of_a_text_are_drawn_with_it():
         np.testing.assert_array_equal(batch["tokens"][:, 1] - 4, batch["answer"])
         seen |= set(batch["answer"].numpy().tolist())
     assert seen == {0, 1}
+
+
+# --- datasets of Hugging Face ---
+
+
+class Rows:
+    """The least that counts as a dataset."""
+
+    def __init__(self, rows):
+        self.rows, self.column_names = rows, list(rows[0]) if rows else []
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, number):
+        return self.rows[number]
+
+
+def captions_of(photos):
+    """The rows of the folder: the path of an image, and a list of its captions."""
+    texts = [[f"image number {i}", f"this is number {i}"] for i in range(8)]
+    return [{"image": str(photos / f"{i}.jpg"), "captions": texts[i]} for i in range(8)]
+
+
+def assert_same_batches(data, other):
+    assert data.vocabulary == other.vocabulary and data.splits.keys() == other.splits.keys()
+    for name in data.splits:
+        pairs = zip(getattr(data, name), getattr(other, name), strict=True)
+        batches = [(tf.nest.flatten(a), tf.nest.flatten(b)) for a, b in pairs]
+        assert batches
+        for batch, other_batch in batches:
+            for a, b in zip(batch, other_batch, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+SHARES = {"image_size": 64, "batch_size": 4, "validation_share": 0.3, "test_share": 0.3}
+
+
+def test_a_dataset_gives_the_batches_of_its_folder(photos):
+    assert len(captioning_data(photos, **SHARES).splits) > 1
+    rows = captions_of(photos)
+    assert_same_batches(captioning_data(Rows(rows), **SHARES), captioning_data(photos, **SHARES))
+    one_by_one = [{"Image": row["image"], "caption": text} for row in rows for text in row["captions"]]
+    assert_same_batches(captioning_data(Rows(one_by_one), **SHARES), captioning_data(photos, **SHARES))
+
+
+@pytest.mark.backends
+def test_a_dataset_of_hugging_face_gives_the_batches_of_its_folder(photos, tmp_path_factory):
+    hf = pytest.importorskip("datasets")
+    rows = captions_of(photos)
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    dataset = hf.Dataset.from_dict(columns).cast_column("image", hf.Image())
+    assert_same_batches(captioning_data(dataset, **SHARES), captioning_data(photos, **SHARES))
+    # images within the dataset, and a dataset for each split
+    split = ["train"] * 5 + ["val"] * 2 + ["test"]
+    lines = [f"{i}.jpg,{c},{split[i]}" for i in range(8) for c in rows[i]["captions"]]
+    (photos / "captions.csv").write_text("\n".join(["image,caption,split", *lines]))
+    content = [{"path": None, "bytes": (photos / f"{i}.jpg").read_bytes()} for i in range(8)]
+    whole = hf.Dataset.from_dict({"image": content, "captions": columns["captions"]})
+    whole = whole.cast_column("image", hf.Image())
+    parts = {"train": whole.select(range(5)), "val": whole.select(range(5, 7)), "test": whole.select([7])}
+    folder = captioning_data(photos, image_size=64, batch_size=4)
+    data = captioning_data(hf.DatasetDict(parts), image_size=64, batch_size=4)
+    assert_same_batches(data, folder)
+    model = build("toy", vocabulary=data.vocabulary, **TINY)
+    assert model.fit(data.train, verbose=0).history["loss"][0] > 0
+
+
+def test_rows_of_a_dataset_that_cannot_be_read_are_left_out(photos):
+    rows = [
+        *captions_of(photos),
+        {"image": {"bytes": b"no image", "path": "9.jpg"}, "captions": ["image number 9"]},
+        {"image": None, "captions": ["image number 10"]},
+        {"image": np.zeros((30, 30, 3), np.uint8), "captions": []},
+    ]
+    with pytest.warns(UserWarning) as warned:
+        data = captioning_data(Rows(rows), **FOLDER)
+    messages = "\n".join(str(warning.message) for warning in warned)
+    assert data.splits["train"].count == 8
+    for name in ("row 8", "row 9", "row 10"):
+        assert name in messages
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        ([{"img": "a.jpg", "caption": "a"}], {}, "column of images, such as 'image'.*columns 'img', 'caption'"),
+        ([{"image": "a.jpg", "title": "a"}], {}, "column of texts, such as 'caption'.*'image', 'title'"),
+        (
+            [{"image": "a.jpg", "caption": "a"}],
+            {"text_column": "title"},
+            "a column 'title'.*'image', 'caption'",
+        ),
+        ([{"image": "a.jpg", "caption": 3}], {}, "row 0.*caption to be a text.*3"),
+        ([{"image": "a.jpg", "caption": "a"}], {"table": "a.csv"}, "dataset of 1 rows.*table='a.csv'"),
+    ],
+)
+def test_a_dataset_without_the_columns_is_refused(rows, options, message):
+    with pytest.raises(ValueError, match=message):
+        captioning_data(Rows(rows), **options)
+    with pytest.raises(ValueError, match="train, restval.*Received: 'dev2'"):
+        captioning_data({"dev2": Rows(rows)})

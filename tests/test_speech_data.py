@@ -457,3 +457,28 @@ def test_datasets_of_tfds_give_the_same_batches(name, texts, mock_speech):
             assert set(transcripts(dataset.test)) <= texts
         else:
             assert len(dataset.vocabulary) == 4 + 28
+
+
+def test_a_dataset_gives_the_batches_of_its_folder(recordings):
+    rate, rows = 16_000, []
+    (recordings / "wavs" / "A-0.wav").unlink()
+    for i in range(1, 10):
+        path = recordings / "wavs" / f"A-{i}.wav"
+        samples, _ = soundfile.read(path)
+        forms = (
+            str(path),
+            {"path": None, "bytes": path.read_bytes()},
+            {"array": samples, "sampling_rate": rate},
+        )
+        rows.append({"audio": forms[i % 3], "text": f"clip number {i % 3}", "split": "train"})
+
+    class Rows(list):
+        column_names = ("audio", "text", "split")
+
+    options = {"batch_size": 10, "augment": False}
+    with pytest.warns(UserWarning, match="A-0"):
+        folder = data(recordings, **options, **NO_SHARES)
+    (batch,), (other,) = folder.train, data(Rows(rows), **options).train
+    order, other_order = (np.argsort(inputs["length"]) for inputs, _ in (batch, other))
+    for a, b in zip(tf.nest.flatten(batch), tf.nest.flatten(other), strict=True):
+        np.testing.assert_array_equal(a.numpy()[order], b.numpy()[other_order])

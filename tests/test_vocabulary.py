@@ -1,12 +1,15 @@
 """Words and ids are the same inside and outside tf.data."""
 
+import sys
 import unicodedata
 from collections import Counter
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
-from mmkeras.text.vocabulary import END, PAD, START, UNKNOWN, Vocabulary, normalize
+import mmkeras
+from mmkeras.text.vocabulary import END, PAD, SPECIAL, START, UNKNOWN, Vocabulary, normalize
 
 TEXTS = [
     "A red circle, and a BLUE one!",
@@ -109,3 +112,86 @@ def test_some_chinese_texts_among_words_give_a_warning():
 
 def test_one_known_word_is_enough():
     Vocabulary.count(["a red circle", "a blue square"]).check_known(["ein red Kreis"])
+
+
+# --- subwords ---
+
+
+def subwords(texts, special=SPECIAL, decoder=True):
+    """A tokenizer of byte pairs."""
+    hf = pytest.importorskip("tokenizers")
+    tokenizer = hf.Tokenizer(hf.models.BPE(unk_token="<unknown>"))
+    tokenizer.pre_tokenizer = hf.pre_tokenizers.Metaspace()
+    if decoder:
+        tokenizer.decoder = hf.decoders.Metaspace()
+    trainer = hf.trainers.BpeTrainer(vocab_size=40, special_tokens=list(special), show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+@pytest.mark.backends
+def test_subwords_are_the_same_inside_and_outside_tf_data():
+    tokenizer = subwords(["a small red circle at the top left", "a blue square", "it's a dog"])
+    vocabulary = Vocabulary.of(tokenizer)
+    assert len(vocabulary) == tokenizer.get_vocab_size() > len(vocabulary.split("circles"))
+    assert len(vocabulary.split("a red circle")) > 3
+    for text in ("a red circle", "squares at its left", "a blue dog"):
+        ids = vocabulary.encode(text)
+        assert (ids[0], ids[-1]) == (START, END) and PAD not in ids
+        assert vocabulary.decode([*ids, PAD, 5]) == vocabulary.join(vocabulary.split(text)) == text
+        assert ids[1:-1] == [vocabulary.ids[token] for token in vocabulary.split(text)]
+    texts = ["a red circle", "左 circle", "a <end> of it", ""]
+    encoded = [vocabulary.encode(text) for text in texts]
+    assert UNKNOWN in encoded[1] and END not in encoded[2][:-1]
+    dataset = tf.data.Dataset.from_tensor_slices(texts).batch(4).map(vocabulary.encode_tensor)
+    assert next(iter(dataset)).to_list() == encoded
+    padded = vocabulary.encode_batch(texts, 5)
+    np.testing.assert_array_equal(padded[0], encoded[0][:5])
+    with pytest.warns(UserWarning, match="1 subwords.*'左'"):
+        vocabulary.warn_of_unknown(texts[:2])
+    with pytest.raises(ValueError, match="圆形"):
+        vocabulary.check_known(["圆形"])
+
+
+@pytest.mark.backends
+def test_a_tokenizer_pads_and_cuts_nothing():
+    tokenizer = subwords(["a small red circle"])
+    vocabulary = Vocabulary.of(tokenizer)
+    tokenizer.enable_padding(length=50)
+    tokenizer.enable_truncation(2)
+    other = Vocabulary.of(tokenizer)
+    assert other.encode("a small red circle") == vocabulary.encode("a small red circle")
+    assert other == Vocabulary.from_config(other.get_config()) != Vocabulary(["a"])
+
+
+@pytest.mark.backends
+def test_a_model_of_subwords_trains_and_is_one_file(tmp_path):
+    captions = mmkeras.captioning.data("toy")
+    tokenizer = subwords(text for texts in captions.splits["train"].texts() for text in texts)
+    data = mmkeras.captioning.data("toy", vocabulary=tokenizer)
+    assert data.max_length > captions.max_length
+    model = mmkeras.captioning.build("toy", vocabulary=tokenizer, units=8, embedding_dim=8)
+    losses = model.fit(data.train, verbose=0, epochs=2).history["loss"]
+    assert losses[1] < losses[0]
+    captioner = mmkeras.captioning.Captioner(model)
+    captioner.save(tmp_path / "captioner.keras")
+    loaded = mmkeras.load(tmp_path / "captioner.keras")
+    assert loaded.vocabulary == data.vocabulary == loaded.data_options["vocabulary"]
+    images = next(iter(data.test))["image"][:4].numpy()
+    assert captioner(list(images)) == loaded(list(images))
+    assert loaded.evaluate(data.test.take(1)).keys() >= {"bleu_4", "exact"}
+
+
+@pytest.mark.backends
+def test_a_tokenizer_that_does_not_fit_is_refused():
+    for special in ((), ("<unknown>", "<pad>", "<start>", "<end>"), SPECIAL[:3]):
+        with pytest.raises(ValueError, match="vocabulary=Tokenizer with the first tokens.*BpeTrainer"):
+            Vocabulary.of(subwords(["a small red circle"], special))
+    with pytest.raises(ValueError, match="vocabulary=Tokenizer with decoder=None.*Metaspace"):
+        mmkeras.captioning.data("toy", vocabulary=subwords(["a small red circle"], decoder=False))
+
+
+def test_subwords_without_their_package_name_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(ImportError, match=r"mmkeras\[huggingface\]"):
+        Vocabulary.from_config({"tokenizer": "{}"})

@@ -4,9 +4,10 @@ data = mmkeras.captioning.data("toy")              # the toy world
 data = mmkeras.captioning.data("emoji")            # what people drew, with names in two languages
 data = mmkeras.captioning.data("coco_captions")    # through TensorFlow Datasets
 data = mmkeras.captioning.data("my/photos")        # a folder with a table of captions
+data = mmkeras.captioning.data(dataset)            # a dataset of Hugging Face
 """
 
-import os
+from typing import Any
 
 from mmkeras.data import image_captions
 from mmkeras.data.task_data import TaskData
@@ -14,7 +15,7 @@ from mmkeras.text.vocabulary import Vocabulary
 
 
 def data(
-    source: str | os.PathLike = "toy",
+    source: Any = "toy",
     *,
     language: str = "en",
     batch_size: int = 32,
@@ -31,15 +32,16 @@ def data(
     """Images and captions, ready for `model.fit`.
 
     Args:
-        source: str or path. `"toy"`, `"emoji"` (see `mmkeras.data.emoji`), `"coco_captions"` (37.6 GiB are
-            downloaded on first use), or a folder of images with a table of captions (see
-            `mmkeras.data.tables`). Defaults to `"toy"`.
+        source: str, path or dataset. `"toy"`, `"emoji"` (see `mmkeras.data.emoji`), `"coco_captions"` (37.6
+            GiB are downloaded on first use), a folder of images with a table of captions (see
+            `mmkeras.data.tables`), or a dataset (see `mmkeras.data.hugging_face`). Defaults to `"toy"`.
         language: str. `"en"` (tokens are words) or `"zh"` (tokens are characters). Defaults to `"en"`.
         batch_size: int. Images per step, over all devices. Defaults to 32.
         image_size: int. Side in pixels that images are resized to. Defaults to 64 for the toy world and emoji,
             and to 224 for photographs, the sizes of the presets `"toy"` and `"document"`.
-        vocabulary: `Vocabulary`. Defaults to the words of the training captions. If given, a source without
-            training captions can be evaluated, and for a folder a warning names the words that it lacks.
+        vocabulary: `Vocabulary` or a tokenizer (`mmkeras.text.subwords`). Defaults to the words of the training
+            captions. If given, a source without training captions can be evaluated, and for a folder a warning
+            names the words that it lacks.
         min_count: int. Words seen less often become `<unknown>`. Defaults to 1, for COCO to 5.
         max_size: int. Size of the vocabulary, special tokens included. Defaults to 10,000.
         max_length: int. Tokens per caption, `<start>` and `<end>` included; longer captions are cut. Defaults
@@ -53,7 +55,7 @@ def data(
             All batches are then full; each epoch leaves out the images that do not fill a batch. Defaults to
             False.
         **options: Of the source. Toy world: `objects` (1 or 2), `data_dir`. Emoji: `artists`, `data_dir`. COCO:
-            `data_dir`. Folder: see `mmkeras.data.folder.read`.
+            `data_dir`. Folder or dataset: see `mmkeras.data.folder.read`.
 
     Returns:
         `TaskData` with these batches:

@@ -172,9 +172,7 @@ def evaluate(
         captions += [vocabulary.decode(ids) for ids in tokens]
     checks.not_empty(captions)
 
-    def spaced(text):  # the metrics expect tokens separated by spaces
-        return " ".join(vocabulary.split(text))
-
+    spaced = vocabulary.spaced
     answers, truths = list(map(spaced, captions)), [list(map(spaced, texts)) for texts in references]
     scores = metrics.caption_scores(truths, answers)
     exact = np.array([answer in texts for answer, texts in zip(answers, truths, strict=True)])

@@ -125,7 +125,8 @@ def build(
         preset: `"toy"` (for the toy world, trains in minutes on two cores), `"small"` (for small real images,
             from scratch), `"document"` (the document's sizes, for photographs), or a `CaptioningConfig`.
             Defaults to `"toy"`.
-        vocabulary: `Vocabulary`, list of words, or number of tokens. Defaults to 10,000.
+        vocabulary: `Vocabulary`, list of words, a tokenizer (`mmkeras.text.subwords`), or number of tokens.
+            Defaults to 10,000.
         weights: Weights of the encoder: `"auto"`, `"imagenet"`, a file, the name of a ready-trained model such
             as `"captioning"`, or None (random), see `mmkeras.nn.backbones.backbone`. Defaults to `"auto"`.
         compile: bool. Whether to compile with Adam and the token cross-entropy. Defaults to True.

@@ -1,4 +1,5 @@
-"""A user's folder: images, clips or videos with tables of captions, transcripts or labels."""
+"""A user's own data: a folder with images, clips or videos and tables of captions, transcripts or labels, or a
+dataset of Hugging Face."""
 
 import os
 import random
@@ -7,13 +8,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from mmkeras._utils import checks, terminal
-from mmkeras.data import cache, tables, task_data
-from mmkeras.data.task_data import SkippedExamples, Split
+from mmkeras.data import cache, hugging_face, tables, task_data
+from mmkeras.data.task_data import Item, SkippedExamples, Split
 from mmkeras.media import audio, images
 
 BYTES_PER_SAMPLE = 2  # int16, as all audio in tf.data
@@ -26,16 +28,16 @@ class MediaReader:
 
     Attributes:
         kind: str. `"captions"`, `"transcripts"` or `"videos"`.
-        load: path → array. Raises ValueError or OSError if the file cannot be read.
-        check: (path, number of files) → measure of the file: side in pixels, or seconds. Raises as `load`.
+        load: what `Item.open` returns → array. Raises ValueError or OSError if it cannot be read.
+        check: (the same, number of files) → its measure: side in pixels, or seconds. Raises as `load`.
         example: (array, texts (n,), file name, label or "") tensors → example.
         dtype: Type of the arrays.
         megabytes: measure → size of an array in memory.
     """
 
     kind: str
-    load: Callable[[Path], np.ndarray]
-    check: Callable[[Path, int], float]
+    load: Callable[[Any], np.ndarray]
+    check: Callable[[Any, int], float]
     example: Callable[..., dict]
     dtype: tf.DType
     megabytes: Callable[[float], float]
@@ -52,15 +54,15 @@ def images_from_folder(
     """
     megabytes = size**2 * 3 / 2**20
 
-    def load(path):
-        image = images.read(path)
+    def load(image):
+        image = images.read(image)
         return images.resize(images.crop(image) if crop else image, size)
 
-    def check(path, count):
+    def check(image, count):
         # Decoding every image finds all damaged ones. Of a large folder only the headers are read.
-        if count * megabytes <= task_data.IN_MEMORY_MB:
-            return min(images.read(path).shape[:2])
-        return min(images.check(path))
+        if count * megabytes <= task_data.IN_MEMORY_MB or not isinstance(image, Path):
+            return min(images.read(image).shape[:2])
+        return min(images.check(image))
 
     def example(image, texts, name, label):
         return {"image": tf.ensure_shape(image, (size, size, 3)), "captions": texts}
@@ -88,8 +90,8 @@ def clips_from_folder(source: str | os.PathLike, language: str, rate: int, **opt
 
     reader = MediaReader(
         "transcripts",
-        load=lambda path: audio.to_int16(audio.read(path, rate)),
-        check=lambda path, count: audio.check(path).seconds,
+        load=lambda clip: audio.to_int16(audio.read(clip, rate)),
+        check=lambda clip, count: len(clip[1]) / clip[0] if audio.is_pair(clip) else audio.check(clip).seconds,
         example=example,
         dtype=tf.int16,
         megabytes=lambda seconds: seconds * rate * BYTES_PER_SAMPLE / 2**20,
@@ -108,10 +110,11 @@ def read(
     validation_share: float = 0.1,
     test_share: float = 0.1,
 ) -> tuple[dict[str, Split], list[float], list[tables.Row]]:
-    """The splits of a folder. Files that cannot be read are left out, and a warning names and counts them.
+    """The splits of a folder or a dataset. Files that cannot be read are left out, and a warning names and
+    counts them.
 
     Args:
-        source: str or path. The folder.
+        source: str or path, the folder; or a dataset, see `mmkeras.data.hugging_face`.
         reader: `MediaReader`.
         table: str, optional. Name of the table. Defaults to the tables that `tables.find` finds.
         encoding, file_column, text_column: See `mmkeras.data.tables.read`.
@@ -124,29 +127,34 @@ def read(
         ValueError: if an argument is invalid, a table is malformed, or no file can be read.
         FileNotFoundError: if none of the files in the tables exists.
     """
-    folder = Path(source)
-    rows = tables.read(tables.find(folder, table, reader.kind), encoding, reader.kind, file_column, text_column)
-    rows, paths = tables.locate(folder, rows, reader.kind)
-    skipped = SkippedExamples(str(folder))
+    if hugging_face.is_dataset(source):
+        title = hugging_face.title(source)
+        rows, items = hugging_face.read(source, reader.kind, file_column, text_column)
+    else:
+        title, kind = str(Path(source)), reader.kind
+        rows = tables.read(tables.find(Path(source), table, kind), encoding, kind, file_column, text_column)
+        rows, paths = tables.locate(Path(source), rows, kind)
+        items = list(map(_item, paths))
+    skipped = SkippedExamples(title)
 
-    def measure(row, path):
+    def measure(row, item):
         try:
-            measure = reader.check(path, len(paths))
+            measure = reader.check(item.open(), len(items))
             if row.seconds and reader.kind == "transcripts" and measure > row.seconds + SPARE_SECONDS:
                 raise ValueError(
-                    f"{path.name} lasts {measure:.2f} s, and its transcript is of {row.seconds:g} s. Cut it."
+                    f"{item.name} lasts {measure:.2f} s, and its transcript is of {row.seconds:g} s. Cut it."
                 )
             return measure
         except (ValueError, OSError) as error:
-            skipped(path.name, str(error))
+            skipped(item.name, _reason(item, error))
             return None
 
     with ThreadPoolExecutor() as pool:
-        measures = list(pool.map(measure, rows, paths))
-    files = [file for file in zip(rows, paths, measures, strict=True) if file[2] is not None]
+        measures = list(pool.map(measure, rows, items))
+    files = [file for file in zip(rows, items, measures, strict=True) if file[2] is not None]
     if not files:
         raise ValueError(
-            f"Expected files that can be read in {folder}. Received: none of {len(rows)}: {skipped.first}"
+            f"Expected files that can be read in {title}. Received: none of {len(rows)}: {skipped.first}"
         )
     rows, _, measures = map(list, zip(*files, strict=True))
     splits = {
@@ -156,34 +164,43 @@ def read(
     return splits, measures, rows
 
 
+def _item(path):
+    stat = path.stat()
+    return Item(path.name, lambda: path, (path.name, stat.st_size, stat.st_mtime_ns))
+
+
+def _reason(item, error):
+    return str(error) if item.name in str(error) else f"{item.name}: {error}"
+
+
 def _split(reader, files, skipped):
-    rows, paths, measures = zip(*files, strict=True)
+    rows, items, measures = zip(*files, strict=True)
     texts = [row.texts for row in rows]
 
-    def load(path):
-        path = Path(path.decode())
+    def load(number):
+        item = items[number]
         try:
-            return reader.load(path), True
+            return reader.load(item.open()), True
         except (ValueError, OSError) as error:
-            skipped(path.name, str(error))
+            skipped(item.name, _reason(item, error))
             return reader.dtype.as_numpy_dtype(), False
 
-    def with_array(path, *facts):
-        array, is_usable = tf.numpy_function(load, [path], (reader.dtype, tf.bool))
+    def with_array(number, *facts):
+        array, is_usable = tf.numpy_function(load, [number], (reader.dtype, tf.bool))
         return array, *facts, tf.ensure_shape(is_usable, ())
 
     def examples():
         ragged = tf.ragged.constant(texts, dtype=tf.string)
-        names, labels = [path.name for path in paths], [row.label or "" for row in rows]
-        dataset = tf.data.Dataset.from_tensor_slices(([str(path) for path in paths], ragged, names, labels))
+        names, labels = [item.name for item in items], [row.label or "" for row in rows]
+        dataset = tf.data.Dataset.from_tensor_slices((range(len(items)), ragged, names, labels))
         dataset = dataset.map(with_array, num_parallel_calls=tf.data.AUTOTUNE)
         dataset = dataset.filter(lambda *parts: parts[-1])
         return dataset.map(lambda *parts: reader.example(*parts[:-1]))
 
-    facts = [(p.name, p.stat().st_size, p.stat().st_mtime_ns, t) for p, t in zip(paths, texts, strict=True)]
+    facts = [(*item.facts, text) for item, text in zip(items, texts, strict=True)]
     megabytes = sum(map(reader.megabytes, measures))
     fingerprint = {"files": cache.digest(*facts)}
-    return Split(examples, lambda: iter(texts), len(paths), fingerprint, megabytes, measures, skipped=skipped)
+    return Split(examples, lambda: iter(texts), len(items), fingerprint, megabytes, measures, skipped=skipped)
 
 
 def divide(rows: Sequence[tables.Row], validation_share: float, test_share: float) -> dict[str, list[int]]:

@@ -111,7 +111,7 @@ def read(
 # --- rows with named values ---
 
 
-def _keys(columns: Mapping[str, Any]) -> dict[str, Any]:
+def keys_of(columns: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of the values of an entry. {name of a column: its key} → {field: key, "texts": keys}."""
     keys = {
         field: next((columns[name] for name in names if name in columns), None)
@@ -121,7 +121,7 @@ def _keys(columns: Mapping[str, Any]) -> dict[str, Any]:
     return keys | {"texts": [columns[name] for name in texts]}
 
 
-def _entries(where, row, keys) -> Iterator[Entry]:
+def entries_of(where: str, row: Any, keys: Mapping[str, Any]) -> Iterator[Entry]:
     """An entry for each text of a row (cells or a JSON object); one with an empty text if there is none."""
     values = {field: row[key] for field, key in keys.items() if field != "texts" and key is not None}
     values["file"] = _text(values.get("file"))
@@ -138,7 +138,7 @@ def _entries(where, row, keys) -> Iterator[Entry]:
 def _of_object(where, row):
     if not isinstance(row, dict):
         raise TypeError(f"expected an object, not {row!r}")
-    return _entries(where, row, _keys({name.strip().lower(): name for name in row}))
+    return entries_of(where, row, keys_of({name.strip().lower(): name for name in row}))
 
 
 def _text(value):
@@ -287,7 +287,7 @@ def _read_columns(path, text, file_column, text_column, needs_text):
     records = _records(path, text, delimiter=delimiter, quoting=quoting)
     _, header = next(records, (None, []))
     columns = {name.strip().lower(): i for i, name in enumerate(header)}
-    keys = _keys(columns)
+    keys = keys_of(columns)
     if file_column is not None:
         keys["file"] = _column(path, file_column, columns, "file_column")
     if text_column is not None:
@@ -309,7 +309,7 @@ def _read_columns(path, text, file_column, text_column, needs_text):
             )
         cells[len(header) - 1 :] = [delimiter.join(cells[len(header) - 1 :])]
         try:
-            yield from _entries(where, cells, keys)
+            yield from entries_of(where, cells, keys)
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
             raise ValueError(
                 f"{path.name}, {where}: expected a text, or a list of texts. Received: {error}"

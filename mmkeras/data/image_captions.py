@@ -17,10 +17,11 @@ from mmkeras.text.vocabulary import PAD, SPECIAL, Vocabulary
 
 # Share of the captions that are encoded in full; a few long ones would make every batch longer.
 SHARE_OF_CAPTIONS = 0.99
+MIN_LENGTH = 3  # a token between <start> and <end>
 
 
 def read(
-    source: str | os.PathLike,
+    source: Any,
     to_inputs: Callable[[dict[str, tf.Tensor]], Any],
     *,
     language: str,
@@ -42,7 +43,7 @@ def read(
     """The data of a task that has images with captions.
 
     Args:
-        source: str or path. A key of `mmkeras.data.sources.IMAGES`, or a folder.
+        source: A key of `mmkeras.data.sources.IMAGES`, a folder, or a dataset (`mmkeras.data.hugging_face`).
         to_inputs: batch {"image" (B, H, W, 3) uint8, "tokens" (B, max_length) int32, and the source's other
             fields} → what `fit` takes.
         language, batch_size, ..., static_shapes, **options: As for `mmkeras.captioning.data`.
@@ -64,7 +65,7 @@ def read(
             nor a vocabulary.
         FileNotFoundError: if none of the images in the table exists.
     """
-    sources.check_options(language, vocabulary)
+    vocabulary = sources.check_options(language, vocabulary)
     checks.ints(1, batch_size=batch_size, image_size=image_size)
     checks.ints(0, seed=seed)
     splits = reader(source, language, image_size, crop=crop, **options)
@@ -84,7 +85,7 @@ def read(
                 f"square-{image_size}px",
                 {"image_size": image_size, "labels": list(split.attributes)},
                 split.examples,
-                f"Images of {source} {name} at {image_size} pixels",
+                f"Images of {sources.title(source)} {name} at {image_size} pixels",
             )
     for_fit = functools.partial(
         batches,
@@ -102,7 +103,7 @@ def read(
         return split.examples().padded_batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
     return TaskData(
-        str(source),
+        sources.title(source),
         vocabulary,
         batch_size,
         splits,
@@ -180,7 +181,7 @@ def batches(
 
 
 def _vocabulary_and_length(
-    source: str | os.PathLike,
+    source: Any,
     splits: Mapping[str, Split],
     unit: str,
     *,
@@ -195,12 +196,13 @@ def _vocabulary_and_length(
         min_count = 5 if source == "coco_captions" else 1
     checks.ints(1, min_count=min_count)
     checks.ints(len(SPECIAL) + 1, max_size=max_size)
-    if max_length is not None and (not isinstance(max_length, int) or max_length < 3):
+    if max_length is not None and (not isinstance(max_length, int) or max_length < MIN_LENGTH):
         raise ValueError(
-            f"Expected max_length to be an int of at least 3, <start> and <end> included. "
+            f"Expected max_length to be an int of at least {MIN_LENGTH}, <start> and <end> included. "
             f"Received: max_length={max_length!r}"
         )
-    if vocabulary is not None and os.path.isdir(source):  # the captions of TFDS take long to read
+    is_own = not isinstance(source, str) or os.path.isdir(source)
+    if vocabulary is not None and is_own:  # the captions of TFDS take long to read
         vocabulary.warn_of_unknown(
             text for split in splits.values() for texts in split.texts() for text in texts
         )
@@ -210,8 +212,11 @@ def _vocabulary_and_length(
     split = training_split(splits) if needs_training else next(iter(splits.values()))
     texts = (text for texts in progress.bar(split.texts(), "captions", split.count) for text in texts)
     lengths = Counter()
-    counted = Vocabulary.count(texts, unit, min_count=min_count, max_size=max_size, lengths=lengths)
+    if vocabulary is None:
+        vocabulary = Vocabulary.count(texts, unit, min_count=min_count, max_size=max_size, lengths=lengths)
+    else:
+        lengths.update(len(vocabulary.encode(text)) for text in texts)
     covered = itertools.accumulate(lengths[length] for length in sorted(lengths))
     share = zip(sorted(lengths), covered, strict=True)
-    length = next(length for length, number in share if number >= SHARE_OF_CAPTIONS * lengths.total())
-    return vocabulary or counted, max_length or length
+    covering = (length for length, number in share if number >= SHARE_OF_CAPTIONS * lengths.total())
+    return vocabulary, max_length or next(covering, MIN_LENGTH)

@@ -11,7 +11,7 @@ import posixpath
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -150,27 +150,34 @@ def read(
             within its clip, or no row remains. The message names the file and the line.
     """
     tables = [Table(Path(tables))] if isinstance(tables, str | os.PathLike) else list(tables)
-    title = tables[0].path.name if len(tables) == 1 else f"{len(tables)} tables"
+
+    def entries(table):
+        if table.path.suffix.lower() in BINARY:
+            raise ValueError(f"Expected a text table. Received: {table.path.name}; save it as CSV in UTF-8.")
+        content = _decode(table.path, encoding)
+        return formats.read(table.path, content, file_column, text_column, needs_text=kind != "videos")
+
+    return merge([(table, entries) for table in tables], kind)
+
+
+def merge(tables: Sequence[tuple[Table, Callable[[Table], Iterable[Entry]]]], kind: str) -> list[Row]:
+    """A row for each file of tables, each of them with a function that reads its entries, see `read`."""
+    title = tables[0][0].path.name if len(tables) == 1 else f"{len(tables)} tables"
     rows: dict[str, Row] = {}
     count, empty, repeated = 0, [], []
-    for table in tables:
-        path = table.path
-        if path.suffix.lower() in BINARY:
-            raise ValueError(f"Expected a text table. Received: {path.name}; save it as CSV in UTF-8.")
-        content = _decode(path, encoding)
-        for entry in formats.read(path, content, file_column, text_column, needs_text=kind != "videos"):
+    for table, entries in tables:
+        name = table.path.name
+        for entry in entries(table):
             count += 1
-            where = (
-                f"{entry.where if len(tables) == 1 else f'{path.name} {entry.where}'} ({entry.file.strip()!r})"
-            )
+            where = f"{entry.where if len(tables) == 1 else f'{name} {entry.where}'} ({entry.file.strip()!r})"
             is_labeled = kind == "videos" and entry.label
             if not entry.file.strip() or not (has_words(entry.text) or is_labeled):
                 empty.append(where)
                 continue
             if kind == "transcripts" and entry.start and entry.start > 0:
                 raise ValueError(
-                    f"{path.name}, {where}: expected transcripts of complete clips. Received: one that starts "
-                    f"at {entry.start:g}. Cut the clips; if they are cut already, remove the column of starts."
+                    f"{name}, {where}: expected transcripts of complete clips. Received: one that starts at "
+                    f"{entry.start:g}. Cut the clips; if they are cut already, remove the column of starts."
                 )
             text = normalize(entry.text).strip()
             row = _row(rows, table, entry)

@@ -4,7 +4,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -13,6 +13,15 @@ from mmkeras.text.vocabulary import Vocabulary
 
 # A split of at most this size is cached decoded in memory. A larger one is read again each epoch.
 IN_MEMORY_MB = 512
+
+
+class Item(NamedTuple):
+    """A file of a folder, or a cell of a dataset. `open` returns what `mmkeras.media` reads, such as its path.
+    `facts` change when the content changes."""
+
+    name: str
+    open: Callable[[], Any]
+    facts: tuple
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ def backbone(
         encoder: str or keras.Model. `"vgg_small"`, `"vgg_medium"`, or a network of `keras.applications` by its
             name, such as `"vgg16"` or `"efficientnet_v2_b0"`. A model of your own takes RGB 0..255
             (B, S, S, 3) and returns a grid (B, h, w, C) or a sequence (B, N, D), whose first vector is taken
-            for a class token and left out if the others form a square, as in a ViT. It is copied.
+            for a class token and left out if the others form a square, as in a ViT. It is copied. One of
+            `transformers`: see `mmkeras.nn.hugging_face`.
         image_size: int. Side S in pixels.
         weights: `"auto"`: ImageNet's if they are cached or can be downloaded, otherwise random ones with a
             warning. `"imagenet"`: ImageNet's or an error. A path: a file of weights in Keras's layout, or a
@@ -219,12 +220,14 @@ def check_savable(network: keras.Model) -> None:
         return is_of_keras or keras.saving.get_registered_name(kind) != kind.__name__
 
     kinds = {type(layer) for layer in network._flatten_layers()}
-    unknown = {kind.__name__ for kind in kinds if kind is keras.layers.Lambda or not is_known(kind)}
+    code = (keras.layers.Lambda, keras.layers.TorchModuleWrapper)  # what a file would hold of them
+    unknown = {kind.__name__ for kind in kinds if kind in code or not is_known(kind)}
     if unknown:
         raise ValueError(
             f"Expected encoder to have layers that a .keras file can hold. Received: encoder={network.name!r} "
             f"with {', '.join(sorted(unknown))}. Mark a layer of your own with "
-            f"@keras.saving.register_keras_serializable(), and write one in place of a Lambda."
+            f"@keras.saving.register_keras_serializable(), and write one in place of a Lambda. A network of "
+            f"transformers belongs in mmkeras.nn.hugging_face.TransformersEncoder."
         )
 
 

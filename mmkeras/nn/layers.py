@@ -9,6 +9,7 @@ from keras import ops
 
 from mmkeras._utils import kernels
 from mmkeras.distribute import collectives
+from mmkeras.nn import hugging_face  # noqa: F401 (a model's file may hold its layer)
 from mmkeras.text.vocabulary import Vocabulary
 
 DIAGONAL_WIDTH = 0.2  # as in Tachibana et al. 2018

@@ -9,8 +9,8 @@ Clips of similar length share a batch, so that little of it is padding.
 
 import dataclasses
 import math
-import os
 from numbers import Real
+from typing import Any
 
 from mmkeras._utils import checks, progress
 from mmkeras.data import clips, sources
@@ -23,7 +23,7 @@ ENGLISH = tuple(" 'abcdefghijklmnopqrstuvwxyz")
 
 
 def data(
-    source: str | os.PathLike = "toy",
+    source: Any = "toy",
     *,
     language: str = "en",
     batch_size: int = 32,
@@ -44,8 +44,9 @@ def data(
 
     Args:
         source: str or path. `"toy"`; `"librispeech"` (61 GB are downloaded on first use), `"ljspeech"` (2.75
-            GB), `"speech_commands"`; or a folder of clips (wav, flac, ogg, mp3, at any sample rate) with a
-            table of transcripts (see `mmkeras.data.tables`). Defaults to `"toy"`.
+            GB), `"speech_commands"`; a folder of clips (wav, flac, ogg, mp3, at any sample rate) with a table
+            of transcripts (see `mmkeras.data.tables`); or a dataset (see `mmkeras.data.hugging_face`). Defaults
+            to `"toy"`.
         language: str. `"en"` or `"zh"`. Defaults to `"en"`.
         batch_size, max_size: As for `mmkeras.captioning.data`.
         unit: str. Unit of the tokens, `"word"` or `"character"`. Defaults to words for the toy world in English
@@ -85,7 +86,7 @@ def data(
         FileNotFoundError: if none of the clips in the table exists.
         OSError: if eSpeak NG, the voice of the toy world, is missing.
     """
-    sources.check_options(language, vocabulary)
+    vocabulary = sources.check_options(language, vocabulary)
     checks.ints(1, batch_size=batch_size, sample_rate_hz=sample_rate_hz, step_ms=step_ms)
     checks.ints(1, min_count=min_count)
     checks.ints(len(SPECIAL) + 1, max_size=max_size)
@@ -117,10 +118,18 @@ def data(
         )
 
     batches = clips.ClipBatches(
-        str(source), vocabulary, batch_size, sample_rate_hz, step_ms, max_seconds, augment, seed, static_shapes
+        sources.title(source),
+        vocabulary,
+        batch_size,
+        sample_rate_hz,
+        step_ms,
+        max_seconds,
+        augment,
+        seed,
+        static_shapes,
     )
     return TaskData(
-        str(source),
+        sources.title(source),
         vocabulary,
         batch_size,
         splits,

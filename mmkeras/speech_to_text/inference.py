@@ -59,7 +59,7 @@ class Transcriber(predictor.Predictor):
         self.hop_seconds = self.log_mel.hop / self.sample_rate_hz
         self.step_seconds = self.hop_seconds * self.encoder.get_layer("subsampling").strides[0]
         # Chinese characters are words: no space separates them
-        self._has_spaces = self.vocabulary.unit == "word" or " " in self.vocabulary.ids
+        self._has_spaces = self.vocabulary.has_spaces
 
     def __call__(
         self, inputs: Any, *, sample_rate_hz: int | None = None, **options: Any
@@ -147,7 +147,7 @@ class Transcriber(predictor.Predictor):
         steps = -(-len(samples) // round(self.step_seconds * self.sample_rate_hz))
         segments = self._segments(samples)
         self._warn_of_splits([segments])
-        tokens, words, rows = [], [], [np.zeros((0, steps), np.float32)]
+        tokens, words, texts, rows = [], [], [], [np.zeros((0, steps), np.float32)]
         for number, (start, stop) in enumerate(segments):
             inputs = self._padded([samples[start:stop]])
             ids, _ = self._generate(inputs, positions=[(0, number)], **options)  # (1, T)
@@ -163,11 +163,12 @@ class Transcriber(predictor.Predictor):
             join_characters = self._has_spaces and self.vocabulary.unit == "character"
             words += alignment.words(segment_tokens, spans, self.step_seconds, join_characters)
             tokens += segment_tokens
+            texts += self.vocabulary.join(segment_tokens).split()
         log_mel, mask = self.log_mel(samples[None], np.array([len(samples)]))  # (1, F, bands), (1, F)
         return Alignment(
             samples=samples,
             sample_rate_hz=self.sample_rate_hz,
-            text=(" " if self._has_spaces else "").join(word.text for word in words),
+            text=(" " if self._has_spaces else "").join(texts),
             words=words,
             tokens=tokens,
             weights=np.concatenate(rows),

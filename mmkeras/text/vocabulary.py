@@ -9,6 +9,7 @@ import itertools
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import regex
@@ -71,8 +72,11 @@ class Vocabulary:
             )
 
     @classmethod
-    def of(cls, vocabulary: "Vocabulary | int | Sequence[str]") -> "Vocabulary":
-        """A vocabulary from what `build(vocabulary=...)` takes: a vocabulary, its size, or a list of words."""
+    def of(cls, vocabulary: Any) -> "Vocabulary":
+        """A vocabulary from what `build(vocabulary=...)` takes: a vocabulary, its size, a list of words, or a
+        `tokenizers.Tokenizer`, see `mmkeras.text.subwords`."""
+        if is_tokenizer(vocabulary):
+            return cls.from_config({"tokenizer": vocabulary.to_str()})
         if isinstance(vocabulary, int):
             words = [f"<{i}>" for i in range(len(SPECIAL), vocabulary)]
         elif isinstance(vocabulary, Vocabulary):
@@ -83,7 +87,7 @@ class Vocabulary:
         if not words or not all(isinstance(word, str) for word in words):
             raise ValueError(
                 f"Expected vocabulary to be a size above {len(SPECIAL)} (the special tokens), a list "
-                f"of words, or a Vocabulary with words in it. Received: vocabulary={vocabulary!r}"
+                f"of words, a tokenizer, or a Vocabulary with words in it. Received: vocabulary={vocabulary!r}"
             )
         return vocabulary if isinstance(vocabulary, Vocabulary) else cls(words)
 
@@ -162,6 +166,10 @@ class Vocabulary:
         """['a', 'red', 'circle'] → 'a red circle'"""
         return ("" if self.unit == "character" else " ").join(words)
 
+    def spaced(self, text: str) -> str:
+        """The text as the metrics expect it: words, or characters, separated by spaces."""
+        return " ".join(self.split(text))
+
     def encode(self, text: str) -> list[int]:
         """Token ids, `<start>` and `<end>` included."""
         return [START, *(self.ids.get(word, UNKNOWN) for word in self.split(text)), END]
@@ -218,10 +226,14 @@ class Vocabulary:
         ids = tf.ragged.map_flat_values(table.lookup, words)  # (n, T - 2)
         return tf.concat([START * edge, ids, END * edge], axis=1)  # (n, T)
 
+    def knows(self, text: str) -> bool:
+        """Whether a word of the text is in the vocabulary. A mark that starts a word alone is none."""
+        return any(word in self.ids and has_words(word) for word in self.split(text))
+
     def check_known(self, texts: Iterable[str]) -> None:
         """Raises ValueError if no word of the texts is in the vocabulary: they are in another language."""
         texts = list(texts)
-        if not any(word in self.ids for text in texts for word in self.split(text)):
+        if not any(map(self.knows, texts)):
             raise ValueError(
                 f"Expected texts with at least one {self.unit} of {self!r}. Received: texts={texts[:3]}. Make "
                 f"the dataset with data(..., **predictor.data_options), in the model's language."
@@ -241,6 +253,11 @@ class Vocabulary:
             )
 
     @property
+    def has_spaces(self) -> bool:
+        """Whether the texts have spaces between words."""
+        return self.unit == "word" or " " in self.ids
+
+    @property
     def language(self) -> str:
         """`"zh"` if a word is in a script without spaces between words, else `"en"`; `"both"` of mixed ones."""
         kinds = {has_no_spaces(word) for word in self.words[len(SPECIAL) :]}
@@ -251,7 +268,16 @@ class Vocabulary:
 
     @classmethod
     def from_config(cls, config: dict) -> "Vocabulary":
+        if "tokenizer" in config:
+            from mmkeras.text.subwords import SubwordVocabulary
+
+            return SubwordVocabulary(**config)
         return cls(**config)
+
+
+def is_tokenizer(vocabulary: Any) -> bool:
+    """Whether it is a `tokenizers.Tokenizer`, which is not imported for this."""
+    return hasattr(vocabulary, "token_to_id") and hasattr(vocabulary, "to_str")
 
 
 def normalize(text: str) -> str:

@@ -7,7 +7,7 @@
 The sources are those of captioning. Here the caption is the input and the image the output.
 """
 
-import os
+from typing import Any
 
 import tensorflow as tf
 
@@ -18,7 +18,7 @@ from mmkeras.text_to_image.model import check_image_size
 
 
 def data(
-    source: str | os.PathLike = "toy",
+    source: Any = "toy",
     *,
     language: str = "en",
     batch_size: int = 16,
@@ -39,8 +39,9 @@ def data(
 
     Args:
         source: str or path. `"toy"`; `"emoji"`; `"coco_captions"` (37.6 GiB are downloaded on first use);
-            `"oxford_flowers102"`, `"mnist"` or `"cifar10"`, with captions made from their labels; or a folder
-            of images with a table of captions (see `mmkeras.data.tables`). Defaults to `"toy"`.
+            `"oxford_flowers102"`, `"mnist"` or `"cifar10"`, with captions made from their labels; a folder of
+            images with a table of captions (see `mmkeras.data.tables`); or a dataset (see
+            `mmkeras.data.hugging_face`). Defaults to `"toy"`.
         batch_size: int. Images per step, over all devices, at least 2. Defaults to 16.
         image_size: int. Side in pixels, a power of two from 16 to 256. Defaults to 64.
         language, vocabulary, min_count, max_size, max_length, augment, seed, static_shapes, **options: As for
@@ -87,7 +88,7 @@ def data(
     if "train" in data.splits and (count := data.splits["train"].count) < 2:
         raise ValueError(
             f"Expected at least 2 images to train on; from one alone a model learns to generate that one "
-            f"for any caption. Received: {count} in {str(source)!r}"
+            f"for any caption. Received: {count} in {data.source!r}"
         )
     return data
 

@@ -231,7 +231,7 @@ class ImageGenerator(Predictor):
         """The prompt, if it has a word of the vocabulary."""
         if not isinstance(prompt, str):
             raise TypeError(f"Expected each prompt to be a string. Received: prompt={prompt!r}")
-        if not any(word in self.vocabulary.ids for word in self.vocabulary.split(prompt)):
+        if not self.vocabulary.knows(prompt):
             known = ", ".join(map(repr, self.vocabulary.words[len(SPECIAL) :][:10]))
             raise ValueError(
                 f"Expected each prompt to have a word of the vocabulary: {known} ... "

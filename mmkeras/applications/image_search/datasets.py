@@ -85,10 +85,10 @@ def data(
             read(each, size, crop, {n: options[n] for n in options if n in names or n in of_none})
             for each, names in zip(given, taken, strict=True)
         )
-        return functools.reduce(_joined, zip(map(str, given[1:]), others, strict=True), first)
+        return functools.reduce(_joined, zip(map(sources.title, given[1:]), others, strict=True), first)
 
     return image_captions.read(
-        given[0] if len(given) == 1 else " and ".join(map(str, given)),
+        given[0] if len(given) == 1 else " and ".join(map(sources.title, given)),
         to_inputs,
         language="en",
         batch_size=batch_size,

@@ -243,7 +243,7 @@ class ImageSearch(ImagePredictor):
 
     def _checked(self, text):
         """The text, if it has a word of the vocabulary."""
-        if not any(word in self.vocabulary.ids for word in self.vocabulary.split(text)):
+        if not self.vocabulary.knows(text):
             raise ValueError(f"Expected query to have a word of {self.vocabulary!r}. Received: query={text!r}")
         return text
 

@@ -66,7 +66,7 @@ def data(
         )
     sampling = sampling or Sampling()
 
-    sources.check_options(language, vocabulary)
+    vocabulary = sources.check_options(language, vocabulary)
     splits = sources.read_videos(source, language, sampling, **options)
     attributes = next(iter(splits.values())).attributes
     has_captions = any(map(any, itertools.chain(*(split.texts() for split in splits.values()))))

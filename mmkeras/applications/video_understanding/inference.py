@@ -213,9 +213,7 @@ class VideoCaptioner(_VideoPredictor):
         checks.not_empty(captions)
         self.vocabulary.check_known(text for texts in references for text in texts)
 
-        def spaced(text):  # the metrics expect tokens separated by spaces
-            return " ".join(self.vocabulary.split(text))
-
+        spaced = self.vocabulary.spaced
         answers, truths = list(map(spaced, captions)), [list(map(spaced, texts)) for texts in references]
         scores = metrics.caption_scores(truths, answers)
         scores["exact"] = float(np.mean([a in texts for a, texts in zip(answers, truths, strict=True)]))
