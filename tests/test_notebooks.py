@@ -35,6 +35,17 @@ MISTAKES = {
         "threshold = lambda question, wrong: question / wrong",
         "a wrong image costs more",
     ),
+    ("07_tools", 0): (
+        'small = Tokenizer(models.BPE(unk_token="<unknown>"))\n'
+        "small.decoder = decoders.Metaspace()\n"
+        "small.train_from_iterator(captions, trainers.BpeTrainer(vocab_size=40, show_progress=False))",
+        "four special",
+    ),
+    ("07_tools", 1): (
+        "decode = lambda x: [t for t, last in zip(y := x.argmax(-1)[x.argmax(-1) > 0], [0, *y]) if t != last]",
+        "a, blank, a are two tokens",
+    ),
+    ("07_tools", 2): ("kernel = lambda weights: weights.transpose(3, 2, 1, 0)", "height and width in order"),
     ("04_formulas", 0): ("answer = [hidden(ops.concatenate([u, v], axis=-1)), 0 * v]", "one modality alone"),
     ("04_formulas", 1): ("answer = [vectors[:, ::-1], mask, types]", "does the mask fit"),
     ("04_formulas", 2): ("answer = image + 8", "sees a star"),
@@ -120,7 +131,7 @@ def test_notebooks_are_short_and_stored_without_outputs(path):
     cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
     assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
     lines = [len(re.findall(r"^.*\S", "".join(cell["source"]), flags=re.M)) for cell in cells]
-    assert max(lines) <= 30 and sum(lines) <= 270
+    assert max(lines) <= 30 and sum(lines) <= 340
 
 
 @pytest.mark.notebooks
