@@ -175,3 +175,19 @@ def test_a_clip_of_another_rate_ends_with_one_line(tmp_path):
         [sys.executable, tmp_path / "made" / "run.py", tmp_path / "slow.wav"], capture_output=True, text=True
     )
     assert process.returncode == 1 and "at 8000 Hz. Expected 16 bits at 16000 Hz" in process.stderr
+
+
+@pytest.mark.backends
+def test_an_exported_tokenizer_of_subwords_writes_words(image, tmp_path):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE(unk_token="<unknown>"))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    special = ["<pad>", "<unknown>", "<start>", "<end>"]
+    trainer = trainers.BpeTrainer(vocab_size=30, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(["a small red circle", "a large blue star"], trainer)
+    captioner = mmkeras.captioning.Captioner(
+        mmkeras.captioning.build(vocabulary=tokenizer, units=8, embedding_dim=4)
+    )
+    captioner.export(tmp_path / "made")
+    assert answer(tmp_path / "made", image) == captioner(image)

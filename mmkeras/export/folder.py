@@ -159,6 +159,8 @@ def _write_others(predictor, parts, folder, differences, format, half):
     if predictor.vocabulary:
         vocabulary = predictor.vocabulary
         texts["vocabulary.json"] = {"words": vocabulary.words, "unit": vocabulary.unit}
+        if tokenizer := vocabulary.get_config().get("tokenizer"):
+            texts["tokenizer.json"] = json.loads(tokenizer)
     for name, content in texts.items():
         (folder / name).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     shutil.copy(Path(__file__).with_name("run.py"), folder)

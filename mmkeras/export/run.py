@@ -1,5 +1,5 @@
-"""Answers with the exported model in this folder. It needs NumPy, Pillow for images, and onnxruntime (or for a
-SavedModel TensorFlow); neither Keras nor mmkeras.
+"""Answers with the exported model in this folder, without Keras and mmkeras. It needs NumPy, Pillow for images,
+tokenizers for subwords, and onnxruntime, or for a SavedModel TensorFlow.
 
     python run.py photo.png              # a caption, or classes
     python run.py speech.wav             # a transcript; the file must have the sample rate of card.json
@@ -83,7 +83,9 @@ def read_audio(path):
 
 
 def to_tokens(text):
-    """(1, T) int32: <start>, the words or characters of a text, <end>"""
+    """(1, T) int32: <start>, the words, characters or subwords of a text, <end>"""
+    if TOKENIZER:
+        return np.array([[START, *TOKENIZER.encode(text, add_special_tokens=False).ids, END]], np.int32)
     text = re.sub(r"[^\w']|_", " ", unicodedata.normalize("NFKC", text).lower())
     han = "[\u3040-\u30ff\u3400-\u9fff]"
     if VOCABULARY["unit"] == "character":
@@ -103,12 +105,11 @@ def to_tokens(text):
 
 def to_text(tokens):
     """Token ids before <end> → text"""
-    words = []
-    for token in tokens:
-        if token == END:
-            break
-        if token not in (PAD, START):
-            words.append(VOCABULARY["words"][token])
+    tokens = [*tokens, END]
+    ids = [int(token) for token in tokens[: tokens.index(END)] if token not in (PAD, START)]
+    if TOKENIZER:
+        return TOKENIZER.decode(ids).strip()
+    words = [VOCABULARY["words"][token] for token in ids]
     return ("" if VOCABULARY["unit"] == "character" else " ").join(words)
 
 
@@ -156,6 +157,11 @@ def answer_query(text, *paths):
 
 
 ANSWERS = {"images": answer_image, "clips": answer_clip, "prompts": answer_prompt, "queries": answer_query}
+TOKENIZER = None
+if (FOLDER / "tokenizer.json").exists():  # of subwords
+    from tokenizers import Tokenizer
+
+    TOKENIZER = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
 if (FOLDER / "vocabulary.json").exists():
     VOCABULARY = json.loads((FOLDER / "vocabulary.json").read_text(encoding="utf-8"))
 
