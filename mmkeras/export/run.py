@@ -30,8 +30,10 @@ def load(name):
         return lambda inputs: {n: x.numpy() for n, x in model.signatures[name](**inputs).items()}
     import onnxruntime
 
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would keep a core from others
     try:
-        session = onnxruntime.InferenceSession(FOLDER / f"{name}.onnx", providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(FOLDER / f"{name}.onnx", options)
     except Exception as error:
         if "IR version" in str(error) or "opset" in str(error):
             sys.exit(f"onnxruntime {onnxruntime.__version__} is too old: pip install -U onnxruntime. {error}")
