@@ -1,5 +1,8 @@
 """Export: models answer without mmkeras what they answer with it, and bad input leaves no folder."""
 
+import json
+import runpy
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +13,8 @@ import soundfile
 from PIL import Image
 
 import mmkeras
+from mmkeras.export import folder as export
+from mmkeras.text.vocabulary import Vocabulary
 from mmkeras.toy import render, speak
 
 pytest.importorskip("tf2onnx", reason="needs the extra export")
@@ -101,6 +106,37 @@ def encoder_of(name):
     return keras.Model(x, keras.layers.Dense(3)(x), name=name)
 
 
+@pytest.mark.parametrize("unit", ["word", "character", "mixed"])
+def test_the_script_splits_texts_as_the_vocabulary_does(tmp_path, unit):
+    texts = [
+        "A red\u3000circle, don\u2019t!", "re\u00add CIRCLE\uff01 \u2460", "一个 红色的 star", "नमस्ते İ x_y",
+        "สวัสดี น้ำ 1",
+    ]  # fmt: skip
+    vocabulary = (
+        Vocabulary.count(texts, unit)
+        if unit != "word"
+        else Vocabulary(sorted({word for text in texts for word in Vocabulary((), "word").split(text)}))
+    )
+    shutil.copy(export.__file__.replace("folder.py", "run.py"), tmp_path)
+    (tmp_path / "card.json").write_text("{}")
+    content = {"words": vocabulary.words, "unit": vocabulary.unit}
+    (tmp_path / "vocabulary.json").write_text(json.dumps(content), encoding="utf-8")
+    script = runpy.run_path(str(tmp_path / "run.py"))
+    for text in texts:
+        assert script["to_tokens"](text)[0].tolist() == vocabulary.encode(text), text
+
+
+def test_differences_are_seen_whatever_their_kind():
+    zeros = {"a": np.zeros((3, 4)), "ids": np.zeros((3, 2), int)}
+    for name, change in (
+        ("a", np.full((3, 4), np.nan)), ("a", np.zeros((3, 1))), ("a", np.full((3, 4), -1e9)),
+        ("ids", np.array([[0, 0], [0, 1], [0, 0]])),
+    ):  # fmt: skip
+        assert not export.difference(zeros | {name: change}, zeros) <= 0.1
+    never = {"a": np.full((3, 4), -1e9)}
+    assert export.difference(never, {"a": never["a"] * 1.001}) == 0
+
+
 def test_a_model_of_another_method_is_exported_as_one_part(tmp_path):
     from mmkeras.methods import Classifier, joint_training
 
@@ -174,7 +210,7 @@ def test_a_clip_of_another_rate_ends_with_one_line(tmp_path):
     process = subprocess.run(
         [sys.executable, tmp_path / "made" / "run.py", tmp_path / "slow.wav"], capture_output=True, text=True
     )
-    assert process.returncode == 1 and "at 8000 Hz. Expected 16 bits at 16000 Hz" in process.stderr
+    assert process.returncode == 1 and "at 8000 Hz. Expected samples of 16 bits at 16000 Hz" in process.stderr
 
 
 @pytest.mark.backends

@@ -48,6 +48,8 @@ def for_onnx():
 
 
 def _lstm(layer, sequences, initial_state=None, mask=None, training=False):
+    if initial_state is not None:
+        raise ValueError("Expected a masked LSTM without an initial state, which its export would lose")
     count = _count(mask)
     outputs = _run(layer, sequences)
     return _padded(outputs, mask) if layer.return_sequences else _last(outputs, count)

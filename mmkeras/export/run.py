@@ -50,6 +50,8 @@ def read_image(path):
     from PIL import Image, ImageOps
 
     image = ImageOps.exif_transpose(Image.open(path))
+    if image.mode.startswith("I"):  # 16 bits
+        image = Image.fromarray(np.rint(np.asarray(image) * (255 / 65535)).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -63,14 +65,19 @@ def read_image(path):
 
 
 def read_audio(path):
-    """(n,) float32 in -1..1 of a 16-bit WAV, without the silence around speech"""
-    with wave.open(str(path)) as file:
-        rate, width, channels = file.getframerate(), file.getsampwidth(), file.getnchannels()
-        if (rate, width) != (CARD["sample_rate_hz"], 2):
-            sys.exit(
-                f"{path} has {8 * width} bits at {rate} Hz. Expected 16 bits at {CARD['sample_rate_hz']} Hz."
-            )
-        samples = np.frombuffer(file.readframes(file.getnframes()), np.int16).reshape(-1, channels).mean(axis=1)
+    """(n,) float32 in -1..1 of a 16-bit WAV, without the silence around speech; (0,) if it is silent"""
+    try:
+        with wave.open(str(path)) as file:
+            rate, width, channels = file.getframerate(), file.getsampwidth(), file.getnchannels()
+            content = file.readframes(file.getnframes())
+    except wave.Error as error:
+        sys.exit(f"{path}: {error}. Expected a WAV of 16-bit integers.")
+    if (rate, width) != (CARD["sample_rate_hz"], 2) or not content:
+        sys.exit(
+            f"{path} has {len(content)} bytes of {8 * width} bits at {rate} Hz. Expected samples of 16 bits at "
+            f"{CARD['sample_rate_hz']} Hz."
+        )
+    samples = np.frombuffer(content, np.int16).reshape(-1, channels).mean(axis=1)
     samples = (samples / 2**15).astype(np.float32)
     samples -= samples.mean(dtype=np.float64).astype(np.float32)
     hop = rate // 100
@@ -81,19 +88,30 @@ def read_audio(path):
         loud = np.flatnonzero(np.convolve(power, np.ones(5), mode="same") > limit)
         if len(loud) and limit * 50 <= full.max():
             samples = samples[loud[0] * hop : (loud[-1] + 1) * hop]
-    return samples
+    if CARD["longest_seconds"] and len(samples) > CARD["longest_seconds"] * rate:
+        sys.exit(
+            f"{path} is much longer than any clip in training: split it at {CARD['longest_seconds']:.1f} s."
+        )
+    return samples if np.abs(samples).max() > 1e-4 else samples[:0]
 
 
 def to_tokens(text):
     """(1, T) int32: <start>, the words, characters or subwords of a text, <end>"""
     if TOKENIZER:
         return np.array([[START, *TOKENIZER.encode(text, add_special_tokens=False).ids, END]], np.int32)
-    text = re.sub(r"[^\w']|_", " ", unicodedata.normalize("NFKC", text).lower())
-    han = "[\u3040-\u30ff\u3400-\u9fff]"
+    text = (
+        unicodedata.normalize("NFKC", text).replace("\u0e4d\u0e32", "\u0e33").replace("\u0ecd\u0eb2", "\u0eb3")
+    )
+    text = re.sub("[\u2018\u2019\u02bc]", "'", text).lower()
+    kinds = [(c, unicodedata.category(c)) for c in text]
+    kept = [(c, kind) for c, kind in kinds if kind != "Cf" or c == "\u200b"]  # format characters vanish
+    text = "".join(c if kind[0] in "LNM" or c == "'" else " " for c, kind in kept)
+    han = "[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+    no_spaces = f"{han}|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"  # Chinese and kana; Thai to Khmer
     if VOCABULARY["unit"] == "character":
         text = re.sub(rf" +({han})|({han}) +", r"\1\2", " ".join(text.split()))
     if VOCABULARY["unit"] == "mixed":
-        text = re.sub(f"({han})", r" \1 ", text)
+        text = re.sub(f"({no_spaces})", r" \1 ", text)
     words = list(text) if VOCABULARY["unit"] == "character" else text.split()
     ids = {word: number for number, word in enumerate(VOCABULARY["words"])}
     known = [ids.get(word, UNKNOWN) for word in words]
@@ -132,6 +150,8 @@ def answer_image(path):
 
 def answer_clip(path):
     samples = read_audio(path)
+    if not len(samples):
+        return ""
     length = np.array([len(samples)], np.int32)
     half = CARD["sample_rate_hz"] // 2
     audio = np.pad(samples, (0, -len(samples) % half))[None]
@@ -164,6 +184,9 @@ if (FOLDER / "tokenizer.json").exists():  # of subwords
     from tokenizers import Tokenizer
 
     TOKENIZER = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
+    TOKENIZER.no_padding()
+    TOKENIZER.no_truncation()
+    TOKENIZER.encode_special_tokens = True  # "<end>" within a text is text
 if (FOLDER / "vocabulary.json").exists():
     VOCABULARY = json.loads((FOLDER / "vocabulary.json").read_text(encoding="utf-8"))
 

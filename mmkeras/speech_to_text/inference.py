@@ -183,7 +183,8 @@ class Transcriber(predictor.Predictor):
 
     def card(self):
         answer = "greedy" if self.head == "attention" else "answer"
-        return {"answer": answer, "sample_rate_hz": self.sample_rate_hz}
+        longest = long_form.LEEWAY * self.log_mel.longest_seconds
+        return {"answer": answer, "sample_rate_hz": self.sample_rate_hz, "longest_seconds": longest}
 
     @property
     def data_options(self) -> dict[str, Any]:

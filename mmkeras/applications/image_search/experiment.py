@@ -55,7 +55,7 @@ class Results:
 
 
 def results(path: str | os.PathLike = RESULTS) -> Results:
-    """What `run` wrote. Raises FileNotFoundError if it has not run: its results do not ship."""
+    """What `run` wrote, by default the results that ship."""
     return records.read(path, Results)
 
 
