@@ -42,7 +42,8 @@ MISTAKES = {
         "whose first tokens are",
     ),
     ("07_tools", 1): (
-        "decode = lambda x: [t for t, last in zip(y := x.argmax(-1)[x.argmax(-1) > 0], [0, *y]) if t != last]",
+        "kept = lambda x: [i for i in x.argmax(axis=-1) if i]\n"
+        "decode = lambda x: [i for i, last in zip(kept(x), [0, *kept(x)]) if i != last]",
         "a, blank, a are two tokens",
     ),
     ("07_tools", 2): ("kernel = lambda weights: weights.transpose(3, 2, 1, 0)", "height and width in order"),

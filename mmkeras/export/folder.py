@@ -129,8 +129,8 @@ def examples(predictor: Any, part: Part) -> dict[str, np.ndarray]:
 
 
 def difference(received: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> float:
-    """The largest difference of all tensors, relative to the largest value of a tensor if that is above 1; of ids
-    and masks the share that differs. Infinite for another shape, NaN if there is one."""
+    """The largest difference of all tensors, relative to the largest value of a tensor if that is above 1; of
+    ids and masks the share that differs. Infinite for another shape, NaN if there is one."""
 
     def of(name):
         a, b = np.asarray(received[name]), np.asarray(expected[name])
