@@ -6,6 +6,8 @@
 The trivial baseline stands beside each score: the training image that is nearest by raw pixels. Many drawings
 of two artists are near copies, so the *hard* images are those that it gets wrong. `test_unseen` has
 compositions that are held out of training, such as "woman scientist", where no pixel helps.
+
+The settings of training were tried on seed 0 with the scores of `test` in view.
 """
 
 import os
