@@ -59,11 +59,10 @@ def test_an_exported_classifier_answers_without_mmkeras(image, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("half", [False, True])
-def test_an_exported_captioner_answers_without_mmkeras(image, tmp_path, half):
+def test_an_exported_captioner_answers_without_mmkeras(image, tmp_path):
     captioner = mmkeras.pretrained("captioning", "zh")
     captioner.novelty = None
-    assert {"encoder", "step", "greedy", "beam"} == captioner.export(tmp_path / "made", half=half).keys()
+    assert {"encoder", "step", "greedy", "beam"} == captioner.export(tmp_path / "made", half=True).keys()
     assert answer(tmp_path / "made", image) == captioner(image)
 
 
@@ -80,9 +79,8 @@ def test_an_exported_transcriber_answers_without_mmkeras(clip, tmp_path, name, l
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["text_to_image", "text_to_image_pixels"])
-def test_an_exported_generator_draws_the_same_without_mmkeras(tmp_path, name):
-    generator, prompt = mmkeras.pretrained(name), "a large blue star at the top left"
+def test_an_exported_generator_draws_the_same_without_mmkeras(tmp_path):
+    generator, prompt = mmkeras.pretrained("text_to_image"), "a large blue star at the top left"
     generator.export(tmp_path / "made")
     drawn = np.array(Image.open(tmp_path / "made" / answer(tmp_path / "made", prompt)))
     assert np.abs(drawn.astype(int) - generator(prompt)).max() <= 1
