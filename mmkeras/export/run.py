@@ -17,7 +17,9 @@ from pathlib import Path
 import numpy as np
 
 FOLDER = Path(__file__).resolve().parent
-CARD = json.loads((FOLDER / "card.json").read_text(encoding="utf-8"))
+CARD = {}
+if (FOLDER / "card.json").exists():  # not where mmkeras keeps this file to copy it
+    CARD = json.loads((FOLDER / "card.json").read_text(encoding="utf-8"))
 PAD, UNKNOWN, START, END = range(4)
 
 
