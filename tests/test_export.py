@@ -19,6 +19,7 @@ from mmkeras.toy import render, speak
 
 pytest.importorskip("tf2onnx", reason="needs the extra export")
 pytest.importorskip("onnxruntime", reason="needs the extra export")
+pytestmark = pytest.mark.slow  # .ci/run installs the extra after the README's tests
 
 # an exported model's run.py, in a process that must load a runtime alone
 SCRIPT = """
@@ -58,7 +59,6 @@ def test_an_exported_classifier_answers_without_mmkeras(image, tmp_path):
     assert answer(tmp_path / "made", image) == expected
 
 
-@pytest.mark.slow
 def test_an_exported_captioner_answers_without_mmkeras(image, tmp_path):
     captioner = mmkeras.pretrained("captioning", "zh")
     captioner.novelty = None
@@ -66,7 +66,6 @@ def test_an_exported_captioner_answers_without_mmkeras(image, tmp_path):
     assert answer(tmp_path / "made", image) == captioner(image)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "language", "format", "clip"),
     [("speech_to_text", "en", "onnx", "en"), ("speech_to_text_ctc", "zh", "saved_model", "zh")],
@@ -78,7 +77,6 @@ def test_an_exported_transcriber_answers_without_mmkeras(clip, tmp_path, name, l
     assert answer(tmp_path / "made", clip) == transcriber(clip)
 
 
-@pytest.mark.slow
 def test_an_exported_generator_draws_the_same_without_mmkeras(tmp_path):
     generator, prompt = mmkeras.pretrained("text_to_image"), "a large blue star at the top left"
     generator.export(tmp_path / "made")
@@ -86,7 +84,6 @@ def test_an_exported_generator_draws_the_same_without_mmkeras(tmp_path):
     assert np.abs(drawn.astype(int) - generator(prompt)).max() <= 1
 
 
-@pytest.mark.slow
 def test_an_exported_search_ranks_images_without_mmkeras(tmp_path):
     paths = [str(tmp_path / f"{i}.png") for i in range(5)]
     for i, path in enumerate(paths):
@@ -211,8 +208,8 @@ def test_a_clip_of_another_rate_ends_with_one_line(tmp_path):
     assert process.returncode == 1 and "at 8000 Hz. Expected samples of 16 bits at 16000 Hz" in process.stderr
 
 
-@pytest.mark.backends
 def test_an_exported_tokenizer_of_subwords_writes_words(image, tmp_path):
+    pytest.importorskip("tokenizers", reason="needs the extra huggingface")
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE(unk_token="<unknown>"))
