@@ -40,7 +40,7 @@ def write(
     Raises:
         ValueError: for another format, a folder with files, Keras on another backend than TensorFlow, a model
             with an operation that the format lacks, or results that differ by more than 1e-4 (3e-2 with
-            `half`). The folder is then as it was.
+            `half`). The folder is then empty.
         ImportError: if packages for the format are missing.
     """
     if format not in FORMATS:
@@ -70,7 +70,6 @@ def write(
         made = Path(scratch)
         differences = _write_parts(predictor, parts, made, format, half)
         _write_others(predictor, parts, made, differences, format, half)
-        folder.mkdir(parents=True, exist_ok=True)
         shutil.copytree(made, folder, dirs_exist_ok=True)
     return differences
 

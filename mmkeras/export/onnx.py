@@ -35,7 +35,8 @@ def write(parts: Mapping[str, Part], folder: Path, half: bool = False) -> None:
             for graph in list(_graphs(proto.graph)):
                 _move_weights(graph, weights, offsets, half)
             onnx.save(proto, folder / f"{name}.onnx")
-            onnx.checker.check_model(os.fspath(folder / f"{name}.onnx"), full_check=True)
+    for name in parts:  # once their weights are on disk
+        onnx.checker.check_model(os.fspath(folder / f"{name}.onnx"), full_check=True)
 
 
 def run(folder: Path, name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

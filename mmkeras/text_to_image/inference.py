@@ -187,19 +187,19 @@ class ImageGenerator(Predictor):
         return Influence(image, prompt, words, np.stack(others), changed)
 
     def parts(self):
+        decoder = Part.of(keras.Model(self.decoder.inputs, self.decoder.get_layer("image").output), ("image",))
+        others = {
+            name: spec for name, spec in decoder.inputs.items() if name != "text"
+        }  # noise, if it takes any
+
         def answer(inputs):
             text = self.encoder(inputs["tokens"], training=False)
-            noise = [inputs["noise"]] if self.noise_size else []
-            outputs = self.decoder([text, *noise] if noise else text, training=False)
-            return {"image": outputs[0] if noise else outputs}
+            return decoder.function({"text": text} | {name: inputs[name] for name in others})
 
-        noise = {"noise": ((None, self.noise_size), "float32")} if self.noise_size else {}
-        inputs, models = inputs_of(self.encoder) | noise, (self.encoder, self.decoder)
-        decoder = keras.Model(self.decoder.inputs, self.decoder.get_layer("image").output)
         return {
             "encoder": Part.of(self.encoder, ("text",)),
-            "decoder": Part.of(decoder, ("image",)),
-            "answer": Part(answer, inputs, models),
+            "decoder": decoder,
+            "answer": Part(answer, inputs_of(self.encoder) | others, (self.encoder, *decoder.models)),
         }
 
     def card(self):

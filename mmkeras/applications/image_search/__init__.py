@@ -1,7 +1,7 @@
 """Image search (chapter 6.1): text or image → images.
 
 `build` the graph · `data` for it · `ImageSearch`, the trained model with an index of images · `evaluate` ·
-`experiment` measures what it learns of emoji
+`experiment` measures what it learns of emoji, and has the results
 """
 
 from mmkeras._utils import lazy
