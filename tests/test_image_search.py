@@ -129,6 +129,17 @@ def test_several_sources_share_training_and_keep_their_tests(small_toy_images, p
         image_search.data(["toy", photos], nothing=1)
 
 
+def test_beside_others_the_toy_world_is_not_augmented(small_toy_images, photos):
+    def images(source, **options):
+        data = image_search.data(source, data_dir=small_toy_images, **options)
+        return {image.tobytes() for inputs, _ in data.train for image in inputs["image"].numpy()}
+
+    mixed = images(["toy", photos], augment=True, test_share=0.25)
+    assert images("toy") < mixed
+    assert not images(["toy", photos], test_share=0.25) - images("toy") & mixed
+    assert not images("toy") & images("toy", augment=True)
+
+
 @pytest.fixture(scope="module")
 def small_toy_images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy")

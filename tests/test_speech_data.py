@@ -9,8 +9,7 @@ import pytest
 import soundfile
 import tensorflow as tf
 
-from mmkeras.data import task_data
-from mmkeras.data.pipeline import by_length
+from mmkeras.data import pipeline, task_data
 from mmkeras.media import audio
 from mmkeras.speech_to_text import data
 from mmkeras.text.vocabulary import START, UNKNOWN, Vocabulary
@@ -118,7 +117,7 @@ def test_batches_of_similar_length_have_little_padding():
     clips = tf.data.Dataset.from_tensor_slices((seconds * 100).astype(np.int32))  # 100 frames per second
     clips = clips.map(lambda n: {"audio": tf.zeros([n], tf.int16), "length": n})
     valid = total = 0
-    for batch in by_length(clips, 32):
+    for batch in pipeline.by_length(clips, 32):
         valid += int(tf.reduce_sum(batch["length"]))
         total += int(tf.size(batch["audio"]))
     assert valid / total > 0.9
@@ -482,3 +481,28 @@ def test_a_dataset_gives_the_batches_of_its_folder(recordings):
     order, other_order = (np.argsort(inputs["length"]) for inputs, _ in (batch, other))
     for a, b in zip(tf.nest.flatten(batch), tf.nest.flatten(other), strict=True):
         np.testing.assert_array_equal(a.numpy()[order], b.numpy()[other_order])
+
+
+def test_unvoiced_stretches_get_other_spectra_and_voiced_ones_keep_theirs():
+    time = np.arange(8_000) / 16_000
+    voiced = 0.3 * np.sin(2 * np.pi * 300 * time)
+    hiss = np.diff(np.random.default_rng(0).normal(0, 0.1, 8_001))
+    clip = np.concatenate([voiced, hiss, voiced, hiss]).astype("float32")
+    changed = pipeline.recolor_unvoiced(tf.constant(np.stack([clip, clip])), tf.constant(3, tf.int64)).numpy()
+    assert changed.shape == (2, 32_000)
+
+    def spectrum(samples, stretch):
+        middle = samples[stretch * 8_000 + 2_000 :][:4_000]
+        return 20 * np.log10(np.abs(np.fft.rfft(middle))[:2_000].reshape(40, 50).mean(axis=1))
+
+    def change(one, other, stretch, other_stretch):
+        return np.std(spectrum(one, stretch) - spectrum(other, other_stretch))
+
+    assert change(clip, clip, 1, 3) < 1
+    for stretch in (1, 3):
+        assert change(changed[0], clip, stretch, stretch) > 1.5
+    assert change(changed[0], changed[0], 1, 3) > 1.5  # each stretch has its own
+    assert change(changed[0], changed[1], 1, 1) > 1.5  # in each clip
+    for stretch in (0, 2):
+        loud = np.abs(np.corrcoef(changed[0][stretch * 8_000 + 2_000 :][:4_000], voiced[2_000:6_000])[0, 1])
+        assert loud > 0.99

@@ -5,8 +5,9 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
-from mmkeras.toy import builders, scene, speak
+from mmkeras.toy import builders, scene, speak, syllables
 from mmkeras.toy.speak import Voice
 
 VOICE = Voice("en-us+f3", rate=170, pitch=50)
@@ -61,6 +62,30 @@ def test_transcripts_describe_the_scene_of_their_index(language, small_toy):
         assert record["voice"].decode() == speak.voice("test", index, language).name
         assert record["audio"].dtype == np.int16 and len(record["audio"]) > 8_000
     assert {int(record["index"]) for record in records} == set(range(16))
+
+
+def test_every_other_clip_of_training_is_joined_from_syllables(tmp_path, monkeypatch):
+    monkeypatch.setattr(builders, "EXAMPLES", {"train": 6, "validation": 2, "test": 2, "test_unseen": 2})
+    clips, joined = (
+        {
+            (split, int(record["index"])): record["audio"].tobytes()
+            for split in ("train", "test")
+            for record in builders.toy_speech("zh", tmp_path, joined=joined)
+            .as_dataset(split=split)
+            .as_numpy_iterator()
+        }
+        for joined in (False, True)
+    )
+    assert {key for key in clips if clips[key] != joined[key]} == {("train", 1), ("train", 3), ("train", 5)}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_joined_syllables_are_in_order_and_none_is_lost(seed):
+    tones = [np.full(size, 1000 * (i + 1), np.int16) for i, size in enumerate((9_000, 12_000, 3_000))]
+    clip = syllables.join(tones, np.random.default_rng(seed)).astype(int)
+    levels = [np.flatnonzero(np.abs(clip - level) < 1) for level in np.unique(clip[clip > 0])]
+    firsts = sorted((found[0], len(found)) for found in levels if len(found) > 1_000)
+    assert len(firsts) == 3 and 9_000 < len(clip) < 32_000
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ MIX, GRAY, GAMMA, SHADING = 0.2, 0.2, 0.4, 0.25  # relative, share of images, ex
 HOLE, HOLE_SIDE = 0.4, (0.1, 0.35)  # share of images, of the side
 
 
-def augmented(image: tf.Tensor, random_seed: tf.Tensor) -> tf.Tensor:
+def augmented(image: tf.Tensor, random_seed: tf.Tensor, as_drawn: tf.Tensor | bool = False) -> tf.Tensor:
     """Images, each moved, zoomed, rotated, redrawn and recolored at random.
 
     Pixels from outside repeat the border. Redrawn and recolored as another artist might do: lines become
@@ -20,6 +20,7 @@ def augmented(image: tf.Tensor, random_seed: tf.Tensor) -> tf.Tensor:
     Args:
         image: (B, H, W, 3) uint8.
         random_seed: () int64. The same seed gives the same images.
+        as_drawn: (B,) bool, or one for all. Which images stay as they are. Defaults to none.
 
     Returns:
         (B, H, W, 3) uint8.
@@ -85,4 +86,5 @@ def augmented(image: tf.Tensor, random_seed: tf.Tensor) -> tf.Tensor:
     is_near = [tf.abs(position - uniform(number, 1, 1, 1, 1)) < side for position, number in ((y, 15), (x, 16))]
     hole = some(17, HOLE) * tf.cast(tf.logical_and(*is_near), tf.float32)
     paint = tf.clip_by_value(paint, 0, 1) * (1 - hole) + hole
-    return tf.ensure_shape(tf.cast(tf.round(255 * paint), image.dtype), image.shape)
+    redrawn = tf.cast(tf.round(255 * paint), image.dtype)
+    return tf.ensure_shape(tf.where(tf.reshape(as_drawn, (-1, 1, 1, 1)), image, redrawn), image.shape)

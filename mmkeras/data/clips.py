@@ -25,6 +25,7 @@ class ClipBatches:
     step_ms: int
     max_seconds: float
     augment: bool
+    recolor: bool
     seed: int
     static_shapes: bool
 
@@ -80,6 +81,8 @@ class ClipBatches:
 
         def to_inputs_and_targets(batch, random_seed):
             audio = _to_float(batch["audio"])  # (B, n)
+            if augment and self.recolor:
+                audio = pipeline.recolor_unvoiced(audio, random_seed)
             if augment:
                 audio = pipeline.augment_with_noise(audio, batch["length"], random_seed)
             tokens, targets = batch["tokens"][:, :-1], batch["tokens"][:, 1:]  # (B, T)

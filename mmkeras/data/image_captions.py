@@ -164,7 +164,8 @@ def batches(
         texts = batch.pop("captions")  # (B,)
         tokens = vocabulary.encode_tensor(texts).to_tensor(PAD, shape=(texts.shape[0], max_length))
         if augment and training:
-            batch["image"] = augmented(batch["image"], random_seed)
+            as_drawn = batch.pop("as_drawn", False)
+            batch["image"] = augmented(batch["image"], random_seed, as_drawn)
         return to_inputs(batch | {"tokens": tokens})
 
     def full_batches(dataset):

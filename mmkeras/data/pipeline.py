@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from mmkeras.data.task_data import IN_MEMORY_MB, Split
@@ -18,6 +19,9 @@ SECONDS = tuple(1.15**power for power in range(27))  # 1 s ... 38 s
 TOKENS = tuple(2**power for power in range(4, 11))
 SPEEDS = (0.9, 1.0, 1.1)  # Ko et al. 2015, "Audio augmentation for speech recognition"
 NOISE_SNR_DB = (5.0, 40.0)  # from clearly noisy to barely audible
+# Random spectra: values at so many points of the mel scale; in dB, from dark to bright, around that, of all
+# points alike, and of voiced sounds.
+SPECTRUM_POINTS, TILT_DB, SHAPE_DB, LEVEL_DB, VOICED_DB = 7, 10.0, 5.0, 5.0, 2.5
 
 
 def epochs(
@@ -182,3 +186,46 @@ def augment_with_noise(samples: tf.Tensor, length: tf.Tensor, random_seed: tf.Te
     seed = tf.stack([random_seed, 0])
     snr_db = tf.random.stateless_uniform([tf.shape(samples)[0]], seed, *NOISE_SNR_DB)
     return add_white_noise(samples, length, snr_db, seed + 1)
+
+
+def recolor_unvoiced(samples: tf.Tensor, random_seed: tf.Tensor) -> tf.Tensor:
+    """Clips in which each unvoiced stretch, such as a fricative, has another random spectrum.
+
+    A synthesizer makes each fricative in one way, at frequencies unlike a person's. Which stretch is unvoiced
+    is told by the little power below 1 kHz. The rest of a clip is filtered mildly, in the same way throughout.
+
+    Args:
+        samples: (B, n) float32, 16,000 samples a second.
+        random_seed: () int64. The same seed gives the same filters.
+
+    Returns:
+        (B, n) float32.
+    """
+    frame, hop, batch, length = 512, 128, tf.shape(samples)[0], tf.shape(samples)[1]
+    hz = np.linspace(0, 8000, frame // 2 + 1)
+    mel = 2595 * np.log10(1 + hz / 700)
+    points = np.linspace(0, mel[-1], SPECTRUM_POINTS)
+    to_bins = np.stack([np.interp(mel, points, row) for row in np.eye(SPECTRUM_POINTS)])  # (P, bins)
+    to_bins = tf.constant(to_bins, tf.float32)
+
+    def normal(number, scale_db, *shape):
+        seed = tf.stack([random_seed, number])
+        return scale_db * tf.random.stateless_normal([batch, *shape], seed)
+
+    padded = tf.pad(samples, [[0, 0], [frame, 2 * frame]])
+    spectra = tf.signal.stft(padded, frame, hop)  # (B, F, bins) complex
+    power = tf.abs(spectra) ** 2
+    low = tf.reduce_sum(power * ((hz > 60) & (hz < 1000)), axis=-1) / (tf.reduce_sum(power, axis=-1) + 1e-9)
+    unvoiced = tf.clip_by_value((0.5 - low) / 0.3, 0, 1)  # (B, F)
+    starts = (unvoiced[:, 1:] > 0.3) & (unvoiced[:, :-1] <= 0.3)
+    stretch = tf.pad(tf.cumsum(tf.cast(starts, tf.int32), axis=1), [[0, 0], [1, 0]])  # (B, F), its number
+    stretches = tf.reduce_max(stretch) + 1
+    tilt = normal(0, TILT_DB, stretches, 1) * tf.linspace(-1.0, 1.0, SPECTRUM_POINTS)  # dark to bright
+    shape = tilt + normal(1, SHAPE_DB, stretches, SPECTRUM_POINTS) + normal(2, LEVEL_DB, stretches, 1)
+    of_unvoiced = tf.gather(tf.clip_by_value(shape @ to_bins, -30, 25), stretch, batch_dims=1)  # (B, F, bins)
+    of_voiced = (normal(3, VOICED_DB, SPECTRUM_POINTS) @ to_bins)[:, None]  # (B, 1, bins)
+    share = unvoiced[:, :, None]
+    gain = 10 ** ((share * of_unvoiced + (1 - share) * of_voiced) / 20)
+    window = tf.signal.inverse_stft_window_fn(hop)
+    filtered = tf.signal.inverse_stft(spectra * tf.cast(gain, spectra.dtype), frame, hop, window_fn=window)
+    return filtered[:, frame : frame + length]

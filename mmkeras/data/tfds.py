@@ -250,14 +250,20 @@ def _resampled(samples, from_hz, to_hz):
 
 
 def toy_clips(
-    source: str, language: str, rate: int, *, snr_db: float | None = 20.0, data_dir: str | None = None
+    source: str,
+    language: str,
+    rate: int,
+    *,
+    snr_db: float | None = 20.0,
+    syllables: bool = False,
+    data_dir: str | None = None,
 ) -> dict[str, Split]:
     """The toy world's captions, spoken, with white noise at a signal-to-noise ratio of `snr_db`."""
     from mmkeras.toy import builders, speak
 
     if snr_db is not None and (not isinstance(snr_db, Real) or not math.isfinite(snr_db)):
         raise ValueError(f"Expected snr_db to be a number of dB, or None. Received: snr_db={snr_db!r}")
-    builder = builders.toy_speech(language, data_dir)
+    builder = builders.toy_speech(language, data_dir, syllables)
 
     def split(name, number):
         def to_example(record):

@@ -35,6 +35,7 @@ def data(
     step_ms: int = 40,
     max_seconds: float = 35.0,
     augment: bool = True,
+    recolor: bool = False,
     seed: int = 0,
     static_shapes: bool = False,
     **options,
@@ -62,13 +63,17 @@ def data(
         max_seconds: float. Longer clips are left out of training. Defaults to 35.
         augment: bool. Whether to change the speed of training clips (0.9 to 1.1) and add white noise (at 5 to
             40 dB). SpecAugment is part of the model. Defaults to True.
+        recolor: bool. Whether augmentation gives each unvoiced stretch another random spectrum, which a model
+            of synthetic speech needs to understand people (`mmkeras.data.pipeline.recolor_unvoiced`). Defaults
+            to False.
         seed: int. Seed for the order and for augmentation. Defaults to 0.
         static_shapes: bool. As for `mmkeras.captioning.data`. All clips are then padded to `max_seconds` (with
             `augment`, to its length at the slowest speed), and all transcripts to the most tokens that fit, so
             choose a short `max_seconds`. Defaults to False.
         **options: Of the source. Toy world: `snr_db` (signal-to-noise ratio in dB, 20; None: no noise),
-            `data_dir`. LibriSpeech: `train` (splits of TFDS), `data_dir`. LJSpeech and speech_commands:
-            `data_dir`. Folder: see `mmkeras.data.folder.read`.
+            `syllables` (half of the training clips are joined from single syllables, False), `data_dir`.
+            LibriSpeech: `train` (splits of TFDS), `data_dir`. LJSpeech and speech_commands: `data_dir`.
+            Folder: see `mmkeras.data.folder.read`.
 
     Returns:
         `TaskData` with these batches:
@@ -125,6 +130,7 @@ def data(
         step_ms,
         max_seconds,
         augment,
+        recolor,
         seed,
         static_shapes,
     )

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mmkeras._utils import prepare, progress
-from mmkeras.toy import motion, render, scene, speak
+from mmkeras.toy import motion, render, scene, speak, syllables
 
 # Scenes of each split: enough to learn the toy world in minutes on two cores; one image of a test split counts
 # for 0.2 %.
@@ -90,11 +90,16 @@ class ToyImages(tfds.core.GeneratorBasedBuilder):
 
 
 class ToySpeech(tfds.core.GeneratorBasedBuilder):
-    """The scenes of the toy images, one caption of each spoken by one of many voices, without noise."""
+    """The scenes of the toy images, one caption of each spoken by one of many voices, without noise.
+
+    With `-syllables` in the name every other clip of `train` is joined from single syllables.
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [  # noqa: RUF012 (TFDS expects a list)
-        tfds.core.BuilderConfig(name=language) for language in scene.LANGUAGES
+        tfds.core.BuilderConfig(name=language + joined)
+        for joined in ("", "-syllables")
+        for language in scene.LANGUAGES
     ]
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -119,12 +124,15 @@ class ToySpeech(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(split) for split in EXAMPLES}
 
     def _generate_examples(self, split):
-        language = self.builder_config.name
+        language, _, joined = self.builder_config.name.partition("-")
         captions = [speak.caption(split, index, language) for index in range(EXAMPLES[split])]
         voices = [speak.voice(split, index, language) for index in range(EXAMPLES[split])]
         clips = speak.speak_all(zip(captions, voices, range(EXAMPLES[split]), strict=True))
         clips = progress.bar(clips, f"toy speech, {split}", EXAMPLES[split])
+        of_syllables = syllables.spoken(list(enumerate(captions))[1::2], language)
         for index, samples in enumerate(clips):
+            if joined and split == "train" and index % 2:
+                samples = next(of_syllables)
             facts = {"caption": captions[index], "voice": voices[index].name, "index": index}
             yield index, {"audio": samples} | facts
 
@@ -197,17 +205,21 @@ def toy_images(image_size: int = 64, objects: int = 1, data_dir: str | os.PathLi
     return prepare.generated(lambda: ToyImages(config=config, data_dir=data_dir))
 
 
-def toy_speech(language: str = "en", data_dir: str | os.PathLike | None = None) -> ToySpeech:
+def toy_speech(
+    language: str = "en", data_dir: str | os.PathLike | None = None, joined: bool = False
+) -> ToySpeech:
     """The builder of the toy world's speech. Its files are written on first use.
 
     Args:
         language: str. `"en"` or `"zh"`. Defaults to `"en"`.
+        joined: bool. Whether half of the training clips are joined from single syllables. Defaults to False.
         data_dir: path, optional. As for `toy_images`.
 
     Raises:
         OSError: as for `toy_images`, and if eSpeak NG is not installed.
     """
-    return prepare.generated(lambda: ToySpeech(config=language, data_dir=data_dir))
+    config = f"{language}-syllables" if joined else language
+    return prepare.generated(lambda: ToySpeech(config=config, data_dir=data_dir))
 
 
 def toy_videos(data_dir: str | os.PathLike | None = None) -> ToyVideos:

@@ -26,6 +26,7 @@ from mmkeras.evaluation.novelty import Novelty
 from mmkeras.toy import builders
 
 NOT_FOR_IMAGES = "photographs, drawings, scenes of more than one object"
+NOT_FOR_SEARCH = "photographs, scenes of more than one object, drawings of what is no emoji"
 NOT_FOR_SPEECH = "human voices, other synthetic voices, words outside the toy world's grammar"
 NOT_FOR_PROMPTS = "prompts outside the toy world's grammar"
 
@@ -35,7 +36,7 @@ class Recipe:
     """How a model is trained: as by `mmkeras train`, one for more epochs.
 
     Attributes:
-        train: (language=, seed=, verbose=) → predictor, its data.
+        train: (language=, seed=, verbose=, options of the data) → predictor, its data.
         rank: Scores on the validation split → tuple. Of several seeds the one with the largest is shipped.
         not_for: str. What the model is not made for.
         classifier: str, optional. Name of the model that scores its images.
@@ -47,14 +48,16 @@ class Recipe:
     classifier: str | None = None
 
 
-def _train_classifier(language, seed, verbose):
-    data = text_to_image.data("toy", language=language, seed=seed)
+def _train_classifier(language, seed, verbose, **options):
+    data = text_to_image.data("toy", language=language, seed=seed, **options)
     keras.utils.set_random_seed(seed)
     return text_to_image.train_classifier(data, epochs=10, verbose=verbose), data
 
 
-def _train_search(language, seed, verbose):
-    return training.train_task("image_search", seed=seed, verbose=verbose)  # both languages in one model
+def _train_search(language, seed, verbose, **options):
+    source = ["toy", "emoji"]  # both languages in one model
+    options |= {"preset": "document", "augment": True, "batch_size": 128, "epochs": 80}
+    return training.train_task("image_search", source, seed=seed, verbose=verbose, **options)
 
 
 RECIPES = {
@@ -65,7 +68,7 @@ RECIPES = {
     "image_search": Recipe(
         _train_search,
         lambda scores: (scores["mrr"],),
-        NOT_FOR_IMAGES,
+        NOT_FOR_SEARCH,
     ),
     "speech_to_text": Recipe(
         partial(training.train_task, "speech_to_text"), lambda scores: (-scores["cer"],), NOT_FOR_SPEECH
@@ -97,6 +100,7 @@ def pretrain(
     seeds: Sequence[int] = (0, 1),
     folder: str | os.PathLike = zoo.FOLDER,
     verbose: int | str = "auto",
+    **options: Any,
 ) -> dict[str, Any]:
     """Trains a model of the zoo from scratch with several seeds, and saves the best on the validation split.
 
@@ -106,6 +110,7 @@ def pretrain(
         seeds: Sequence of int. Seeds of `mmkeras.training.train_task`. Defaults to (0, 1).
         folder: path. Folder of the models and their cards. Defaults to that of `mmkeras.zoo`.
         verbose: As in `fit`. Defaults to `"auto"`.
+        **options: Options of the data, such as the `artists` of emoji.
 
     Returns:
         The card, see `mmkeras.zoo.cards`.
@@ -118,15 +123,15 @@ def pretrain(
         raise ValueError(f"Expected NAME to be one of {', '.join(RECIPES)}. Received: {name}")
     recipe, folder = RECIPES[name], Path(folder)
     saving.check_writable(folder)
-    options = {}
+    to_score = {}
     if recipe.classifier:
-        options["classifier"] = tasks.load(folder / f"{recipe.classifier}.keras")
+        to_score["classifier"] = tasks.load(folder / f"{recipe.classifier}.keras")
     best = None
     for seed in seeds:
         start = time.perf_counter()
-        predictor, data = recipe.train(language=language, seed=seed, verbose=verbose)
+        predictor, data = recipe.train(language=language, seed=seed, verbose=verbose, **options)
         seconds = time.perf_counter() - start
-        rank = recipe.rank(predictor.evaluate(data.for_evaluate(data.splits["validation"]), **options))
+        rank = recipe.rank(predictor.evaluate(data.for_evaluate(data.splits["validation"]), **to_score))
         if best is None or rank > best[0]:
             best = rank, predictor, data, seed, seconds
     _, predictor, data, seed, seconds = best
@@ -134,22 +139,27 @@ def pretrain(
     file = folder / (f"{name}-{language}.keras" if has_language else f"{name}.keras")
     save_for_inference(predictor, file)
     shipped = tasks.load(file)
+    source = data.source.replace("toy", f"toy world {builders.ToyImages.VERSION}")
+    command = f"mmkeras pretrain {name}" + (f" --language {language}" if language != "en" else "")
+    if artists := options.get("artists"):
+        call = f"pretrain({name!r}, seeds={tuple(seeds)}, artists={dict.fromkeys(artists, '...')})"
+        command = f'python -c "from mmkeras.zoo import recipes; recipes.{call}"'
     card = {
         "name": name,
         "language": language if has_language else None,
         "file": file.name,
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
         "megabytes": round(file.stat().st_size / 1e6, 2),
-        "data": f"toy world {builders.ToyImages.VERSION}, {data.splits['train'].count} examples",
+        "data": f"{source}, {data.splits['train'].count} examples",
         "version": __version__,
-        "command": f"mmkeras pretrain {name}" + (f" --language {language}" if language != "en" else ""),
+        "command": command,
         "seed": seed,
         "seconds": round(seconds),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "scores": {
             split: {
                 score: round(value, 4)
-                for score, value in shipped.evaluate(data.for_evaluate(data.splits[split]), **options).items()
+                for score, value in shipped.evaluate(data.for_evaluate(data.splits[split]), **to_score).items()
             }
             for split in data.splits
             if split != "train"

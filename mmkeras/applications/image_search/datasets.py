@@ -18,7 +18,7 @@ from mmkeras.data import image_captions, sources
 from mmkeras.data.task_data import Split, TaskData
 from mmkeras.text.vocabulary import Vocabulary
 
-FIELDS = ("image", "captions", "meaning")
+FIELDS = ("image", "captions", "meaning", "as_drawn")
 LANGUAGES = {"en": ("en",), "zh": ("zh",), "both": ("en", "zh")}
 
 
@@ -42,7 +42,8 @@ def data(
     Args:
         source: str or path. As for `mmkeras.captioning.data`, or a list of sources: they share `train` and
             `validation`; test splits after those of the first are named after their source, such as
-            `splits["test_emoji"]`. An option is for the sources that take it. Defaults to `"toy"`.
+            `splits["test_emoji"]`. An option is for the sources that take it. Beside others the toy world
+            is not augmented: its captions tell place, size and color. Defaults to `"toy"`.
         language: str. `"en"`, `"zh"`, or `"both"`: an image has the captions of both languages, and each epoch
             draws one of them. A folder has the captions of its table. Defaults to `"both"`.
         batch_size: int. Images per step, over all devices. The other texts of a batch are what a text is told
@@ -76,7 +77,8 @@ def data(
         is_folder = not (isinstance(source, str) and source in sources.IMAGES)
         languages = LANGUAGES[language][:1] if is_folder else LANGUAGES[language]
         parts = [sources.read_images(source, each, size, crop=crop, **options) for each in languages]
-        return {name: _with_meaning(*(part[name] for part in parts)) for name in parts[0]}
+        as_drawn = len(given) > 1 and source == "toy"
+        return {name: _with_meaning(as_drawn, *(part[name] for part in parts)) for name in parts[0]}
 
     def reader(_, __, size, crop, **options):
         taken = [sources.options(each).keys() for each in given]
@@ -106,8 +108,8 @@ def data(
     )
 
 
-def _with_meaning(split, *others):
-    """A split whose images have the captions of all languages, and an id of them."""
+def _with_meaning(as_drawn, split, *others):
+    """A split whose images have the captions of all languages, their id, and whether they stay as drawn."""
 
     def examples():
         languages = tf.data.Dataset.zip(*(part.examples() for part in (split, *others)))
@@ -116,13 +118,13 @@ def _with_meaning(split, *others):
     def joined(*languages):
         captions = tf.concat([example["captions"] for example in languages], axis=0)  # (n,)
         meaning = tf.strings.to_hash_bucket_fast(tf.strings.reduce_join(captions, separator="\n"), 2**62)
-        return languages[0] | {"captions": captions, "meaning": meaning}
+        return languages[0] | {"captions": captions, "meaning": meaning, "as_drawn": as_drawn}
 
     def texts():
         for parts in zip(*(part.texts() for part in (split, *others)), strict=True):
             yield [text for part in parts for text in part]
 
-    keys = [part.fingerprint for part in others]
+    keys = [part.fingerprint for part in others] + [as_drawn]
     return dataclasses.replace(
         split, examples=examples, texts=texts, fingerprint=split.fingerprint | {"others": keys, "meaning": True}
     )
