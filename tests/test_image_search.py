@@ -1,5 +1,6 @@
 """Image search: the graph, its loss, its data, and the index."""
 
+import io
 import shutil
 
 import keras
@@ -297,3 +298,17 @@ def test_a_toy_scene_is_found_in_both_languages(query, tmp_path):
     wanted = mmkeras.toy.render.render(truth, rng=np.random.default_rng(0))
     similarity = search.encode_texts([query]) @ search.encode_images([*images, wanted]).T
     assert similarity.argmax() == 40
+
+
+@pytest.mark.parametrize("query", ["pizza", "比萨"])
+def test_an_emoji_is_found_in_both_languages(query):
+    from mmkeras.data import emoji
+    from mmkeras.media import artists
+
+    search = mmkeras.pretrained("image_search")
+    texts = ["🍎", "🐱", "🎄", "🚗", "🍕", "🌙", "🎸", "🌵", "🦋", "⚽"]
+    artist = artists.find({}, 128)[0]
+    drawings = emoji.draw_all(artist, [emoji.Emoji(text, {}) for text in texts], 64)
+    images = [np.asarray(Image.open(io.BytesIO(drawings[i]))) for i in range(len(texts))]
+    similarity = search.encode_texts([query]) @ search.encode_images(images).T
+    assert texts[similarity.argmax()] == "🍕"

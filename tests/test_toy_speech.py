@@ -5,7 +5,6 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
 from mmkeras.toy import builders, scene, speak, syllables
 from mmkeras.toy.speak import Voice
