@@ -93,22 +93,36 @@ class Captioner(ImagePredictor):
         return self._generator({"image": np.asarray(batch)}, **options)[:2]
 
     def explain(
-        self, image: Any, method: str = "attention", *, baseline: Any = None, **options: Any
+        self,
+        image: Any,
+        method: str = "attention",
+        *,
+        caption: str | None = None,
+        baseline: Any = None,
+        **options: Any,
     ) -> Explanation:
-        """The caption of one image, with a map of each word: its attention, or the pixels that its logit depends
-        on, given the words before.
+        """The caption of one image, with a map of each word: its attention, or the pixels that its logit
+        depends on, given the words before.
 
         Args:
             image: Path, open file, PIL image or array.
             method: str. `"attention"`, or one of `mmkeras.evaluation.explain.METHODS`. Defaults to
                 `"attention"`.
+            caption: str, optional. A caption to explain in place of the generated one. Defaults to None.
             baseline: Of a method that has one, see `mmkeras.evaluation.explain.gradient_x_input`. Defaults to
                 None.
             **options: See `mmkeras.decoding.generator.Generator`.
+
+        Raises:
+            ValueError: if there is no such method, the encoder has no grid, or no word of the caption is known.
         """
         original = images.read(image)
         batch = images.resize(original, self.image_size)[None]
-        tokens, _ = self.generate(batch, **options)
+        if caption is None:
+            tokens, _ = self.generate(batch, **options)
+        else:
+            self.vocabulary.check_known([caption])
+            tokens = self.vocabulary.encode_batch([caption])[:, 1:]  # without <start>
         words = self.vocabulary.decode_words(tokens[0])
         caption = self.vocabulary.join(words)
         if method != "attention":

@@ -4,8 +4,8 @@ maps("hires_cam", model, images, score)                      # (B, S, S), any of
 integrated_gradients(model, images, score, baseline=255)     # (B, S, S, 3), signed; each method is a function
 maps("hires_cam", shuffled(model), images, score)            # the control: what remains without training?
 
-They take a `keras.Model` on any of Keras's backends, and a score, a function of its outputs. Of several inputs the
-one named "image" is explained. The rows of a batch can be the same image, each with another score.
+They take a `keras.Model` on any of Keras's backends, and a score, a function of its outputs. Of several inputs
+the one named "image" is explained. The rows of a batch can be the same image, each with another score.
 """
 
 import itertools
@@ -40,7 +40,7 @@ def gradient(model: keras.Model, inputs: Any, score: Score) -> np.ndarray:
     Raises:
         ValueError: if the model takes no images.
     """
-    return _derivative(lambda x: score(model(_with(inputs, x), training=False)), _images(model, inputs))
+    return _derivative(lambda x: score(model(_with(inputs, x), training=False)), checked_images(model, inputs))
 
 
 def gradient_x_input(model: keras.Model, inputs: Any, score: Score, baseline: Any = None) -> np.ndarray:
@@ -57,8 +57,8 @@ def gradient_x_input(model: keras.Model, inputs: Any, score: Score, baseline: An
     Raises:
         ValueError: as `gradient`, or if the baseline has another size than the images.
     """
-    images = _images(model, inputs)
-    return gradient(model, inputs, score) * (images - _baseline(images, baseline))
+    images = checked_images(model, inputs)
+    return gradient(model, inputs, score) * (images - checked_baseline(images, baseline))
 
 
 def integrated_gradients(
@@ -78,13 +78,13 @@ def integrated_gradients(
         ValueError: as `gradient_x_input`, or if with a thousand steps the sum is still off by more than 5 % of
             the largest difference of the batch.
     """
-    images = _images(model, inputs)
-    start = _baseline(images, baseline)
-    total = np.zeros_like(images)
-    for step in range(steps):
-        point = start + (step + 0.5) / steps * (images - start)
-        total += gradient(model, _with(inputs, point), score)
-    result = total / steps * (images - start)
+    images = checked_images(model, inputs)
+    start = checked_baseline(images, baseline)
+    points = (start + (step + 0.5) / steps * (images - start) for step in range(steps))
+    mean = np.zeros_like(images)
+    for function, stacked in _batches(model, inputs, points, score):
+        mean += _derivative(function, stacked).reshape(-1, *images.shape).sum(axis=0) / steps
+    result = mean * (images - start)
     before, after = scores(model, inputs, [start, images], score)
     error = np.abs(result.sum(axis=(1, 2, 3)) - (after - before)).max() / max(
         np.abs(after - before).max(), 1e-6
@@ -112,8 +112,8 @@ def occlusion(
     Returns:
         (B, S, S) float32, at least 0: for each pixel the mean over the windows that cover it.
     """
-    images = _images(model, inputs)
-    start, (height, width) = _baseline(images, baseline), images.shape[1:3]
+    images = checked_images(model, inputs)
+    start, (height, width) = checked_baseline(images, baseline), images.shape[1:3]
     corners = itertools.product(*(range(0, max(side - size, 0) + 1, stride) for side in (height, width)))
     windows = [np.s_[:, top : top + size, left : left + size] for top, left in corners]
 
@@ -151,14 +151,14 @@ def grad_cam(model: keras.Model, inputs: Any, score: Score, layer: str | None = 
         ValueError: as `gradient`, or if the model has no such layer.
     """
     cells, derivative, size = _at_layer(model, inputs, score, layer)
-    return _enlarged((cells * derivative.mean(axis=(1, 2), keepdims=True)).sum(axis=-1), size)
+    return enlarged((cells * derivative.mean(axis=(1, 2), keepdims=True)).sum(axis=-1), size)
 
 
 def hires_cam(model: keras.Model, inputs: Any, score: Score, layer: str | None = None) -> np.ndarray:
     """The channels of a convolutional layer, each weighted in each cell by its gradient there (Draelos & Carin
     2020, arXiv:2011.08891). Arguments, result and errors as for `grad_cam`."""
     cells, derivative, size = _at_layer(model, inputs, score, layer)
-    return _enlarged((cells * derivative).sum(axis=-1), size)
+    return enlarged((cells * derivative).sum(axis=-1), size)
 
 
 METHODS: dict[str, Callable[..., np.ndarray]] = {
@@ -232,28 +232,39 @@ def scores(model: keras.Model, inputs: Any, variants: Iterable[np.ndarray], scor
     Returns:
         (K, B) float32.
     """
-    rows, results, variants = len(_images(model, inputs)), [], iter(variants)
-    while some := list(itertools.islice(variants, max(1, ROWS // rows))):
-        repeated = keras.tree.map_structure(lambda x: np.concatenate([x] * len(some)), inputs)
-        outputs = model(_with(repeated, np.concatenate(some)), training=False)
-        for first in range(0, rows * len(some), rows):
-            part = keras.tree.map_structure(lambda x: x[first : first + rows], outputs)  # noqa: B023
-            results.append(ops.convert_to_numpy(score(part)))
-    return np.stack(results)
+    rows = len(checked_images(model, inputs))
+    batches = _batches(model, inputs, variants, score)
+    return np.concatenate([ops.convert_to_numpy(f(x)).reshape(-1, rows) for f, x in batches])
 
 
 # --- helpers ---
 
 
-def _images(model, inputs):
+def checked_images(model: keras.Model, inputs: Any) -> np.ndarray:
+    """The images of the inputs, (B, S, S, 3) float32. Raises ValueError if there are none."""
     images = inputs.get(IMAGE) if isinstance(inputs, dict) else inputs
     if np.ndim(images) != 4 or np.shape(images)[-1] != 3:
         received = sorted(inputs) if isinstance(inputs, dict) else np.shape(inputs)
         raise ValueError(
-            f"Expected inputs to be images (B, S, S, 3), or to have them as {IMAGE!r}: a task without images has no "
-            f"map. Received: inputs={received} of {model.name!r}"
+            f"Expected inputs to be images (B, S, S, 3), or to have them as {IMAGE!r}: a task without images "
+            f"has no map. Received: inputs={received} of {model.name!r}"
         )
     return np.asarray(images, np.float32)
+
+
+def _batches(model, inputs, variants, score):
+    """For about 256 rows at a time: a function from images to scores, and K variants, (K * B, S, S, 3)."""
+    rows, variants = len(checked_images(model, inputs)), iter(variants)
+    while some := list(itertools.islice(variants, max(1, ROWS // rows))):
+        starts = range(0, rows * len(some), rows)
+        repeated = keras.tree.map_structure(lambda *x: np.concatenate(x), *[inputs] * len(some))
+
+        def function(x, starts=starts, repeated=repeated):
+            outputs = model(_with(repeated, x), training=False)
+            parts = (keras.tree.map_structure(lambda y, i=i: y[i : i + rows], outputs) for i in starts)
+            return ops.concatenate([score(part) for part in parts])  # the score knows the rows of the inputs
+
+        yield function, np.concatenate(some)
 
 
 def _with(inputs, images):
@@ -262,7 +273,8 @@ def _with(inputs, images):
     return keras.tree.map_structure(ops.convert_to_tensor, inputs)
 
 
-def _baseline(images, baseline):
+def checked_baseline(images: np.ndarray, baseline: Any) -> np.ndarray:
+    """The baseline of images, of their shape, see `gradient_x_input`. Raises ValueError if it does not fit."""
     if baseline is None:
         baseline = np.median(images, axis=(1, 2), keepdims=True)
     baseline = np.asarray(baseline, np.float32)
@@ -276,8 +288,8 @@ def _baseline(images, baseline):
 
 
 def _derivative(function, inputs):
-    """The derivative of scores (B,), a function of the inputs (B, ...), of their shape. As the score of a row does
-    not depend on the other rows, it is that of their sum."""
+    """The derivative of scores (B,), a function of the inputs (B, ...), of their shape. As the score of a row
+    does not depend on the other rows, it is that of their sum."""
     x = ops.convert_to_tensor(inputs)
     backend = keras.backend.backend()
     if backend == "tensorflow":
@@ -300,9 +312,9 @@ def _derivative(function, inputs):
 
 
 def _at_layer(model, inputs, score, layer):
-    """The outputs of a layer, the derivative of the score with respect to them, (B, h, w, C) each, and the size of
-    the images."""
-    images = _images(model, inputs)
+    """The outputs of a layer, the derivative of the score with respect to them, (B, h, w, C) each, and the size
+    of the images."""
+    images = checked_images(model, inputs)
     grids = [x.name for x in model.layers if len(getattr(x.output, "shape", ())) == 4][
         1:
     ]  # the first: the input
@@ -322,7 +334,7 @@ def _at_layer(model, inputs, score, layer):
     return cells, derivative, images.shape[1:3]
 
 
-def _enlarged(values, size):
-    """(B, h, w) → (B, S, S), without what is below 0."""
+def enlarged(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Interpolates between cells: (B, h, w) → (B, S, S), 0 in place of what is below."""
     grid = ops.relu(ops.convert_to_tensor(values))[..., None]
     return ops.convert_to_numpy(ops.image.resize(grid, size, data_format="channels_last"))[..., 0]

@@ -1,4 +1,4 @@
-"""Explanations word by word: maps over an image (`Explanation`), attention over time (`Alignment`), and the effect
+"""Explanations word by word: maps over an image (`Explanation`), attention over time (`Alignment`), the effect
 of each word of a prompt on the generated image (`Influence`)."""
 
 import os
