@@ -263,6 +263,23 @@ def test_the_shipped_table_has_trained_beside_shuffled():
         lines = results.table(which).splitlines()
         assert len(lines) == 1 + len(getattr(results, which))
     assert " to " in results.table().splitlines()[1]
+    assert results.plot().axes[0].get_ylabel()
+
+
+def test_the_shipped_results_tell_what_a_network_has_learned_from_what_a_formula_does():
+    results = saliency.results()
+    background = results.focus["integrated gradients"]["color"]
+    assert min(background["trained"] + background["shuffled"]) > 12  # on the object, whatever the weights
+    for attribute in ("color", "shape"):
+        kinds = results.focus["HiResCAM"][attribute]
+        assert min(kinds["trained"]) > 4 and max(kinds["shuffled"]) < 1.5
+    assert results.empty["Grad-CAM"]["place"] > 0.5
+    random = results.curves["random"]
+    hires = results.curves["HiResCAM"]
+    assert max(hires["deletion"]["trained"]) < min(random["deletion"]["trained"]) - 0.3
+    assert max(hires["deletion"]["trained"]) < min(hires["deletion"]["shuffled"]) - 0.15
+    assert min(hires["insertion"]["trained"]) > max(random["insertion"]["trained"]) + 0.1
+    assert min(hires["insertion"]["trained"]) > max(hires["insertion"]["shuffled"]) + 0.1
 
 
 @pytest.mark.quality
