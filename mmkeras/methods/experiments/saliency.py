@@ -74,7 +74,7 @@ class Results:
 
         scores = {
             kind: {
-                name.replace(", ", ",\n"): float(np.mean(row["color"][kind]))
+                name.replace(" ", "\n"): float(np.mean(row["color"].get(kind, row["color"]["trained"])))
                 for name, row in self.focus.items()
             }
             for kind in ("trained", "shuffled")
