@@ -62,7 +62,7 @@ def from_functions(folder, trained):
     translation.plot(folder / "translation.png")
     experiments.comparison.results().plot(folder / "comparison.png")
     words = list(CHINESE)
-    maps = np.resize(explanation.attention, (len(words), *explanation.attention.shape[1:]))
+    maps = np.resize(explanation.maps, (len(words), *explanation.maps.shape[1:]))
     replace(explanation, caption=CHINESE, words=words, attention=maps).plot(folder / "attention_chinese.png")
     clips = next(iter(trained["attention"][1].test))
     clip = clips["audio"][0, : clips["length"][0]].numpy()
@@ -99,8 +99,8 @@ def readme_figure(captioner, data, path, images=4):
         left, right = row.subfigures(1, 2, width_ratios=(1.5, columns))
         left.subplots().imshow(image)
         right.suptitle(one.caption, x=0.01, ha="left")
-        for axis, word, weights in zip(right.subplots(1, columns), one.words, one.attention, strict=False):
-            axis.imshow(plots.spotlight(image, weights, one.attention.max()))  # one scale per caption
+        for axis, word, weights in zip(right.subplots(1, columns), one.words, one.maps, strict=False):
+            axis.imshow(plots.spotlight(image, weights, one.maps.max()))  # one scale per caption
             axis.set_xlabel(word)
     for axis in figure.axes:
         axis.set(xticks=[], yticks=[], frame_on=False, visible=bool(axis.images))

@@ -43,7 +43,7 @@ def fit_save_load(model, folder, inputs=IMAGES):
     captioner.save(folder / "captioner.keras")
     loaded = mmkeras.load(folder / "captioner.keras")
     np.testing.assert_array_equal(captioner.generate(IMAGES)[0], loaded.generate(IMAGES)[0])
-    assert loaded.explain(IMAGES[0], max_length=4).attention.ndim == 3
+    assert loaded.explain(IMAGES[0], max_length=4).maps.ndim == 3
     after = model.get_layer("encoder").get_layer("grid").network.get_weights()
     return any(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 

@@ -106,8 +106,8 @@ def test_explain_has_an_attention_map_per_word(trained, images, tmp_path):
     explanation = captioner.explain(image)
     assert explanation.caption == " ".join(explanation.words) == captioner(image)
     assert explanation.image.shape == (60, 90, 3)
-    assert explanation.attention.shape == (len(explanation.words), 8, 8)
-    np.testing.assert_allclose(explanation.attention.sum(axis=(1, 2)), 1, rtol=1e-4)
+    assert explanation.maps.shape == (len(explanation.words), 8, 8)
+    np.testing.assert_allclose(explanation.maps.sum(axis=(1, 2)), 1, rtol=1e-4)
     explanation.plot(tmp_path / "attention.png")
     assert Image.open(tmp_path / "attention.png").width > 500
 

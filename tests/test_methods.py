@@ -17,7 +17,7 @@ from mmkeras.methods import (
     modality_translation,
     scenes,
 )
-from mmkeras.methods.experiments import comparison, fusions, pretraining, protocol, translation
+from mmkeras.methods.experiments import comparison, fusions, pretraining, protocol, saliency, translation
 from mmkeras.text.vocabulary import PAD, SPECIAL, UNKNOWN
 from mmkeras.toy import render
 
@@ -410,7 +410,7 @@ def test_a_method_wins_only_if_its_worst_seed_is_ahead_of_all_others():
         assert comparison.Results(accuracy, {}, {}, {}).winner(8) == winner
 
 
-@pytest.mark.parametrize("experiment", [fusions, pretraining, comparison])
+@pytest.mark.parametrize("experiment", [fusions, pretraining, comparison, saliency])
 def test_shipped_results_name_their_command(experiment):
     measured = experiment.results().measured
     assert measured.keys() == {"command", "version", "date", "machine", "minutes"}

@@ -46,7 +46,7 @@ def captions(folder):
         captioner.save(folder / "captioner.keras")
         loaded = mmkeras.load(folder / "captioner.keras")
         np.testing.assert_array_equal(captioner.generate(IMAGES)[0], loaded.generate(IMAGES)[0])
-        assert loaded.explain(IMAGES[0], max_length=4).attention.shape[1:] == (4, 4)
+        assert loaded.explain(IMAGES[0], max_length=4).maps.shape[1:] == (4, 4)
         model.save_weights(folder / "captioner.weights.h5")
         expected = model.predict_on_batch({"image": IMAGES, "tokens": TOKENS})
         model.set_weights([np.zeros_like(w) for w in model.get_weights()])

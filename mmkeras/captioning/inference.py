@@ -7,6 +7,7 @@ captioner.explain("photo.jpg").plot()      # attention map of each word
 evaluate(captioner, data.test)             # {'bleu_1': ..., 'cider_d': ..., 'scene_accuracy': ...}
 """
 
+import functools
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
@@ -16,9 +17,10 @@ from mmkeras._utils import checks, progress
 from mmkeras._utils.predictor import ImagePredictor
 from mmkeras.captioning.model import EPOCHS, TASK
 from mmkeras.decoding.generator import DEFAULTS, Generator
-from mmkeras.evaluation import baselines, metrics
+from mmkeras.evaluation import baselines, explain, metrics
 from mmkeras.evaluation.explanations import Explanation
 from mmkeras.media import images
+from mmkeras.text.vocabulary import START
 from mmkeras.toy import scene
 
 if TYPE_CHECKING:
@@ -90,26 +92,67 @@ class Captioner(ImagePredictor):
         """
         return self._generator({"image": np.asarray(batch)}, **options)[:2]
 
-    def explain(self, image: Any, **options: Any) -> Explanation:
-        """The caption of one image, with an attention map of each word.
+    def explain(
+        self,
+        image: Any,
+        method: str = "attention",
+        *,
+        caption: str | None = None,
+        baseline: Any = None,
+        **options: Any,
+    ) -> Explanation:
+        """The caption of one image, with a map of each word: its attention, or the pixels that its logit
+        depends on, given the words before.
 
         Args:
             image: Path, open file, PIL image or array.
+            method: str. `"attention"`, or one of `mmkeras.evaluation.explain.METHODS`. Defaults to
+                `"attention"`.
+            caption: str, optional. A caption to explain in place of the generated one. Defaults to None.
+            baseline: Of a method that has one, see `mmkeras.evaluation.explain.gradient_x_input`. Defaults to
+                None.
             **options: See `mmkeras.decoding.generator.Generator`.
+
+        Raises:
+            ValueError: if there is no such method, the encoder has no grid, or no word of the caption is known.
         """
+        original = images.read(image)
+        batch = images.resize(original, self.image_size)[None]
+        if caption is None:
+            tokens, _ = self.generate(batch, **options)
+        else:
+            self.vocabulary.check_known([caption])
+            tokens = self.vocabulary.encode_batch([caption])[:, 1:]  # without <start>
+        words = self.vocabulary.decode_words(tokens[0])
+        caption = self.vocabulary.join(words)
+        if method != "attention":
+            count = len(words)
+            chosen = np.eye(len(self.vocabulary), dtype="float32")[tokens[0, :count]]  # (T, V)
+            chosen = np.eye(count, dtype="float32")[..., None] * chosen  # (T, T, V): word i in row i
+
+            def logits(outputs):
+                return keras.ops.sum(outputs * chosen, axis=(1, 2))
+
+            before = np.concatenate([[START], tokens[0, : count - 1]])[None]
+            inputs = {"image": np.repeat(batch, count, 0), "tokens": np.repeat(before, count, 0)}
+            options = {} if baseline is None else {"baseline": baseline}
+            return explain.explanation(method, self._flat, inputs, logits, original, words, caption, **options)
         _, height, width, _ = self.network.output_shape
         if height == 1 < width:
             raise ValueError(
                 f"Expected an encoder whose vectors form a grid. Received: encoder={self.network.name!r} with "
                 f"a sequence of {width}, which have no position in the image."
             )
-        original = images.read(image)
-        batch = images.resize(original, self.image_size)[None]
-        tokens, _ = self.generate(batch, **options)
-        words = self.vocabulary.decode_words(tokens[0])
         attention = self._generator.weights({"image": batch}, tokens)  # (1, T, h*w)
         maps = attention[0, : len(words)].reshape(-1, height, width)  # (words, h, w)
-        return Explanation(original, self.vocabulary.join(words), words, maps)
+        return Explanation(original, caption, words, maps)
+
+    @functools.cached_property
+    def _flat(self):
+        """The model, in which the encoder is no layer of its own."""
+        encoder, tokens = self.encoder, keras.Input((None,), dtype="int32", name="tokens")
+        logits, *_ = self.decoder([tokens, *encoder.outputs])
+        return keras.Model({"image": encoder.input, "tokens": tokens}, logits, name=self.model.name)
 
     def parts(self):
         return Generator(self.encoder, self.decoder).parts(DEFAULTS["attention"]["max_length"])

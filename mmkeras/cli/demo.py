@@ -113,10 +113,10 @@ def captioning_section(
             image, truth = render.draw(split, index), scene.captions(scene.sample(split, index), language)[0]
             explanation = captioner.explain(image)
             right = scene.parse(explanation.caption) == scene.parse(truth)
-            peak = explanation.attention.max(initial=0)  # one scale, so that a diffuse map does not look sharp
+            peak = explanation.maps.max(initial=0)  # one scale, so that a diffuse map does not look sharp
             words = "".join(
                 f"<figure>{picture(plots.spotlight(_enlarged(image), m, peak))}{html.escape(word)}</figure>"
-                for word, m in zip(explanation.words, explanation.attention, strict=True)
+                for word, m in zip(explanation.words, explanation.maps, strict=True)
             )
             parts.append(
                 f'<div class="example">{picture(_enlarged(image))}<div>'

@@ -208,7 +208,7 @@ def predict(
     """Answer each input: a caption for an image, a transcript for a clip, an image for a prompt."""
     with clear_errors():
         predictor = load_model(model, language)
-        if explain and not hasattr(predictor, "explain"):
+        if explain and (not hasattr(predictor, "explain") or predictor.inputs == "queries"):
             raise ValueError(f"Expected no --explain for {predictor.model.name}. Received: --explain {explain}")
         options = _decoding(predictor, beams, settings)
         answers = predictor(inputs, **options)

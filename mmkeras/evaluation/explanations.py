@@ -1,4 +1,4 @@
-"""Explanations word by word: attention over an image (`Explanation`) or over time (`Alignment`), and the effect
+"""Explanations word by word: maps over an image (`Explanation`), attention over time (`Alignment`), the effect
 of each word of a prompt on the generated image (`Influence`)."""
 
 import os
@@ -9,47 +9,52 @@ import numpy as np
 from mmkeras.evaluation.alignment import Word
 
 
+def focus(maps: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """How much maps favor a region of an image: the share of a map on the grid cells that the region covers by
+    at least a twentieth, divided by their share of the area. 1 for a map that is the same everywhere, 0 for one
+    that is 0 everywhere.
+
+    Args:
+        maps: (T, h, w) float, at least 0. With as many cells as pixels it is the share on the region itself.
+        region: (H, W) bool, such as `mmkeras.toy.render.foreground(image)`.
+
+    Returns:
+        (T,) float.
+    """
+    _, h, w = maps.shape
+    rows, columns = (np.linspace(0, n, k + 1).astype(int) for n, k in zip(region.shape, (h, w), strict=True))
+    covered = np.add.reduceat(np.add.reduceat(region.astype(float), rows[:-1], 0), columns[:-1], 1)
+    cells = covered / np.outer(np.diff(rows), np.diff(columns)) >= 0.05  # (h, w)
+    return maps[:, cells].sum(axis=1) / np.maximum(maps.sum(axis=(1, 2)), 1e-12) / cells.mean()
+
+
 @dataclass(frozen=True)
 class Explanation:
-    """A caption with one attention map per word.
+    """An answer about an image with one map per word.
 
     Attributes:
         image: (H, W, 3) uint8, as given.
         caption: str. The words joined.
-        words: T words (or characters).
-        attention: (T, h, w) float. Each map sums to 1 and covers the image.
+        words: T words (or characters) of a caption, or T classes.
+        maps: (T, h, w) float. Each map sums to 1, or is 0 everywhere, and covers the image.
+        method: str. `"attention"`, or one of `mmkeras.evaluation.explain.METHODS`. Defaults to `"attention"`.
     """
 
     image: np.ndarray
     caption: str
     words: list[str]
-    attention: np.ndarray
+    maps: np.ndarray
+    method: str = "attention"
 
     def plot(self, path: str | os.PathLike | None = None):
         """Plots the explanation, see `mmkeras.evaluation.plots.attention`."""
         from mmkeras.evaluation import plots
 
-        return plots.attention(self.image, self.caption, self.words, self.attention, path)
+        return plots.attention(self.image, self.caption, self.words, self.maps, path)
 
     def focus(self, region: np.ndarray) -> np.ndarray:
-        """How much the attention of each word favors a region of the image.
-
-        The share of the attention on the grid cells that the region covers by at least a twentieth, divided by
-        their share of the area: 1 for attention that is the same everywhere.
-
-        Args:
-            region: (H, W) bool, such as `mmkeras.toy.render.foreground(image)`.
-
-        Returns:
-            (T,) float.
-        """
-        _, h, w = self.attention.shape
-        rows, columns = (
-            np.linspace(0, n, k + 1).astype(int) for n, k in zip(region.shape, (h, w), strict=True)
-        )
-        covered = np.add.reduceat(np.add.reduceat(region.astype(float), rows[:-1], 0), columns[:-1], 1)
-        cells = covered / np.outer(np.diff(rows), np.diff(columns)) >= 0.05  # (h, w)
-        return self.attention[:, cells].sum(axis=1) / cells.mean()
+        """How much the map of each word favors a region of the image, see `focus`."""
+        return focus(self.maps, region)
 
 
 @dataclass(frozen=True)

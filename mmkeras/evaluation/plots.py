@@ -9,6 +9,7 @@ import os
 import textwrap
 import unicodedata
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib.figure
 import numpy as np
@@ -17,6 +18,9 @@ from matplotlib.text import Text
 from PIL import Image
 
 from mmkeras.evaluation.alignment import Word
+
+if TYPE_CHECKING:
+    from mmkeras.evaluation.explanations import Explanation
 
 # The default font of matplotlib has no Chinese characters; these come with operating systems or font packages,
 # and are preferred to others that have them.
@@ -87,6 +91,33 @@ def attention(
         axis.set_title(label, fontproperties=font, fontsize=11)
     if font:
         figure.suptitle(title, fontproperties=font, fontsize=12)
+    return _saved(figure, path)
+
+
+def explanations(
+    rows: "dict[str, Explanation]", path: str | os.PathLike | None = None, *, most: float = 20.0
+) -> Figure:
+    """Plots the maps of several explanations of an image side by side on one scale: multiples of the value of a
+    map that is the same everywhere.
+
+    Args:
+        rows: {label: Explanation}, with the same number of words each.
+        most: float. Where the scale ends; what is above has its last color. Defaults to 20.
+    """
+    count = len(next(iter(rows.values())).words)
+    figure = Figure(figsize=(1.5 * (count + 1) + 0.8, 1.6 * len(rows) + 0.3), layout="constrained")
+    axes = figure.subplots(len(rows), count + 1, squeeze=False)
+    for line, (label, explanation) in zip(axes, rows.items(), strict=True):
+        line[0].imshow(explanation.image)
+        line[0].set_ylabel(label.replace("_", " "), fontsize=9)
+        for axis, word, values in zip(line[1:], explanation.words, explanation.maps, strict=True):
+            shown = axis.imshow(values * values.size, cmap="magma", vmin=0, vmax=most)
+            font = _font(word)
+            axis.set_title(word if font else "", fontproperties=font, fontsize=9)
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+    figure.colorbar(shown, ax=axes[:, -1], extend="max", label="times the mean", shrink=0.8)
     return _saved(figure, path)
 
 

@@ -11,13 +11,15 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import ops
 
 from mmkeras._utils import checks, progress
 from mmkeras._utils.parts import Part
 from mmkeras._utils.predictor import ImagePredictor
 from mmkeras.data.task_data import TaskData
 from mmkeras.distribute import collectives
-from mmkeras.evaluation import metrics
+from mmkeras.evaluation import explain, metrics
+from mmkeras.evaluation.explanations import Explanation
 from mmkeras.media import images
 from mmkeras.nn import layers, optimizers
 from mmkeras.nn.convolutions import image_features
@@ -77,6 +79,27 @@ class AttributeClassifier(ImagePredictor):
             ]
 
         return self._answer(inputs, read, predict)
+
+    def explain(self, image: Any, method: str = "hires_cam", **options: Any) -> Explanation:
+        """The class of each attribute of one image, with a map of the pixels that its logit depends on.
+
+        Args:
+            image: Path, open file, PIL image or array.
+            method: str. One of `mmkeras.evaluation.explain.METHODS`. Defaults to `"hires_cam"`.
+            **options: Those of the method, such as `baseline`.
+        """
+        original = images.crop(images.read(image))
+        batch = images.resize(original, self.image_size)[None]
+        ids, rows = self.predict(batch)[0], list(self.attributes)
+
+        def logits(outputs):
+            return ops.stack([outputs[name][row, ids[name][0]] for row, name in enumerate(rows)])
+
+        classes = [self.attributes[name][ids[name][0]] for name in rows]
+        batch = np.repeat(batch, len(rows), axis=0)
+        return explain.explanation(
+            method, self.model, batch, logits, original, classes, " ".join(classes), **options
+        )
 
     def parts(self):
         return {"answer": Part.of(self.model, list(self.attributes))}

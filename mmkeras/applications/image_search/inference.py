@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 import numpy as np
+from keras import ops
 
 from mmkeras._utils import checks, progress, saving, terminal
 from mmkeras._utils.parts import Part
@@ -26,7 +27,8 @@ from mmkeras._utils.predictor import ImagePredictor
 from mmkeras.applications.image_search.model import EPOCHS, TASK
 from mmkeras.data import cache, tables
 from mmkeras.distribute import collectives
-from mmkeras.evaluation import metrics
+from mmkeras.evaluation import explain, metrics
+from mmkeras.evaluation.explanations import Explanation
 from mmkeras.media import images
 
 if TYPE_CHECKING:
@@ -187,6 +189,28 @@ class ImageSearch(ImagePredictor):
             ]
 
         return self._answer(queries, read, predict)
+
+    def explain(self, image: Any, text: str, method: str = "hires_cam", **options: Any) -> Explanation:
+        """A map of the pixels of one image that its similarity to a text depends on.
+
+        Args:
+            image: Path, open file, PIL image or array.
+            text: str.
+            method: str. One of `mmkeras.evaluation.explain.METHODS`. Defaults to `"hires_cam"`.
+            **options: Those of the method, such as `baseline`.
+
+        Raises:
+            ValueError: if the text has no word of the vocabulary.
+        """
+        original = images.read(image)
+        batch, wanted = self._read(original)[None], self.encode_texts([self._checked(text)])  # (1, D)
+
+        def similarity(vectors):
+            return ops.sum(vectors * wanted, axis=-1)
+
+        return explain.explanation(
+            method, self.image_encoder, batch, similarity, original, [text], text, **options
+        )
 
     # --- vectors ---
 

@@ -1,12 +1,13 @@
-"""Experiments of chapters 3 and 4. They take longer than a notebook may, so their results are shipped.
+"""Experiments of chapters 3, 4 and 8. They take longer than a notebook may, so their results are shipped.
 
 - `fusions`: joint training with three fusions, and with a modality missing
 - `pretraining`: the gain from pre-training on single modalities
 - `translation`: the attributes that a translation loses, with ready-trained models
 - `comparison`: the three methods on the same labeled pairs
+- `saliency`: explanations of trained models beside those of shuffled weights
 - `protocol`: their examples, and training until validation stops improving; `records`: their files
 
-Each of the first, second and fourth has `run()`, which measures and writes, and `results()`, which reads.
+Each but `translation` has `run()`, which measures and writes, and `results()`, which reads.
 """
 
 from mmkeras._utils import lazy
