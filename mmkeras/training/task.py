@@ -108,6 +108,8 @@ def train_task(
         )
     if config.decay_steps and "decay_steps" not in options and data.train is not None:
         options["decay_steps"] = epochs * int(data.train.cardinality())
+    # what a model must know of its data beside the vocabulary, such as the answers
+    options |= {name: data.extra[name] for name in presets.keywords(package.build) if name in data.extra}
     keras.utils.set_random_seed(seed)  # after the data, whose first preparation draws random numbers
     with strategy.scope():
         model = package.build(preset, vocabulary=data.vocabulary, **options)
