@@ -15,8 +15,8 @@
 
 A file has several texts if it has several rows, a list in a cell or a JSON value, or columns `caption_1`,
 `caption_2`, ... A column or key named `split` divides the rows, see `SPLITS`. One of `COLUMNS["speaker"]` names
-the speaker, one of `COLUMNS["label"]` the class; `answer` has the answer to a question. One of `COLUMNS["start"]`
-and `duration` say which part of a clip a transcript is of.
+the speaker, one of `COLUMNS["label"]` the class. One of `COLUMNS["start"]` and `duration` say which part of a
+clip a transcript is of. `answer` answers the text, a question.
 """
 
 import ast

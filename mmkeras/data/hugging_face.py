@@ -27,10 +27,6 @@ from mmkeras.data.task_data import Item
 
 # kind → the column that counts first
 MEDIA = {"captions": "image", "questions": "image", "transcripts": "audio"}
-    "captions": "image",
-    "questions": "image",
-    "transcripts": "audio",
-}  # kind → the column that counts first
 
 
 def is_dataset(source: Any) -> bool:

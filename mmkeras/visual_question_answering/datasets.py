@@ -55,8 +55,9 @@ def data(
         - `train`, `validation`: ({"image", "tokens"}, targets); image (B, size, size, 3) uint8, tokens
           (B, max_length) int32, targets (B, answers) float32, one-hot. Every epoch holds every image once, with
           one of its questions.
-        - `test`, and for the toy world `test_unseen` and `test_changed_prior`: {"image", "captions", "answers"};
-          captions are the questions (B, n) string, padded with "", answers (B, n) those to them.
+        - `test`: {"image", "captions", "answers"}; captions are the questions (B, n) string, padded with "",
+          answers (B, n) those to them. The toy world also has `test_unseen`, and `test_changed_prior`, where
+          other answers than in training are frequent.
 
     Raises:
         ValueError: if an argument is invalid, the table is malformed, or no question has an answer.

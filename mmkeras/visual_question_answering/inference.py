@@ -32,13 +32,13 @@ class QuestionAnswerer(ImagePredictor):
     """Answers questions about images.
 
     Args:
-        model: keras.Model. From `build`, or `keras.saving.load_model` once `mmkeras.visual_question_answering` is
-            imported.
+        model: keras.Model. From `build`, or `keras.saving.load_model` once
+            `mmkeras.visual_question_answering` is imported.
 
     Attributes:
         answers: Names of the answers that it can give.
-        of_toy_world: bool. Whether it knows no words but those of the toy world's questions. It then refuses other
-            questions, see `mmkeras.visual_question_answering.questions`.
+        of_toy_world: bool. Whether it knows no words but those of the toy world's questions. It then refuses
+            others, see `mmkeras.visual_question_answering.questions`.
     """
 
     names = (TASK,)
@@ -80,9 +80,9 @@ class QuestionAnswerer(ImagePredictor):
             k: int, optional. Number of answers with their probability. Defaults to None: the best alone.
 
         Returns:
-            An answer; with `k` a list [(answer, probability)], the best first. If one of the arguments is a list, a
-            list of these, None for an image or a question that cannot be read, which a warning names. For the toy
-            world a warning names questions about "the star" of images that have none, or two.
+            An answer; with `k` a list [(answer, probability)], the best first. If one of the arguments is a
+            list, a list of these, None for an image or a question that cannot be read, which a warning names.
+            For the toy world a warning names questions about "the star" of images that have none, or two.
 
         Raises:
             FileNotFoundError, ValueError: if a single image, or every image of a list, cannot be read; if a
@@ -128,7 +128,8 @@ class QuestionAnswerer(ImagePredictor):
         known = f" It knows questions such as {', '.join(grammar.examples(self.language))}" * self.of_toy_world
         if not isinstance(question, str) or not self.vocabulary.knows(question):
             raise ValueError(
-                f"Expected question to be a text with a word of {self.vocabulary!r}.{known} Received: {question=}"
+                f"Expected question to be a text with a word of {self.vocabulary!r}.{known} Received: "
+                f"{question=}"
             )
         if self.of_toy_world and grammar.parse(question, self.language) is None:
             raise ValueError(f"Expected question to be one that the grammar has.{known} Received: {question=}")
@@ -191,8 +192,8 @@ def evaluate(
     Args:
         answerer: QuestionAnswerer.
         dataset: Batches of {"image", "captions", "answers"}, as `data(...).test`.
-        train: The same of the training split, as `data.for_evaluate(data.splits["train"])`, for the blind baseline.
-            Defaults to None.
+        train: The same of the training split, as `data.for_evaluate(data.splits["train"])`, for the blind
+            baseline. Defaults to None.
 
     Returns:
         - `accuracy`: share of right answers.
@@ -255,8 +256,8 @@ def _pairs(images, questions):
         return [(image, questions) for image in lists[0]]
     if len(lists[0]) != len(lists[1]):
         raise ValueError(
-            f"Expected a question for each image, one image, or one question. Received: {len(lists[0])} images and "
-            f"{len(lists[1])} questions"
+            f"Expected a question for each image, one image, or one question. Received: {len(lists[0])} images "
+            f"and {len(lists[1])} questions"
         )
     return list(zip(*lists, strict=True))
 

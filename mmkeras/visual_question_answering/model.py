@@ -1,10 +1,10 @@
 """Visual question answering (chapter 8.1): the graph, f(X1, X2) = g(h1(X1), h2(X2)).
 
-    image ── image_encoder: CNN → grid cells with their positions ──┐
-    tokens ─ question_encoder: embedding → LSTM → words ────────────┴─ g: cross-attention → logits of the answers
+    image ── image_encoder: CNN → cells of a grid, with positions ─┐
+    tokens ─ question_encoder: embedding → LSTM → words ───────────┴─ g: cross-attention → logits of the answers
 
-g is the fusion of joint training (`mmkeras.nn.fusion`): each word attends to the cells, and each cell to the words.
-All three are Functional models: `model.get_layer("image_encoder")`, and so on.
+g is the fusion of joint training (`mmkeras.nn.fusion`): each word attends to the cells, and each cell to the
+words. All three are Functional models: `model.get_layer("g")`, and so on.
 """
 
 import os
