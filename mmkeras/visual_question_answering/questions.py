@@ -5,8 +5,8 @@
     texts(question, "zh")[0]                          # '星形是什么颜色？'
 
 `ask` draws questions about a scene, only such as have one answer. The answers have a prior: most stars that are
-asked about are green. In `test_changed_prior` most are red, so that a model that answers from the question alone
-is found out, as in VQA-CP (Agrawal et al. 2018, arXiv:1712.00377).
+asked about are green. In `test_changed_prior` most are red, so that a model that answers from the question alone is
+found out, as in VQA-CP (Agrawal et al. 2018, arXiv:1712.00377).
 """
 
 import functools
