@@ -5,8 +5,8 @@
     texts(question, "zh")[0]                          # '星形是什么颜色？'
 
 `ask` draws questions about a scene, only such as have one answer. The answers have a prior: most stars that are
-asked about are green. In `test_changed_prior` most are red, so that a model that answers from the question alone is
-found out, as in VQA-CP (Agrawal et al. 2018, arXiv:1712.00377).
+asked about are green. In `test_changed_prior` most are red, so that answering from the question alone is found
+out, as in VQA-CP (Agrawal et al. 2018, arXiv:1712.00377).
 """
 
 import functools
@@ -21,11 +21,13 @@ from mmkeras.toy.scene import COLORS, SHAPES, SIZES, Scene
 
 RARE = 0.25  # rate at which a drawn question is kept whose answer is not the usual one
 TRIES = 3  # questions drawn of each kind
-RELATIONS = {"left of": ("left of", False), "right of": ("left of", True)}
-RELATIONS |= {
+# in words → that of the scene, and whether the things change places
+RELATIONS = {
+    "left of": ("left of", False),
+    "right of": ("left of", True),
     "above": ("above", False),
     "below": ("above", True),
-}  # the scene's relation, and if it is turned round
+}
 
 _EN = {
     "color": ("what color is the {shape}?", "which color does the {shape} have?"),
@@ -68,10 +70,7 @@ QUESTIONS = (
     *(Question("color", (shape,)) for shape in SHAPES),
     *(Question("shape", (color,)) for color in COLORS),
     *(Question("size", (shape,)) for shape in SHAPES),
-    *(
-        Question("relation", (a, r, b))
-        for (a, b), r in itertools.product(itertools.permutations(SHAPES, 2), RELATIONS)
-    ),
+    *(Question("relation", (a, r, b)) for a, b in itertools.permutations(SHAPES, 2) for r in RELATIONS),
     *(Question("count", (value,)) for value in (*SHAPES, *COLORS)),
 )
 ANSWERS = (*COLORS, *SHAPES, *SIZES, "yes", "no", "0", "1", "2")
@@ -97,11 +96,8 @@ def answer(question: Question, scene: Scene) -> str | None:
 
 def supposed(question: Question) -> list[Question]:
     """The questions "how many ...?" whose answer must be 1 for a question to have one answer."""
-    return (
-        []
-        if question.kind == "count"
-        else [Question("count", (x,)) for x in question.about if x not in RELATIONS]
-    )
+    about = question.about if question.kind != "count" else ()
+    return [Question("count", (word,)) for word in about if word not in RELATIONS]
 
 
 def usual(question: Question, changed: bool = False) -> str:
@@ -159,9 +155,8 @@ def texts(question: Question, language: str = "en") -> tuple[str, ...]:
     elif question.kind != "count":
         parts = {"shape": shapes[first]} if first in SHAPES else {"color": colors[first]}
     elif language == "en":
-        parts = {
-            "counted": f"{first} things" if first in COLORS else first + ("es" if first[-1] == "s" else "s")
-        }
+        plural = first + ("es" if first[-1] == "s" else "s")
+        parts = {"counted": f"{first} things" if first in COLORS else plural}
     else:
         parts = {"counted": f"{colors[first]}的东西" if first in COLORS else shapes[first]}
     return tuple(phrase.format(**parts) for phrase in _GRAMMARS[language][question.kind])
@@ -169,10 +164,9 @@ def texts(question: Question, language: str = "en") -> tuple[str, ...]:
 
 def answers(language: str = "en") -> dict[str, str]:
     """{answer: its word} of all `ANSWERS`."""
-    words = {
-        word: text for name in ("color", "shape", "size") for word, text in scene.words(name, language).items()
-    }
-    words |= zip(("yes", "no"), _YES_NO[language], strict=True)
+    words = dict(zip(("yes", "no"), _YES_NO[language], strict=True))
+    for attribute in ("color", "shape", "size"):
+        words |= scene.words(attribute, language)
     return {name: words.get(name, name) for name in ANSWERS}
 
 
