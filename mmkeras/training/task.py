@@ -63,7 +63,7 @@ def train_task(
     images are refused if the encoder's pretrained weights could not be loaded.
 
     Args:
-        task: str. `"captioning"`, `"speech_to_text"` or `"text_to_image"`.
+        task: str. A key of `mmkeras.tasks.TASKS`.
         source: str or path. The source of the task's `data`. Defaults to `"toy"`.
         preset: str. The preset of the task's `build`. Defaults to `"toy"` for the toy world, `"small"` for
             small images if the task has one, else `"document"`.

@@ -4,6 +4,7 @@
 `questions` has the questions about the toy world.
 """
 
+from mmkeras._utils import lazy
 from mmkeras.data.features import check_pretrained, with_features
 from mmkeras.visual_question_answering.datasets import data
 from mmkeras.visual_question_answering.inference import QuestionAnswerer, evaluate
@@ -18,3 +19,5 @@ __all__ = [
     "evaluate",
     "with_features",
 ]
+
+__getattr__ = lazy.submodules(__name__)
