@@ -20,6 +20,7 @@ Every task is used in the same six lines:
 | captioning | `mmkeras.captioning` | image → text | 5.1 |
 | speech recognition | `mmkeras.speech_to_text` | speech → text | 5.2 |
 | text to image | `mmkeras.text_to_image` | text → image | 5.3 |
+| visual question answering | `mmkeras.visual_question_answering` | image, question → answer | 8.1 |
 
 `methods` has the document's three ways to combine modalities (chapters 3 and 4), and compares them.
 

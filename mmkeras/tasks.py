@@ -18,6 +18,7 @@ TASKS = {
     "captioning": "mmkeras.captioning.Captioner",
     "speech_to_text": "mmkeras.speech_to_text.Transcriber",
     "text_to_image": "mmkeras.text_to_image.ImageGenerator",
+    "visual_question_answering": "mmkeras.visual_question_answering.QuestionAnswerer",
     "image_search": "mmkeras.applications.image_search.ImageSearch",
 }
 # the same of models that are part of a task, a method or an application

@@ -142,6 +142,9 @@ def small_data(photos, short_clips):
         )
         if task == "speech_to_text":
             return package.data(short_clips, **options)
+        if task == "visual_question_answering":
+            rows = [f"{i}.jpg,{question},{i % 2}" for i in range(8) for question in ("how many?", "which one?")]
+            (photos / "questions.csv").write_text("\n".join(["image,question,answer", *rows]))
         return package.data(photos, image_size=64 if task == "captioning" else 32, **options)
 
     return make

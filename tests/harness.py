@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 
-from mmkeras import captioning, speech_to_text, text_to_image
+from mmkeras import captioning, speech_to_text, text_to_image, visual_question_answering
 from mmkeras.methods import cross_modal_pretraining, joint_training, modality_translation, scenes
 from mmkeras.text.vocabulary import Vocabulary
 from mmkeras.text_to_image.classifier import build_classifier
@@ -135,6 +135,11 @@ MODELS = {
         images(16),
         one_hot(CLASSES),
         without={"padding": "images have a fixed size"},
+    ),
+    "visual question answering": Model(
+        lambda: visual_question_answering.build("toy", vocabulary=WORDS, answers=3, units=8),
+        CAPTIONS,
+        np.eye(3)[np.arange(BATCH) % 3],
     ),
     **{f"joint training, {fusion}": fused(fusion) for fusion in joint_training.FUSIONS},
     "cross-modal pre-training": Model(cross_modal, SCENES, labels(CLASSES), without=FIXED_LENGTH),

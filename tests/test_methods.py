@@ -18,6 +18,7 @@ from mmkeras.methods import (
     scenes,
 )
 from mmkeras.methods.experiments import comparison, fusions, pretraining, protocol, saliency, translation
+from mmkeras.nn.fusion import CompleteModalities
 from mmkeras.text.vocabulary import PAD, SPECIAL, UNKNOWN
 from mmkeras.toy import render
 
@@ -158,7 +159,7 @@ def test_joint_training_learns_with_modality_dropout_and_is_saved(fusion, exampl
 
 
 def test_modality_dropout_never_drops_all():
-    layer = joint_training.CompleteModalities(1.0)
+    layer = CompleteModalities(1.0)
     padded = np.tile([True, False], (200, 1))
     ones = [[np.ones((200, 3), "float32")], [np.ones((200, 2, 3), "float32"), padded]]
     ones.append([np.ones((200, 3), "float32")])

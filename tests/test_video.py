@@ -9,8 +9,8 @@ import mmkeras
 from mmkeras.applications import VideoCaptioner, VideoClassifier, video_understanding
 from mmkeras.applications.video_understanding import Sampling, modalities
 from mmkeras.media import video
-from mmkeras.methods.joint_training import CompleteModalities
 from mmkeras.nn.encoders import sound_encoder
+from mmkeras.nn.fusion import CompleteModalities
 from mmkeras.text.vocabulary import Vocabulary
 from mmkeras.toy import builders, motion, scene
 

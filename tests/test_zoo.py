@@ -34,7 +34,7 @@ WORDS = {
     "zh": {"size": "大小", "color": "红橙黄绿蓝紫", "shape": "圆三星十菱", "place": "左右上下中"},
 }
 # shares of right answers, whose sampling error is known
-SHARES = ("scene_accuracy", "all", "color", "place", "shape", "size")
+SHARES = ("scene_accuracy", "accuracy", "blind_accuracy", "all", "color", "place", "shape", "size")
 
 
 @pytest.fixture(scope="module")

@@ -37,9 +37,9 @@ def with_overrides(presets: dict[str, Config], preset: str | Config, overrides: 
 
 
 def of_build(build: Callable, presets: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a task's `build` except the vocabulary, and their types: its sizes and its own."""
+    """The options of a task's `build` but what comes from the data, and their types: its sizes and its own."""
     sizes = typing.get_type_hints(type(next(iter(presets.values()))))
-    return sizes | keywords(build, without=("vocabulary", "compile"))
+    return sizes | keywords(build, without=("vocabulary", "answers", "compile"))
 
 
 def keywords(function: Callable, without: Iterable[str] = ()) -> dict[str, Any]:

@@ -306,10 +306,9 @@ def _save_image(folder, number, image):
 
 def _score(predictor, data, **options):
     scores, options = {}, options or predictor.evaluation_options(data)
-    for split in ("test", "test_unseen"):
-        if getattr(data, split) is not None:
-            scores[split] = predictor.evaluate(getattr(data, split), **options)
-            typer.echo(f"\n{split}")
-            for name, value in scores[split].items():
-                typer.echo(f"  {name:18} {value:.4f}")
+    for split in (name for name in data.splits if name.startswith("test")):
+        scores[split] = predictor.evaluate(getattr(data, split), **options)
+        typer.echo(f"\n{split}")
+        for name, value in scores[split].items():
+            typer.echo(f"  {name:18} {value:.4f}")
     return scores

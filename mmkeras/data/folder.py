@@ -27,10 +27,10 @@ class MediaReader:
     """How the files of a folder become examples.
 
     Attributes:
-        kind: str. `"captions"`, `"transcripts"` or `"videos"`.
+        kind: str. `"captions"`, `"transcripts"`, `"videos"` or `"questions"`.
         load: what `Item.open` returns → array. Raises ValueError or OSError if it cannot be read.
         check: (the same, number of files) → its measure: side in pixels, or seconds. Raises as `load`.
-        example: (array, texts (n,), file name, label or "") tensors → example.
+        example: (array, texts (n,), file name, label or "", answers (n,) of questions) tensors → example.
         dtype: Type of the arrays.
         megabytes: measure → size of an array in memory.
     """
@@ -44,13 +44,14 @@ class MediaReader:
 
 
 def images_from_folder(
-    source: str | os.PathLike, language: str, size: int, crop: bool, **options
+    source: str | os.PathLike, language: str, size: int, crop: bool, kind: str = "captions", **options
 ) -> dict[str, Split]:
-    """Images with captions, see `read`.
+    """Images with captions, or with questions and their "answers", see `read`.
 
     Args:
         size: int. Side in pixels that images are resized to.
         crop: bool. Whether to crop to the square in the middle first.
+        kind: str. `"captions"` or `"questions"`. Defaults to `"captions"`.
     """
     megabytes = size**2 * 3 / 2**20
 
@@ -64,10 +65,11 @@ def images_from_folder(
             return min(images.read(image).shape[:2])
         return min(images.check(image))
 
-    def example(image, texts, name, label):
-        return {"image": tf.ensure_shape(image, (size, size, 3)), "captions": texts}
+    def example(image, texts, name, label, answers):
+        example = {"image": tf.ensure_shape(image, (size, size, 3)), "captions": texts}
+        return example | ({"answers": answers} if kind == "questions" else {})
 
-    reader = MediaReader("captions", load, check, example, tf.uint8, lambda _: megabytes)
+    reader = MediaReader(kind, load, check, example, tf.uint8, lambda _: megabytes)
     splits, sides, rows = read(source, reader, **options)
     small = [row.file for row, side in zip(rows, sides, strict=True) if side < size]
     if crop and small:
@@ -85,7 +87,7 @@ def clips_from_folder(source: str | os.PathLike, language: str, rate: int, **opt
         rate: int. Sample rate in Hz that clips are resampled to.
     """
 
-    def example(samples, texts, name, label):
+    def example(samples, texts, name, label, answers):
         return {"audio": tf.ensure_shape(samples, (None,)), "transcript": texts[0], "name": name}
 
     reader = MediaReader(
@@ -175,7 +177,7 @@ def _reason(item, error):
 
 def _split(reader, files, skipped):
     rows, items, measures = zip(*files, strict=True)
-    texts = [row.texts for row in rows]
+    texts, answers = [row.texts for row in rows], [row.answers for row in rows]
 
     def load(number):
         item = items[number]
@@ -190,17 +192,23 @@ def _split(reader, files, skipped):
         return array, *facts, tf.ensure_shape(is_usable, ())
 
     def examples():
-        ragged = tf.ragged.constant(texts, dtype=tf.string)
+        ragged, of_questions = (
+            tf.ragged.constant(values, dtype=tf.string, ragged_rank=1) for values in (texts, answers)
+        )
         names, labels = [item.name for item in items], [row.label or "" for row in rows]
-        dataset = tf.data.Dataset.from_tensor_slices((range(len(items)), ragged, names, labels))
+        dataset = tf.data.Dataset.from_tensor_slices((range(len(items)), ragged, names, labels, of_questions))
         dataset = dataset.map(with_array, num_parallel_calls=tf.data.AUTOTUNE)
         dataset = dataset.filter(lambda *parts: parts[-1])
         return dataset.map(lambda *parts: reader.example(*parts[:-1]))
 
-    facts = [(*item.facts, text) for item, text in zip(items, texts, strict=True)]
+    facts = [(*item.facts, *content) for item, *content in zip(items, texts, answers, strict=True)]
     megabytes = sum(map(reader.megabytes, measures))
     fingerprint = {"files": cache.digest(*facts)}
-    return Split(examples, lambda: iter(texts), len(items), fingerprint, megabytes, measures, skipped=skipped)
+    counts = Counter(answer for of_file in answers for answer in of_file)
+    classes = {"answer": tuple(answer for answer, _ in counts.most_common())} if counts else {}
+    return Split(
+        examples, lambda: iter(texts), len(items), fingerprint, megabytes, measures, classes, skipped=skipped
+    )
 
 
 def divide(rows: Sequence[tables.Row], validation_share: float, test_share: float) -> dict[str, list[int]]:

@@ -16,7 +16,7 @@
 A file has several texts if it has several rows, a list in a cell or a JSON value, or columns `caption_1`,
 `caption_2`, ... A column or key named `split` divides the rows, see `SPLITS`. One of `COLUMNS["speaker"]` names
 the speaker, one of `COLUMNS["label"]` the class. One of `COLUMNS["start"]` and `duration` say which part of a
-clip a transcript is of.
+clip a transcript is of. `answer` answers the text, a question.
 """
 
 import ast
@@ -37,6 +37,7 @@ FILE_COLUMNS = (
 )  # fmt: skip
 TEXT_COLUMNS = (
     "caption", "transcript", "transcription", "text", "sentence", "comment", "captions", "sentences",
+    "question",
 )  # fmt: skip
 # field of `Entry` → names of its column; the first one in the table counts
 COLUMNS = {
@@ -44,6 +45,7 @@ COLUMNS = {
     "split": ("split",),
     "speaker": ("client_id", "speaker_id", "speaker"),
     "label": ("label", "class", "category"),
+    "answer": ("answer",),
     "start": ("offset", "start", "start_time", "start_seconds"),
     "seconds": ("duration", "duration_seconds"),
 }
@@ -70,6 +72,7 @@ class Entry(NamedTuple):
     start: float | None = None
     seconds: float | None = None
     label: str | None = None
+    answer: str | None = None
 
 
 def read(
@@ -125,7 +128,7 @@ def entries_of(where: str, row: Any, keys: Mapping[str, Any]) -> Iterator[Entry]
     """An entry for each text of a row (cells or a JSON object); one with an empty text if there is none."""
     values = {field: row[key] for field, key in keys.items() if field != "texts" and key is not None}
     values["file"] = _text(values.get("file"))
-    for field in ("speaker", "label"):
+    for field in ("speaker", "label", "answer"):
         if values.get(field) is not None:
             values[field] = str(values[field]).strip()  # many are numbers
     for field in ("start", "seconds"):

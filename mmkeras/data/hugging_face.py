@@ -25,7 +25,8 @@ from mmkeras.data.formats import FILE_COLUMNS, SPLITS, TEXT_COLUMNS, Entry
 from mmkeras.data.tables import Row, Table
 from mmkeras.data.task_data import Item
 
-MEDIA = {"captions": "image", "transcripts": "audio"}  # kind → the column that counts first
+# kind → the column that counts first
+MEDIA = {"captions": "image", "questions": "image", "transcripts": "audio"}
 
 
 def is_dataset(source: Any) -> bool:
@@ -48,7 +49,7 @@ def read(
 
     Args:
         source: The dataset, or {split: dataset}.
-        kind: str. `"captions"` or `"transcripts"`.
+        kind: str. A key of `MEDIA`.
         media_column, text_column: str, optional. Names of the columns. Default to the usual ones.
 
     Raises:
@@ -142,7 +143,7 @@ def _clip(content):
 def _content(cell, kind):
     """What `mmkeras.media` reads: a path, bytes of an image, an array, or a clip (sample_rate_hz, array)."""
     if isinstance(cell, dict) and cell.get("bytes") is not None:
-        return cell["bytes"] if kind == "captions" else _clip(cell["bytes"])
+        return cell["bytes"] if MEDIA[kind] == "image" else _clip(cell["bytes"])
     if path := _path(cell):
         return Path(path)
     if isinstance(cell, dict) and cell.get("array") is not None:

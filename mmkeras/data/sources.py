@@ -38,7 +38,7 @@ def read_images(source: Any, language: str, size: int, *, crop: bool = False, **
             Defaults to False.
         **options: Options of the source, see `mmkeras.captioning.data`.
     """
-    return _read(source, IMAGES, folder.images_from_folder, language, size, crop, **options)
+    return read(source, IMAGES, folder.images_from_folder, language, size, crop, **options)
 
 
 def read_clips(source: Any, language: str, sample_rate_hz: int, **options) -> dict[str, Split]:
@@ -50,7 +50,7 @@ def read_clips(source: Any, language: str, sample_rate_hz: int, **options) -> di
         sample_rate_hz: int. Sample rate that clips are resampled to.
         **options: Options of the source, see `mmkeras.speech_to_text.data`.
     """
-    return _read(source, CLIPS, folder.clips_from_folder, language, sample_rate_hz, **options)
+    return read(source, CLIPS, folder.clips_from_folder, language, sample_rate_hz, **options)
 
 
 def read_videos(source: str | os.PathLike, language: str, sampling: Sampling, **options) -> dict[str, Split]:
@@ -62,7 +62,7 @@ def read_videos(source: str | os.PathLike, language: str, sampling: Sampling, **
         sampling: `mmkeras.media.video.Sampling`.
         **options: Options of the source, see `mmkeras.applications.video_understanding.data`.
     """
-    return _read(source, VIDEOS, videos.videos_from_folder, language, sampling, **options)
+    return read(source, VIDEOS, videos.videos_from_folder, language, sampling, **options)
 
 
 def options(source: Any) -> dict[str, Any]:
@@ -93,7 +93,16 @@ def check_options(language: str, vocabulary: Any) -> Vocabulary | None:
     return vocabulary
 
 
-def _read(source, known: Mapping[str, Callable], from_folder: Callable, *args, **options):
+def read(
+    source: Any, known: Mapping[str, Callable], from_folder: Callable, *args, **options
+) -> dict[str, Split]:
+    """The splits of a source, by name.
+
+    Args:
+        source: A key of `known`, a folder, or a dataset, see `mmkeras.data.hugging_face`.
+        known: {name: (name, *args, **options) → splits}.
+        from_folder: (folder or dataset, *args, **options) → splits.
+    """
     is_known = isinstance(source, str) and source in known
     is_dataset = hugging_face.is_dataset(source) and known is not VIDEOS
     is_folder = isinstance(source, str | os.PathLike) and Path(source).is_dir()

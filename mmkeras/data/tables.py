@@ -30,6 +30,7 @@ PATTERNS = {
         "metadata.csv", "*transcript*.csv", "*transcript*.tsv", "*transcript*.txt", "metadata.jsonl",
         "*manifest*.json", "*manifest*.jsonl",
     ),
+    "questions": ("*question*.csv", "*question*.tsv", "*question*.json", "*question*.jsonl", "metadata.jsonl"),
     "videos": ("*caption*.csv", "*caption*.tsv", "*video*.csv", "*video*.tsv", "*label*.csv", "metadata.jsonl"),
 }  # fmt: skip
 # If no file has such a name: a table for each split, such as Common Voice's train.tsv, then tables in
@@ -40,12 +41,15 @@ FOLDER_PATTERNS = {
     "transcripts": (  # audiofolder, LibriSpeech, AISHELL
         "*/metadata.jsonl", "*/metadata.csv", "**/*.trans.txt", "*/*transcript*.txt",
     ),
+    "questions": ("metadata.csv", "*/metadata.jsonl", "*/metadata.csv"),
     "videos": ("metadata.csv", "*/metadata.jsonl", "*/metadata.csv"),
 }  # fmt: skip
 SPLIT_WORD = re.compile(rf"(?<![a-z])({'|'.join(SPLITS)})(?![a-z])")
 # A name in a table may lack one of these. Other files may have a clip's stem, such as A-0.lab.
 SUFFIXES = {
-    "captions": (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"),
+    **dict.fromkeys(
+        ("captions", "questions"), (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+    ),
     "transcripts": (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au"),
     "videos": (".gif", ".webp", ".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi"),
 }
@@ -56,7 +60,7 @@ BINARY = (".xlsx", ".xls", ".ods", ".parquet", ".arrow", ".feather", ".db", ".sq
 @dataclass
 class Row:
     """A file with all its texts. `speaker`, `label` and the duration of the clip are None if the table does not
-    say."""
+    say. `answers` has one for each text that is a question."""
 
     file: str
     texts: list[str] = field(default_factory=list)
@@ -64,6 +68,7 @@ class Row:
     speaker: str | None = None
     seconds: float | None = None
     label: str | None = None
+    answers: list[str] = field(default_factory=list)
 
 
 class Table(NamedTuple):
@@ -82,8 +87,8 @@ def find(folder: Path, name: str | os.PathLike | None = None, kind: str = "capti
     Args:
         folder: Path of the folder.
         name: str or path, optional. Name of the table. Defaults to the files whose names look like tables.
-        kind: str. `"captions"`, `"transcripts"` or `"videos"`; their tables have different names. Defaults to
-            `"captions"`.
+        kind: str. `"captions"`, `"transcripts"`, `"videos"` or `"questions"`; their tables have different
+            names. Defaults to `"captions"`.
 
     Raises:
         FileNotFoundError: if there is no table `name`.
@@ -164,7 +169,7 @@ def merge(tables: Sequence[tuple[Table, Callable[[Table], Iterable[Entry]]]], ki
     """A row for each file of tables, each of them with a function that reads its entries, see `read`."""
     title = tables[0][0].path.name if len(tables) == 1 else f"{len(tables)} tables"
     rows: dict[str, Row] = {}
-    count, empty, repeated = 0, [], []
+    count, empty, unanswered, repeated = 0, [], [], []
     for table, entries in tables:
         name = table.path.name
         for entry in entries(table):
@@ -173,6 +178,9 @@ def merge(tables: Sequence[tuple[Table, Callable[[Table], Iterable[Entry]]]], ki
             is_labeled = kind == "videos" and entry.label
             if not entry.file.strip() or not (has_words(entry.text) or is_labeled):
                 empty.append(where)
+                continue
+            if kind == "questions" and not entry.answer:
+                unanswered.append(where)
                 continue
             if kind == "transcripts" and entry.start and entry.start > 0:
                 raise ValueError(
@@ -183,12 +191,14 @@ def merge(tables: Sequence[tuple[Table, Callable[[Table], Iterable[Entry]]]], ki
             row = _row(rows, table, entry)
             if kind != "transcripts" or not row.texts:
                 row.texts += [text] if text or kind != "videos" else []
+                row.answers += [entry.answer.lower()] if kind == "questions" else []
             elif text != row.texts[0]:
                 repeated.append(where)
     skipped = [
         f"{title}: skipped {len(names)} of {count} rows {reason}: {_few(names)}"
         for names, reason in (
             (empty, "whose file name is empty or whose text has no letter"),
+            (unanswered, "whose question has no answer, which a column 'answer' would have"),
             (repeated, "whose clip has another transcript already"),
         )
         if names

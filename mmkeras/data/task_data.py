@@ -72,7 +72,8 @@ class TaskData:
 
     Attributes:
         train, validation: Batches for `model.fit`.
-        test, test_unseen: Batches for the task's `evaluate`. The toy world and the emoji have `test_unseen`.
+        test, test_unseen: Batches for the task's `evaluate`. The toy world and the emoji have `test_unseen`. A
+            source's other test splits are attributes as well, such as `data.test_changed_prior`.
         source: str. Name of the dataset, or the folder.
         vocabulary: `Vocabulary` of the training texts.
         batch_size: int. Examples per step, over all devices.
@@ -94,6 +95,8 @@ class TaskData:
     def __getattr__(self, name: str) -> Any:
         if name in (extra := self.__dict__.get("extra", {})):
             return extra[name]
+        if name.startswith("test_") and name in self.__dict__.get("splits", {}):
+            return self._for_evaluate(name)
         raise AttributeError(f"TaskData has no attribute {name!r}")
 
     @functools.cached_property

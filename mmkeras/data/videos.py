@@ -65,7 +65,7 @@ def videos_from_folder(
     def load(path):  # as one array: the bytes of the frames, then those of the sound
         return np.concatenate([x.view(np.uint8).ravel() for x in video.sampled(read(path), sampling)])
 
-    def example(array, texts, name, label):
+    def example(array, texts, name, label, answers):
         frames = tf.reshape(array[:pixels], (sampling.frames, sampling.image_size, sampling.image_size, 3))
         sound = tf.bitcast(tf.reshape(array[pixels:], (sampling.samples, 2)), tf.int16)
         texts = tf.cond(tf.size(texts) > 0, lambda: texts, lambda: tf.constant([""]))

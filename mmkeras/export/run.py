@@ -5,6 +5,7 @@ tokenizers for subwords, and onnxruntime, or for a SavedModel TensorFlow.
     python run.py speech.wav             # a transcript; the file must have the sample rate of card.json
     python run.py "a red star"           # an image, image.png
     python run.py "a red star" *.png     # image search: the similarity of each image
+    python run.py photo.png "what color is the star?"    # an answer
 """
 
 import json
@@ -180,7 +181,18 @@ def answer_query(text, *paths):
     return "\n".join(f"{path}\t{scores[path]:.3f}" for path in sorted(scores, key=scores.get, reverse=True))
 
 
-ANSWERS = {"images": answer_image, "clips": answer_clip, "prompts": answer_prompt, "queries": answer_query}
+def answer_question(path, text):
+    logits = load(CARD["answer"])({"image": read_image(path), "tokens": to_tokens(text)})["logits"]
+    return CARD["answers"][logits[0].argmax()]
+
+
+ANSWERS = {
+    "images": answer_image,
+    "clips": answer_clip,
+    "prompts": answer_prompt,
+    "queries": answer_query,
+    "questions": answer_question,
+}
 TOKENIZER = None
 if (FOLDER / "tokenizer.json").exists():  # of subwords
     from tokenizers import Tokenizer

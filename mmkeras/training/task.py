@@ -63,7 +63,7 @@ def train_task(
     images are refused if the encoder's pretrained weights could not be loaded.
 
     Args:
-        task: str. `"captioning"`, `"speech_to_text"` or `"text_to_image"`.
+        task: str. A key of `mmkeras.tasks.TASKS`.
         source: str or path. The source of the task's `data`. Defaults to `"toy"`.
         preset: str. The preset of the task's `build`. Defaults to `"toy"` for the toy world, `"small"` for
             small images if the task has one, else `"document"`.
@@ -108,6 +108,8 @@ def train_task(
         )
     if config.decay_steps and "decay_steps" not in options and data.train is not None:
         options["decay_steps"] = epochs * int(data.train.cardinality())
+    # what a model must know of its data beside the vocabulary, such as the answers
+    options |= {name: data.extra[name] for name in presets.keywords(package.build) if name in data.extra}
     keras.utils.set_random_seed(seed)  # after the data, whose first preparation draws random numbers
     with strategy.scope():
         model = package.build(preset, vocabulary=data.vocabulary, **options)

@@ -27,6 +27,7 @@ from mmkeras.toy import builders
 
 NOT_FOR_IMAGES = "photographs, drawings, scenes of more than one object"
 NOT_FOR_SEARCH = "photographs, scenes of more than one object, drawings of what is no emoji"
+NOT_FOR_QUESTIONS = "photographs, drawings, scenes of other than two objects, questions outside its grammar"
 NOT_FOR_SPEECH = "human voices, other synthetic voices, words outside the toy world's grammar"
 NOT_FOR_PROMPTS = "prompts outside the toy world's grammar"
 
@@ -90,6 +91,11 @@ RECIPES = {
         f"{NOT_FOR_PROMPTS}; sharp images: a pixel loss averages over all images that a prompt allows",
         "attribute_classifier",
     ),
+    "visual_question_answering": Recipe(
+        partial(training.train_task, "visual_question_answering"),
+        lambda scores: (scores["accuracy"],),
+        NOT_FOR_QUESTIONS,
+    ),
 }
 
 
@@ -123,14 +129,13 @@ def pretrain(
         raise ValueError(f"Expected NAME to be one of {', '.join(RECIPES)}. Received: {name}")
     recipe, folder = RECIPES[name], Path(folder)
     saving.check_writable(folder)
-    to_score = {}
-    if recipe.classifier:
-        to_score["classifier"] = tasks.load(folder / f"{recipe.classifier}.keras")
+    classifier = recipe.classifier and tasks.load(folder / f"{recipe.classifier}.keras")
     best = None
     for seed in seeds:
         start = time.perf_counter()
         predictor, data = recipe.train(language=language, seed=seed, verbose=verbose, **options)
         seconds = time.perf_counter() - start
+        to_score = {"classifier": classifier} if classifier else predictor.evaluation_options(data)
         rank = recipe.rank(predictor.evaluate(data.for_evaluate(data.splits["validation"]), **to_score))
         if best is None or rank > best[0]:
             best = rank, predictor, data, seed, seconds
@@ -177,7 +182,10 @@ def pretrain(
 
 def table(cards: Sequence[dict[str, Any]]) -> str:
     """The cards as a Markdown table, for `data/README.md`."""
-    main = ("scene_accuracy", "all", "color", "wer", "cer", "sharpness", "recall_at_1")
+    main = (
+        "scene_accuracy", "accuracy", "blind_accuracy", "all", "color",
+        "wer", "cer", "sharpness", "recall_at_1",
+    )  # fmt: skip
     lines = [
         "| model | MB | trained with | seconds | on `test` | on `test_unseen` | not for |",
         "|---|---|---|---|---|---|---|",

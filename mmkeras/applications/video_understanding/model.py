@@ -22,6 +22,7 @@ from mmkeras.methods import joint_training
 from mmkeras.nn import losses, optimizers
 from mmkeras.nn.attention_decoder import attention_decoder
 from mmkeras.nn.encoders import pooled, sound_encoder, video_encoder, word_encoder
+from mmkeras.nn.fusion import complete_modalities
 from mmkeras.text.vocabulary import Vocabulary
 
 CLASSIFIER, CAPTIONER = "video_classification", "video_captioning"
@@ -131,7 +132,7 @@ def build_captioner(
     checks.numbers(0, dropout=dropout, word_dropout=word_dropout, label_smoothing=label_smoothing)
 
     # --- frames, sound → memory, first state ---
-    inputs, complete = joint_training.complete_modalities(
+    inputs, complete = complete_modalities(
         {
             "frames": video_encoder(sampling.frames, sampling.image_size, units, sequence=True),
             "sound": sound_encoder(sampling.samples, sampling.sample_rate_hz, units),
