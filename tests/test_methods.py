@@ -438,7 +438,6 @@ def test_the_shipped_images_of_the_adversarial_model_are_one_row_per_epoch():
     assert len(results.losses["generator_loss"]) == results.shown[-1]
     for images in results.images.values():
         assert images.shape == (len(results.prompts) * adversarial.SAMPLES, 64, 64, 3)
-    assert len(results.grid().findobj(AxesImage)) == 6 * len(results.shown)
 
 
 @pytest.mark.parametrize("experiment", [adversarial, fusions, pretraining, comparison])

@@ -52,13 +52,6 @@ class Results:
         rows = sheet.reshape(len(self.shown), side, -1, side, 3).swapaxes(1, 2)  # (epochs, n, S, S, 3)
         return dict(zip(self.shown, rows, strict=True))
 
-    def grid(self, path: str | os.PathLike | None = None):
-        """Plots a row of images per epoch. Returns a matplotlib Figure."""
-        from mmkeras.evaluation import plots
-
-        titles = [f"after epoch {epoch}" for epoch in self.shown]
-        return plots.grid(titles, list(self.images.values()), path)
-
 
 def run(path: str | os.PathLike = RESULTS, **options: Any) -> Results:
     """Trains the model for as many epochs as the last of `SHOWN`. Writes what `results` returns after each of
