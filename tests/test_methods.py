@@ -17,10 +17,18 @@ from mmkeras.methods import (
     modality_translation,
     scenes,
 )
-from mmkeras.methods.experiments import comparison, fusions, pretraining, protocol, saliency, translation
+from mmkeras.methods.experiments import (
+    adversarial,
+    comparison,
+    fusions,
+    pretraining,
+    protocol,
+    saliency,
+    translation,
+)
 from mmkeras.nn.fusion import CompleteModalities
 from mmkeras.text.vocabulary import PAD, SPECIAL, UNKNOWN
-from mmkeras.toy import render
+from mmkeras.toy import builders, render
 
 MODALITIES = ("image", "text", "touch", "speech")
 
@@ -411,7 +419,37 @@ def test_a_method_wins_only_if_its_worst_seed_is_ahead_of_all_others():
         assert comparison.Results(accuracy, {}, {}, {}).winner(8) == winner
 
 
-@pytest.mark.parametrize("experiment", [fusions, pretraining, comparison, saliency])
+@pytest.mark.slow
+def test_a_stopped_adversarial_experiment_leaves_the_images_drawn_so_far(tmp_path, monkeypatch, eager_models):
+    monkeypatch.setattr(builders, "EXAMPLES", {"train": 8, "validation": 2, "test": 2, "test_unseen": 2})
+    monkeypatch.setattr(adversarial, "SHOWN", (1, 2))
+    monkeypatch.setattr(adversarial, "RESULTS", tmp_path / "adversarial.json")
+    original = text_to_image.ImageGenerator.__call__
+    calls = []
+
+    def stops(self, *args, **options):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(text_to_image.ImageGenerator, "__call__", stops)
+    with pytest.raises(KeyboardInterrupt):
+        adversarial.run(adversarial.RESULTS, data_dir=tmp_path)
+    results = adversarial.results()
+    assert results.shown == [1] and {len(values) for values in results.losses.values()} == {1}
+    assert results.images[1].shape == (6, 64, 64, 3)
+
+
+def test_the_shipped_images_of_the_adversarial_model_are_one_row_per_epoch():
+    results = adversarial.results()
+    assert list(results.images) == results.shown == sorted(results.shown)
+    assert len(results.losses["generator_loss"]) == results.shown[-1]
+    for images in results.images.values():
+        assert images.shape == (len(results.prompts) * adversarial.SAMPLES, 64, 64, 3)
+
+
+@pytest.mark.parametrize("experiment", [adversarial, saliency, fusions, pretraining, comparison])
 def test_shipped_results_name_their_command(experiment):
     measured = experiment.results().measured
     assert measured.keys() == {"command", "version", "date", "machine", "minutes"}

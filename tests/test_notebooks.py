@@ -1,4 +1,4 @@
-"""Every notebook runs with fewer epochs, and is stored without outputs."""
+"""Every notebook runs on half of the toy world, and is stored without outputs."""
 
 import ast
 import itertools
@@ -26,6 +26,15 @@ MISTAKES = {
         "answer = plain",
         "compare the two losses",
     ),
+    ("05_practice", 0): (
+        "e = np.exp(np.tanh(q[:, None] + m[None]) @ v)\nanswer = e / e.sum(axis=0)",
+        "a softmax over what",
+    ),
+    ("05_practice", 1): (
+        "import itertools\nerrors = lambda a, b: sum(x != y for x, y in itertools.zip_longest(a, b))",
+        "one word is new",
+    ),
+    ("05_practice", 2): ("answer = np.median(many, axis=0)", "what is best"),
     ("06_applications", 0): (
         "recall = lambda s, k: np.mean([i in x for i, x in enumerate(np.argsort(s)[:, :k])])",
         "largest similarity is first",
@@ -65,13 +74,11 @@ def toy_world(tmp_path_factory):
 
 
 def run_notebook(path, folder):
-    """Runs a notebook with one epoch per training, and each exercise three ways. Returns its cells."""
+    """Runs a notebook, and each exercise three ways. Returns its cells."""
     import nbclient
     import nbformat
 
     notebook = nbformat.read(path, 4)
-    for cell in notebook.cells:
-        cell.source = re.sub(r"^EPOCHS = \d+", "EPOCHS = 1", cell.source, flags=re.M)
     client = nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": folder}})
     exercises = exercises_of(notebook.cells)
     with client.setup_kernel():

@@ -4,10 +4,12 @@
 - `pretraining`: the gain from pre-training on single modalities
 - `translation`: the attributes that a translation loses, with ready-trained models
 - `comparison`: the three methods on the same labeled pairs
+- `adversarial`: how the adversarial model of modality translation learns
 - `saliency`: explanations of trained models beside those of shuffled weights
+- `human_speech`: Mandarin of a person, read by models of synthetic speech
 - `protocol`: their examples, and training until validation stops improving; `records`: their files
 
-Each but `translation` has `run()`, which measures and writes, and `results()`, which reads.
+Each but `translation` and the helpers has `run()`, which measures and writes, and `results()`, which reads.
 """
 
 from mmkeras._utils import lazy
