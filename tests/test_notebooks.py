@@ -16,6 +16,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 # What a learner may try first: {(notebook, number of the exercise): (code, part of the message)}
 MISTAKES = {
+    ("01_background", 0): ("features = of_image - of_text", "0 where they match"),
     ("03_three_methods", 0): ("ceiling = lambda gray, masked: 1 - gray * masked * 5 / 6", "five colors"),
     ("03_three_methods", 1): (
         'matcher = cross_modal_pretraining.build(encoder.copy(), {"match": 2})\n'
