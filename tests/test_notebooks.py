@@ -27,7 +27,7 @@ MISTAKES = {
         "classify = lambda x, names: (search.encode_texts(names) @ search.encode_images(x).T).argmax(axis=1)",
         "one name for each image",
     ),
-    ("02_core_concepts", 4): ('answer = trained(["image"], 64)', "no size finds"),
+    ("02_core_concepts", 4): ('answer = trained(("image",), 64, 0)', "no size finds"),
     ("03_three_methods", 0): ("ceiling = lambda gray, masked: 1 - gray * masked * 5 / 6", "five colors"),
     ("03_three_methods", 1): (
         'matcher = cross_modal_pretraining.build(encoder.copy(), {"match": 2})\n'
