@@ -16,6 +16,18 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 # What a learner may try first: {(notebook, number of the exercise): (code, part of the message)}
 MISTAKES = {
+    ("01_background", 0): ("features = of_image - of_text", "0 where they match"),
+    ("02_core_concepts", 0): ("masked_mean = lambda x, valid: x.mean(axis=1)", "padding counts"),
+    ("02_core_concepts", 1): ("fused = lambda p, q: (p + q) / 2", "each rules out one"),
+    ("02_core_concepts", 2): (
+        "training = lambda parameters, tokens: 2 * parameters * tokens",
+        "twice backward",
+    ),
+    ("02_core_concepts", 3): (
+        "classify = lambda x, names: (search.encode_texts(names) @ search.encode_images(x).T).argmax(axis=1)",
+        "one name for each image",
+    ),
+    ("02_core_concepts", 4): ('answer = trained(("image",), 64, 0)', "no size finds"),
     ("03_three_methods", 0): ("ceiling = lambda gray, masked: 1 - gray * masked * 5 / 6", "five colors"),
     ("03_three_methods", 1): (
         'matcher = cross_modal_pretraining.build(encoder.copy(), {"match": 2})\n'
