@@ -71,19 +71,30 @@ def quiet_stderr() -> Iterator[None]:
             os.close(stderr)
 
 
-def quiet() -> None:
+def quiet(cpus: int | None = None) -> None:
     """Loads Keras and TensorFlow without their start-up notes. For the first line of a notebook.
 
     It also hides, for the rest of the process, the note that Keras prints whenever `fit` gets a
-    `tf.data.Dataset`. All other warnings are shown as before.
+    `tf.data.Dataset`, and what TensorFlow reports in a notebook below the level of a warning, such as each sum
+    over devices. All other warnings are shown as before.
+
+    Args:
+        cpus: int, optional. Uses the CPU alone, as this number of devices, to try `mmkeras.distribute` without
+            several GPUs. Defaults to None: the devices that there are.
     """
     with quiet_stderr():
         import keras  # noqa: F401
         import tensorflow as tf
 
+        if cpus is not None:  # TensorFlow cannot change its devices after the first look at them
+            tf.config.set_visible_devices([], "GPU")
+            (cpu,) = tf.config.list_physical_devices("CPU")
+            devices = [tf.config.LogicalDeviceConfiguration()] * cpus
+            tf.config.set_logical_device_configuration(cpu, devices)
         tf.config.list_logical_devices()  # the first look for a GPU prints notes, too
         tf.transpose([[True]])  # and so does the first boolean tensor, such as a mask
     warnings.filterwarnings("ignore", message="`shuffle=True` was passed, but will be ignored")
+    tf.get_logger().setLevel(logging.WARNING)
 
 
 @contextlib.contextmanager
