@@ -54,7 +54,7 @@ def book(
         bool, typer.Option(help="Execute the notebooks that have no outputs (minutes each).")
     ] = True,
 ) -> None:
-    """Write the notebooks as a book: HTML pages with a search and a glossary, which load nothing from outside."""
+    """Write the notebooks as a book: HTML with a search and a glossary, which loads nothing from outside."""
     with clear_errors():
         try:
             from mmkeras.cli import book as pages
@@ -63,7 +63,7 @@ def book(
         path, failed = pages.write(folder, notebooks or source(), execute, typer.echo)
         typer.echo(f"Look at {path}")
         if failed:
-            typer.echo(f"{len(failed)} notebooks failed; their pages end with the error:", err=True)
+            typer.echo(f"Notebooks that failed: {len(failed)}. Their pages end with the error.", err=True)
             for name, error in failed.items():
                 typer.echo(f"  {name}: {error}", err=True)
             raise typer.Exit(1)

@@ -38,7 +38,7 @@ def write(
     Args:
         folder: path. Created if missing.
         notebooks: path. Folder of the notebooks, of `README.md` (the text of the first page) and of
-            `glossary.csv` (columns `english`, `chinese` and `meaning`); each of the two may be missing.
+            `glossary.csv` (`english`, `chinese`, and a meaning in each); each of the two may be missing.
         execute: bool. Whether to execute notebooks without outputs. Defaults to `True`.
         report: called with a line of progress. Defaults to `print`.
 
@@ -55,7 +55,8 @@ def write(
         raise ValueError(f"Expected folder to be another one than that of the notebooks. Received: {folder}")
     folder.mkdir(parents=True, exist_ok=True)
     chapters = [{"page": f"{path.stem}.html", "title": _title(path)} for path in paths]
-    render = _Renderer({path.name: path.stem for path in paths}, notebooks)
+    pages = {path.name: f"{path.stem}.html" for path in paths} | {"glossary.csv": "glossary.html"}
+    render = _Renderer(pages, notebooks)
     write_page = _pages(folder, chapters, has_glossary=(notebooks / "glossary.csv").is_file())
     failed, index = {}, []
     for number, (path, chapter) in enumerate(zip(paths, chapters, strict=True)):
@@ -78,7 +79,7 @@ def write(
                 "page": "glossary.html",
                 "anchor": f"term-{number}",
                 "title": f"{term['chinese']} · {term['english']}",
-                "text": term["meaning"],
+                "text": f"{term['english_meaning']} {term['chinese_meaning']}",
             }
             for number, term in enumerate(terms, 1)
         ]
@@ -181,7 +182,7 @@ class _MarkdownRenderer(IPythonRenderer):
 
     def link(self, text, url, title=None):
         if url in self.pages:
-            url = f"{self.pages[url]}.html"
+            url = self.pages[url]
         elif not re.match("https?://|mailto:|#", url):  # a file of the repository, which the book lacks
             return text
         return super().link(text, url, title)
@@ -210,7 +211,10 @@ def _plain(text):
 
 def _occurrences(term, index):
     """The first section of each chapter that has a term, in one of the languages."""
-    pattern = re.compile(rf"\b{re.escape(term['english'])}|{re.escape(term['chinese'])}", re.I)
+    pattern = rf"\b{re.escape(term['english'])}s?\b"
+    if len(term["chinese"]) > 1:  # one character is part of many other words
+        pattern += f"|{re.escape(term['chinese'])}"
+    pattern = re.compile(pattern, re.I)
     found = {}
     for section in index:
         if pattern.search(f"{section['title']} {section['text']}"):
