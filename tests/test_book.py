@@ -4,15 +4,15 @@ import csv
 import html.parser
 import json
 import re
-import subprocess
+import sys
 import urllib.parse
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 from mmkeras.cli import main as cli
-from mmkeras.cli import notebooks as commands
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
@@ -87,9 +87,16 @@ def check_links(folder):
                 assert (folder / (target or name)).is_file(), f"{name}: {url}"
                 assert not anchor or anchor in pages[target or name].anchors, f"{name}: {url}"
     for path in (*folder.glob("*.css"), *folder.glob("*.js"), *folder.glob("*.html")):
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8") if path.name != "search-index.js" else ""
         assert not re.search(r"@import|url\(|\bfetch\(|\bimport\(|XMLHttpRequest", text), path.name
+    for section in search_index(folder):
+        assert section["anchor"] in pages[section["page"]].anchors
     return pages
+
+
+def search_index(folder):
+    text = (folder / "search-index.js").read_text(encoding="utf-8")
+    return json.loads(text.removeprefix("const SECTIONS = ").removesuffix(";\n"))
 
 
 @pytest.mark.notebooks
@@ -121,12 +128,8 @@ def test_the_glossary_and_the_search_lead_to_the_sections(tiny, tmp_path, invoke
     assert invoke("book", folder, "--notebooks", tiny, "--no-execute")[0] == 0
     pages = check_links(folder)
     assert "01_one.html#练习-exercise-2" in pages["glossary.html"].links  # attention; no section names a mask
-    text = (folder / "search-index.js").read_text(encoding="utf-8")
-    sections = json.loads(text.removeprefix("const SECTIONS = ").removesuffix(";\n"))
-    found = {section["title"]: section for section in sections if "zebra" in section["text"]}
-    assert found["练习 · Exercise"]["page"] == "01_one.html" and "斑马" in found["练习 · Exercise"]["text"]
-    for section in sections:
-        assert section["anchor"] in pages[section["page"]].anchors
+    (found,) = (section for section in search_index(folder) if "zebra" in section["text"])
+    assert found["title"] == "练习 · Exercise" and found["number"] == "1" and "斑马" in found["text"]
 
 
 @pytest.mark.notebooks
@@ -162,11 +165,11 @@ def test_notebooks_are_copied_and_changed_ones_kept(tmp_path, invoke):
 
 def test_jupyterlab_is_started_in_the_folder_and_named_if_missing(tmp_path, invoke, monkeypatch):
     started = []
-    monkeypatch.setattr(subprocess, "call", lambda command: started.append(command) or 0)
-    monkeypatch.setattr(commands.importlib.util, "find_spec", lambda name: object())
-    assert invoke("notebooks", tmp_path)[0] == 0
-    assert started[0][1:] == ["-m", "jupyterlab", tmp_path]
-    monkeypatch.setattr(commands.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "jupyterlab", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "jupyterlab.labapp", SimpleNamespace(main=started.append))
+    assert invoke("notebooks", tmp_path, "--", "--no-browser")[0] == 0
+    assert started == [[str(tmp_path), "--no-browser"]]
+    monkeypatch.setitem(sys.modules, "jupyterlab.labapp", None)  # an import of it fails
     status, printed = invoke("notebooks", tmp_path)
     assert status == 2 and "mmkeras[notebooks]" in printed and len(started) == 1
 

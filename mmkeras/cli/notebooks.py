@@ -1,10 +1,7 @@
 """The commands `mmkeras notebooks` and `mmkeras book`."""
 
 import filecmp
-import importlib.util
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +23,10 @@ def source() -> Path:
 @app.command()
 def notebooks(
     folder: Annotated[Path, typer.Argument(help="Of the copies.")] = Path("mmkeras-notebooks"),
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(help="Of JupyterLab, after --: -- --no-browser", metavar="[-- OPTION...]"),
+    ] = None,
     start: Annotated[bool, typer.Option(help="Start JupyterLab in the folder.")] = True,
 ) -> None:
     """Copy the notebooks into a folder and start JupyterLab. What you have changed there is kept."""
@@ -39,9 +40,13 @@ def notebooks(
                 typer.echo(f"Kept {copy}, which differs from the package's. Rename it to get that one, too.")
         typer.echo(f"The notebooks are in {folder}")
         if start:
-            if not importlib.util.find_spec("jupyterlab"):
-                raise ImportError(f"JupyterLab is not installed: {_EXTRA}. With --no-start it is not needed.")
-            raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", folder]))
+            try:
+                from jupyterlab.labapp import main as jupyterlab
+            except ImportError as error:
+                raise ImportError(
+                    f"JupyterLab is not installed: {_EXTRA}. --no-start does not need it."
+                ) from error
+            jupyterlab([str(folder), *(options or ())])
 
 
 @app.command()

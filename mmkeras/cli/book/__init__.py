@@ -78,6 +78,7 @@ def write(
             {
                 "page": "glossary.html",
                 "anchor": f"term-{number}",
+                "number": "",
                 "title": f"{term['chinese']} · {term['english']}",
                 "text": f"{term['english_meaning']} {term['chinese_meaning']}",
             }
@@ -86,8 +87,8 @@ def write(
     contents = notebooks / "README.md"
     body = render.markdown(contents.read_text(encoding="utf-8")) if contents.is_file() else ""
     write_page("index.html", _TITLE, body=body, next=chapters[0])
-    entries = json.dumps(index, ensure_ascii=False).replace("},", "},\n")
-    (folder / "search-index.js").write_text(f"const SECTIONS = {entries};\n", encoding="utf-8")
+    entries = ",\n".join(json.dumps(section, ensure_ascii=False) for section in index)
+    (folder / "search-index.js").write_text(f"const SECTIONS = [{entries}];\n", encoding="utf-8")
     shutil.copy(_ASSETS / "search.js", folder)
     light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight") for style in ("default", "monokai"))
     style = f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
@@ -150,7 +151,12 @@ class _Renderer:
 
     def notebook(self, notebook) -> str:
         self.anchors = set()
-        exporter = HTMLExporter(template_name="basic", filters={"markdown2html": self._cell})
+        exporter = HTMLExporter(
+            template_name="basic",
+            filters={"markdown2html": self._cell},
+            exclude_input_prompt=True,
+            exclude_output_prompt=True,
+        )
         return exporter.from_notebook_node(notebook)[0]
 
     def markdown(self, text: str) -> str:
@@ -195,12 +201,16 @@ class _MarkdownRenderer(IPythonRenderer):
 
 
 def _sections(body, chapter):
-    """The parts of a page, each from a heading to the next, as plain text."""
-    sections = []
+    """The parts of a page, each from a heading to the next, as plain text. A heading without a number has the
+    number of the one above."""
+    sections, number = [], ""
     _, *parts = re.split(r'<h([1-4]) id="([^"]*)">(.*?)</h\1>', body)
     for level, anchor, title, text in zip(*[iter(parts)] * 4, strict=True):
-        place = {"page": chapter["page"], "anchor": anchor, "level": int(level)}
-        sections.append({**place, "title": _plain(title), "text": _plain(text)})
+        title = _plain(title)
+        if numbered := re.match(r"\d(\.\d)*", title):
+            number = numbered[0] if int(level) < 3 else number  # below, steps are counted: 1. 2. 3.
+        place = {"page": chapter["page"], "anchor": anchor, "level": int(level), "number": number}
+        sections.append({**place, "title": title, "text": _plain(text)})
     return sections
 
 
@@ -210,7 +220,7 @@ def _plain(text):
 
 
 def _occurrences(term, index):
-    """The first section of each chapter that has a term, in one of the languages."""
+    """The first section of each page that has a term, in one of the languages."""
     pattern = rf"\b{re.escape(term['english'])}s?\b"
     if len(term["chinese"]) > 1:  # one character is part of many other words
         pattern += f"|{re.escape(term['chinese'])}"

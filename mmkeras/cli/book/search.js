@@ -29,7 +29,8 @@ function show() {
       const item = document.createElement("li");
       const link = document.createElement("a");
       link.href = `${section.page}#${section.anchor}`;
-      link.textContent = section.title;
+      const isNumbered = section.title.startsWith(section.number);
+      link.textContent = isNumbered ? section.title : `${section.number} · ${section.title}`;
       item.append(link, document.createElement("br"), excerpt(section.text, query));
       return item;
     }),
