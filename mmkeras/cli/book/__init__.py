@@ -122,7 +122,8 @@ def _executed(path, kept, execute, report):
     start, error = time.perf_counter(), None
     with tempfile.TemporaryDirectory() as scratch:  # for the files that a notebook writes
         try:
-            client = nbclient.NotebookClient(notebook, timeout=None, resources={"metadata": {"path": scratch}})
+            options = {"timeout": None, "coalesce_streams": True, "resources": {"metadata": {"path": scratch}}}
+            client = nbclient.NotebookClient(notebook, **options)
             client.execute(stderr=subprocess.DEVNULL)  # notes of the kernel, not of the cells
             nbformat.write(notebook, kept)
         except nbclient.exceptions.CellExecutionError as stopped:
