@@ -13,6 +13,7 @@ import pytest
 import soundfile
 from PIL import Image
 
+import mmkeras
 from mmkeras import captioning, speech_to_text, text_to_image
 from mmkeras.applications import image_search
 from mmkeras.toy import builders
@@ -96,6 +97,11 @@ def test_the_chinese_readme_has_the_same_code():
 
     chinese = (Path(__file__).parents[1] / "README.zh-CN.md").read_text(encoding="utf-8")
     assert blocks(chinese) == blocks(README)
+
+
+def test_the_citation_names_this_version():
+    citation = (Path(__file__).parents[1] / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {mmkeras.__version__}\n" in citation
 
 
 def test_files_that_the_readmes_link_to_exist():

@@ -68,7 +68,7 @@ def book(
         path, failed = pages.write(folder, notebooks or source(), execute, typer.echo)
         typer.echo(f"Look at {path}")
         if failed:
-            typer.echo(f"Notebooks that failed: {len(failed)}. Their pages end with the error.", err=True)
+            typer.echo(f"Notebooks that failed: {len(failed)}. Their pages show where.", err=True)
             for name, error in failed.items():
                 typer.echo(f"  {name}: {error}", err=True)
             raise typer.Exit(1)

@@ -43,7 +43,7 @@ def write(
         report: called with a line of progress. Defaults to `print`.
 
     Returns:
-        The first page, and {notebook: error}: the page of a notebook that fails ends with its error.
+        The first page, and {notebook: error}: the page of a notebook that fails shows where.
 
     Raises:
         ValueError: If `notebooks` has no notebook, or is `folder`.
@@ -55,9 +55,12 @@ def write(
         raise ValueError(f"Expected folder to be another one than that of the notebooks. Received: {folder}")
     folder.mkdir(parents=True, exist_ok=True)
     chapters = [{"page": f"{path.stem}.html", "title": _title(path)} for path in paths]
-    pages = {path.name: f"{path.stem}.html" for path in paths} | {"glossary.csv": "glossary.html"}
+    pages = {path.name: f"{path.stem}.html" for path in paths}
+    glossary = notebooks / "glossary.csv"
+    if glossary.is_file():
+        pages[glossary.name] = "glossary.html"
     render = _Renderer(pages, notebooks)
-    write_page = _pages(folder, chapters, has_glossary=(notebooks / "glossary.csv").is_file())
+    write_page = _pages(folder, chapters, has_glossary=glossary.is_file())
     failed, index = {}, []
     for number, (path, chapter) in enumerate(zip(paths, chapters, strict=True)):
         notebook, error = _executed(path, folder / path.name, execute, report)
@@ -66,11 +69,10 @@ def write(
         body = render.notebook(notebook)
         sections = _sections(body, chapter)
         index += sections
-        around = {"previous": chapters[number - 1] if number else None, "next": None}
-        around["next"] = chapters[number + 1] if number + 1 < len(chapters) else None
-        write_page(**chapter, body=body, sections=sections, notebook=path.name, **around)
-    if (notebooks / "glossary.csv").is_file():
-        terms = list(csv.DictReader((notebooks / "glossary.csv").read_text(encoding="utf-8").splitlines()))
+        previous, following = ([None, *chapters, None][number + step] for step in (0, 2))
+        write_page(**chapter, body=body, sections=sections, previous=previous, next=following)
+    if glossary.is_file():
+        terms = list(csv.DictReader(glossary.read_text(encoding="utf-8").splitlines()))
         for term in terms:
             term["sections"] = _occurrences(term, index)
         write_page("glossary.html", "术语表 · Glossary", terms=terms)
@@ -92,7 +94,7 @@ def write(
     shutil.copy(_ASSETS / "search.js", folder)
     light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight") for style in ("default", "monokai"))
     style = f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
-    (folder / "style.css").write_text(style + (_ASSETS / "style.css").read_text(), encoding="utf-8")
+    (folder / "style.css").write_text(style + (_ASSETS / "style.css").read_text("utf-8"), encoding="utf-8")
     return folder / "index.html", failed
 
 
@@ -110,7 +112,7 @@ def _pages(folder, chapters, **shared):
 def _executed(path, kept, execute, report):
     """The notebook with outputs, and the error that stopped it or None."""
     notebook = nbformat.read(path, 4)
-    if _has_outputs(notebook):
+    if any(cell.get("outputs") for cell in notebook.cells):
         return notebook, None
     if kept.is_file():
         previous = nbformat.read(kept, 4)
@@ -132,10 +134,6 @@ def _executed(path, kept, execute, report):
             error = str(stopped)
     report(f"{path.name}: {time.perf_counter() - start:.0f} s")
     return notebook, error
-
-
-def _has_outputs(notebook):
-    return any(cell.get("outputs") for cell in notebook.cells)
 
 
 def _title(path):
