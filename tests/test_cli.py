@@ -372,7 +372,8 @@ def test_the_wheel_works_without_the_repository(tmp_path):
     run(*pip, "wheel", "-q", "--no-deps", "-w", tmp_path, root)
     (wheel,) = tmp_path.glob("*.whl")
     run(*pip, "install", "-q", "--no-deps", "--target", site, wheel)
-    assert (site / "mmkeras" / "py.typed").is_file()
+    for name in ("py.typed", "notebooks/04_formulas.ipynb", "notebooks/glossary.csv", "cli/book/page.html"):
+        assert (site / "mmkeras" / name).is_file(), name
     environment = os.environ | {"PYTHONPATH": str(site)}
     code = "import mmkeras; print(mmkeras.__file__); mmkeras.pretrained('captioning')"
     done = subprocess.run(

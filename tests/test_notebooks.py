@@ -74,6 +74,40 @@ MISTAKES = {
     ("04_formulas", 2): ("answer = image + 8", "sees a star"),
 }
 
+# The sections of the document that the notebooks follow
+SECTIONS = {
+    "1.1": "多模态学习的兴起",
+    "1.2": "大模型时代的多模态挑战",
+    "1.3": "本文的意义",
+    "2.1": "模态",
+    "2.2": "多模态学习",
+    "2.3": "大模型",
+    "2.4": "多模态大模型",
+    "2.5": "联系",
+    "3.1": "大模型+多模态的3种实现方法",
+    "3.2": "联合训练",
+    "3.3": "跨模态预训练",
+    "3.4": "模态转换",
+    "4.1": "联合训练的数学模型",
+    "4.2": "跨模态预训练的数学模型",
+    "4.3": "模态转换的数学模型",
+    "5.1": "图像描述生成",
+    "5.2": "语音识别",
+    "5.3": "文本到图像生成",
+    "6.1": "图像搜索",
+    "6.2": "视频理解",
+    "6.3": "人机交互",
+    "7.1": "Hugging Face Transformers",
+    "7.2": "TensorFlow",
+    "7.3": "PyTorch",
+    "8.1": "未来发展趋势",
+    "8.2": "挑战",
+    "9.1": "什么是多模态学习？",
+    "9.2": "什么是大模型？",
+    "9.3": "多模态大模型有哪些应用场景？",
+    "9.4": "多模态大模型面临哪些挑战？",
+}
+
 
 @pytest.fixture(scope="module")
 def toy_world(tmp_path_factory):
@@ -153,6 +187,33 @@ def test_notebooks_are_short_and_stored_without_outputs(path):
     assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
     lines = [len(re.findall(r"^.*\S", "".join(cell["source"]), flags=re.M)) for cell in cells]
     assert max(lines) <= 40 and sum(lines) <= 370
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_each_section_of_the_document_has_its_heading_and_code(path):
+    chapter, section = re.match(r"0(\d)(?:_(\d)_)?", path.stem).groups()
+    sections = {}  # {number: [title, whether code follows]}
+    for cell in json.loads(path.read_text())["cells"]:
+        heading = re.search(r"^##? (\d\.\d) ([^·\n]+)", "".join(cell["source"]), flags=re.M)
+        if heading and cell["cell_type"] == "markdown":
+            sections[heading[1]] = [heading[2].strip(), False]
+        elif sections and cell["cell_type"] == "code":
+            sections[list(sections)[-1]][1] = True
+    expected = f"{chapter}.{section or ''}"
+    assert sections == {n: [title, True] for n, title in SECTIONS.items() if n.startswith(expected)}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_text_is_in_both_languages(path):
+    for cell in json.loads(path.read_text())["cells"]:
+        text = re.sub(r"```.*?```|`[^`]*`|\$[^$]*\$", "", "".join(cell["source"]), flags=re.S)
+        if cell["cell_type"] == "markdown":
+            assert re.search("[\u4e00-\u9fff]{2}", text) and re.search(r"[A-Za-z]{3}", text), text
+
+
+def test_the_contents_list_every_notebook():
+    contents = (NOTEBOOKS[0].parent / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"\((\w+\.ipynb)\)", contents) == [path.name for path in NOTEBOOKS]
 
 
 @pytest.mark.notebooks

@@ -13,6 +13,7 @@ import pytest
 import soundfile
 from PIL import Image
 
+import mmkeras
 from mmkeras import captioning, speech_to_text, text_to_image
 from mmkeras.applications import image_search
 from mmkeras.toy import builders
@@ -88,8 +89,24 @@ def test_the_first_command_names_the_python_to_take(version, monkeypatch):
         runpy.run_path(str(Path(__file__).parents[1] / script))
 
 
+def test_the_chinese_readme_has_the_same_code():
+    """So that the test above runs it, too. Comments are translated."""
+
+    def blocks(text):
+        return [re.sub(" *# .*", "", code) for code in re.findall(r"```\w+\n.*?```", text, flags=re.S)]
+
+    chinese = (Path(__file__).parents[1] / "README.zh-CN.md").read_text(encoding="utf-8")
+    assert blocks(chinese) == blocks(README)
+
+
+def test_the_citation_names_this_version():
+    citation = (Path(__file__).parents[1] / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {mmkeras.__version__}\n" in citation
+
+
 def test_files_that_the_readmes_link_to_exist():
     root = Path(__file__).parents[1]
-    for readme in (root / "README.md", root / "tests" / "README.md", root / "data" / "README.md"):
+    names = ("README.md", "README.zh-CN.md", "tests/README.md", "data/README.md", "notebooks/README.md")
+    for readme in map(root.joinpath, names):
         for target in re.findall(r"\]\(([^)#:]+)\)", readme.read_text(encoding="utf-8")):
             assert (readme.parent / target).exists(), f"{readme}: {target}"
