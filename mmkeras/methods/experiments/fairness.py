@@ -166,7 +166,7 @@ def repaired(sample: Examples, repair: str) -> tuple[Examples, np.ndarray | None
 
 
 def training(examples: Examples) -> Examples:
-    """The examples with the labels that the model predicts. The place is not one of them: it tells the group."""
+    """The examples with the labels that the model predicts, without the place, which tells the group."""
     return replace(examples, labels={name: examples.labels[name] for name in ATTRIBUTES})
 
 
