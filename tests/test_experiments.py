@@ -16,7 +16,7 @@ def tiny(monkeypatch, tmp_path):
     """The experiments with few images, steps and seeds."""
     sizes = {
         protocol: {"EVERY": 2},
-        small: {"STEPS": 4},
+        small: {"STEPS": 2},
         scaling: {"WIDTHS": (2, 4), "IMAGES": (10, 20, 40), "SIZES": SPLITS},
         data: {
             "IMAGES": 40,
@@ -57,17 +57,28 @@ def test_mirroring_swaps_left_and_right_and_nothing_else():
     np.testing.assert_array_equal(wrong.labels["place"][40:], examples.labels["place"])
 
 
-def test_a_skewed_sample_has_its_share_and_repairs_give_both_groups_the_same_weight():
-    sample = fairness.sampled(small.examples("train", 160), 40, 0.05, seed=0)
-    assert list(np.bincount(fairness.column(sample), minlength=3)) == [38, 0, 2]
-    _, weights = fairness.repaired(sample, "re-weighting")
-    of_group = [weights[fairness.column(sample) == place].sum() for place in (0, 2)]
-    np.testing.assert_allclose(of_group, 20)
-    for repair in ("balanced sampling", "mirror images"):
-        examples, weights = fairness.repaired(sample, repair)
-        counts = np.bincount(fairness.column(examples), minlength=3)
-        assert weights is None and counts[0] == counts[2]
-    assert "place" not in fairness.training(sample).labels
+@pytest.mark.parametrize("skew", fairness.SKEWS)
+def test_a_skewed_sample_has_its_share_and_repairs_give_both_groups_the_same_weight(skew):
+    sample = fairness.sampled(small.examples("train", 160), skew, 40, 0.05, seed=0)
+    of_group = fairness.group(sample, skew)
+    assert list(np.bincount(of_group)) == [38, 2]
+    _, weights = fairness.repaired(sample, skew, fairness.REWEIGHTED)
+    np.testing.assert_allclose([weights[of_group == number].sum() for number in (0, 1)], 20)
+    for repair in set(fairness.SKEWS[skew].repairs) - {fairness.REWEIGHTED}:
+        examples, weights = fairness.repaired(sample, skew, repair)
+        assert weights is None and len(set(np.bincount(fairness.group(examples, skew)))) == 1
+    same, weights = fairness.repaired(sample, skew, fairness.SKEWED)
+    assert same is sample and weights is None
+    hidden = {fairness.RIGHT: "place", fairness.PAIRS: "color"}
+    assert hidden[skew] not in fairness.labeled(sample, skew).labels
+
+
+def test_unusual_pairs_are_those_of_a_warm_color_and_a_late_shape_or_the_other_way_round():
+    examples = small.examples("train", 40)
+    for row, unusual in enumerate(fairness.group(examples, fairness.PAIRS)):
+        color, shape = (scenes.ATTRIBUTES[name][examples.labels[name][row]] for name in ("color", "shape"))
+        is_warm, is_early = color in ("red", "orange", "yellow"), shape in ("circle", "square", "triangle")
+        assert unusual == (is_warm != is_early)
 
 
 def test_models_of_the_same_seed_are_the_same_whatever_was_trained_before():
@@ -89,13 +100,15 @@ def test_a_gap_is_lower_only_if_the_ranges_do_not_overlap():
     assert small.difference([0.2, 0.3], [0.31, 0.5]) == "higher"
 
 
-def test_fairness_is_measured_by_group_and_told_in_a_model_card(monkeypatch, tmp_path):
+def test_fairness_is_measured_by_group_and_told_in_a_model_card(monkeypatch, tmp_path, eager_models):
     results = run_and_read(fairness, monkeypatch, tmp_path)
-    assert set(results.accuracy) > {fairness.SKEWED, fairness.EVEN, *fairness.REPAIRS}
-    left, right = (results.accuracy[fairness.SKEWED][group][0] for group in fairness.GROUPS)
-    assert results.gap() == [round(left - right, 4)]
-    assert f"{left:.3f}" in results.card() and "mirror images" in str(results)
-    assert len(results.plot().axes[0].lines) == 2
+    for skew, how in fairness.SKEWS.items():
+        assert set(results.accuracy[skew]) > {fairness.SKEWED, fairness.EVEN, *how.repairs}
+        frequent, rare = (values[0] for values in results.accuracy[skew][fairness.SKEWED].values())
+        assert results.gap(skew) == [round(frequent - rare, 4)]
+        assert f"{frequent:.3f}" in results.card(skew) and skew in str(results)
+        assert len(results.plot(skew).axes[0].patches) == 2 * len(results.accuracy[skew])
+        assert results.verdict(skew, fairness.SKEWED) == "no difference"
 
 
 # --- scaling ---
@@ -119,7 +132,7 @@ def test_a_power_law_that_levels_off_is_not_extrapolated():
     assert not holds and abs(predicted - 0.025) < 0.001
 
 
-def test_scaling_is_measured_beside_its_baselines(monkeypatch, tmp_path):
+def test_scaling_is_measured_beside_its_baselines(monkeypatch, tmp_path, eager_models):
     results = run_and_read(scaling, monkeypatch, tmp_path)
     assert set(results.baselines) == {"nearest training image", "most frequent class"}
     numbers, errors = results.over_images(4)
@@ -164,7 +177,7 @@ def test_a_model_trains_on_pairs_without_text():
         np.testing.assert_allclose(logits[name][is_missing], image_alone[name][is_missing], atol=1e-4)
 
 
-def test_data_experiments_run(monkeypatch, tmp_path):
+def test_data_experiments_run(monkeypatch, tmp_path, eager_models):
     results = run_and_read(data, monkeypatch, tmp_path)
     assert results.wrong_labels["all"]["0.0"] == results.wrong_labels["the right ones"]["0.0"]
     assert set(results.augmentation) == set(data.AUGMENTATIONS)
@@ -192,7 +205,7 @@ def test_the_loss_of_a_caption_is_averaged_over_its_words():
     np.testing.assert_allclose(privacy.losses(model, pairs)[0], expected[0], rtol=1e-4)
 
 
-def test_privacy_is_measured_at_each_step_beside_a_control(monkeypatch, tmp_path):
+def test_privacy_is_measured_at_each_step_beside_a_control(monkeypatch, tmp_path, eager_models):
     results = run_and_read(privacy, monkeypatch, tmp_path)
     few = privacy.FEW
     chosen = results.chosen(few)[0]

@@ -1,8 +1,14 @@
-"""Ethics (chapter 8.2): a toy world sampled with a skew, the accuracy of each group, and what repairs it.
+"""Ethics (chapter 8.2): a toy world sampled with two skews, the accuracy of each group, and what repairs it.
 
-The groups are the things at the left and at the right. Their images are mirror images of each other, so no
-group is harder: whatever gap there is comes from the sample. Of 1,000 training images few show a thing at the
-right, as photos of right-handed people would. The model names size, color, and shape.
+- `"few at the right"`: photos of right-handed people, say, so that few things are at the right. The groups are
+  the left and the right. Their images are mirror images of each other, so no group is harder, and whatever gap
+  there is comes from the sample. The model names size, color, and shape.
+- `"color tells shape"`: in most of the images a red, orange, or yellow thing is a circle, square, or triangle,
+  and any other thing is a star, cross, or diamond. The groups are the usual pairs and the unusual ones. The
+  model names the shape.
+
+Of 1,000 training images 5 % are of the rare group. Each training has the same number of steps, and the same
+validation, half of whose images are of the rare group, chooses its best weights.
 """
 
 import os
@@ -15,109 +21,131 @@ import numpy as np
 
 from mmkeras._utils import progress
 from mmkeras.methods import scenes
+from mmkeras.methods.classification import Classifier
 from mmkeras.methods.experiments import protocol, records, small
 from mmkeras.methods.experiments.protocol import SEEDS
 from mmkeras.methods.scenes import Examples
 
 RESULTS = Path(__file__).with_name("fairness.json")
 COMMAND = 'python -c "from mmkeras.methods.experiments import fairness; fairness.run()"'
-GROUPS = {"left": 0, "right": 2}  # column of the place
-ATTRIBUTES = ("size", "color", "shape")
-SIZES = {"train": 4000, "validation": 750, "test": 3000}  # scenes, of which a third is in each column
+SIZES = {"train": 4000, "validation": 750, "test": 3000}  # scenes, from which the groups are taken
 IMAGES, OF_A_GROUP = 1000, 200  # of training; of validation
-SHARES = (0.05, 0.2, 0.5)  # of the right in training
+RARE = 0.05  # share of the rare group in training
 SKEWED, EVEN = "as sampled", "new, balanced data"
-REPAIRS = ("re-weighting", "balanced sampling", "mirror images")
+REWEIGHTED, RESAMPLED, MIRRORED = "re-weighting", "balanced sampling", "mirror images"
+
+
+@dataclass(frozen=True)
+class Skew:
+    """How a world is sampled.
+
+    Attributes:
+        groups: Names of the frequent and the rare group.
+        attributes: What the model predicts.
+        repairs: What is tried on the skewed sample.
+    """
+
+    groups: tuple[str, str]
+    attributes: tuple[str, ...]
+    repairs: tuple[str, ...] = (REWEIGHTED, RESAMPLED)
+
+
+RIGHT, PAIRS = "few at the right", "color tells shape"
+SKEWS = {
+    RIGHT: Skew(("left", "right"), ("size", "color", "shape"), (REWEIGHTED, RESAMPLED, MIRRORED)),
+    PAIRS: Skew(("usual", "unusual"), ("shape",)),
+}
 
 
 @dataclass(frozen=True)
 class Results:
-    """Shares of test images with size, color, and shape right, one per seed.
+    """Shares of test images with all attributes of the skew right, one per seed.
 
     Attributes:
-        accuracy: {training: {group: a share per seed}}. `"as sampled"` and each repair have a training set with
-            5 % of the right; `"new, balanced data"` has as many images, half of them of the right.
-        shares: {share of the right in training: {group: a share per seed}}, as sampled.
+        accuracy: {skew: {training: {group: a share per seed}}}. `"new, balanced data"` has as many images, half
+            of them of the rare group. `"most frequent class"` is no training.
         measured: How and when, see `records.write`.
     """
 
-    accuracy: dict[str, dict[str, list[float]]]
-    shares: dict[str, dict[str, list[float]]]
+    accuracy: dict[str, dict[str, dict[str, list[float]]]]
     measured: dict[str, Any] = field(default_factory=dict)
 
-    def gap(self, training: str = SKEWED) -> list[float]:
-        """Accuracy on the left minus accuracy on the right, per seed."""
-        return _gap(self.accuracy[training])
+    def gap(self, skew: str, training: str = SKEWED) -> list[float]:
+        """Accuracy on the frequent group minus accuracy on the rare one, per seed."""
+        return _gap(self.accuracy[skew][training])
 
-    def verdict(self, training: str) -> str:
+    def verdict(self, skew: str, training: str) -> str:
         """Whether a training's gap is `"lower"` than as sampled, `"higher"`, or `"no difference"`."""
-        return small.difference(self.gap(), self.gap(training))
+        return small.difference(self.gap(skew), self.gap(skew, training))
 
     def __str__(self):
-        rows = {name: values | {"gap": _gap(values)} for name, values in self.accuracy.items()}
-        return small.table("size, color, shape right", rows)
+        tables = []
+        for skew, trainings in self.accuracy.items():
+            rows = {name: values | {"gap": _gap(values)} for name, values in trainings.items()}
+            tables.append(small.table(skew, rows))
+        return "\n\n".join(tables)
 
-    def plot(self, path: str | os.PathLike | None = None):
-        """Plots the accuracy of the groups against `shares`: mean and range. Returns a matplotlib Figure."""
+    def plot(self, skew: str, path: str | os.PathLike | None = None):
+        """Plots the mean accuracy of the groups by training. Returns a matplotlib Figure."""
         from mmkeras.evaluation import plots
 
-        ys = {f"{group} (test)": [values[group] for values in self.shares.values()] for group in GROUPS}
-        return plots.lines(SHARES, ys, "share of the right in training", "size, color, shape right", path)
+        scores = {
+            group: {name: float(np.mean(values[group])) for name, values in self.accuracy[skew].items()}
+            for group in SKEWS[skew].groups
+        }
+        return plots.bars(scores, "accuracy of the group", path)
 
-    def card(self, training: str = SKEWED) -> str:
+    def card(self, skew: str, training: str = SKEWED) -> str:
         """A model card (Mitchell et al. 2019, arXiv:1810.03993) of the model of a training, in Markdown."""
-        shares = self.accuracy[training]
-        rows = "\n".join(f"| {name} | {small.cell(values)} |" for name, values in shares.items())
-        worst = min(shares, key=lambda name: np.mean(shares[name]))
-        is_even = training == EVEN
-        right = SHARES[-1] if is_even else SHARES[0]
-        advice = (
-            f"Do not use it where an error on the {worst} costs more than one elsewhere."
-            if min(self.gap(training)) > 0
-            else "No group is worse in every seed."
+        groups, gap = self.accuracy[skew][training], self.gap(skew, training)
+        frequent, rare = groups
+        rows = "\n".join(f"| {name} | {small.cell(values)} |" for name, values in groups.items())
+        share = 0.5 if training == EVEN else RARE
+        caveat = (
+            f"in every seed more errors on {rare!r} than on {frequent!r}. Do not use it where they cost as much"
+            if min(gap) > 0
+            else "no gap in every seed"
         )
-        return f"""# Model card: size, color, and shape of a thing
+        return f"""# Model card: {", ".join(SKEWS[skew].attributes)} of a thing in a toy image
 
 - **Model**: a convolutional network of {small.SIDE}-pixel images, mmkeras {self.measured["version"]},
   {self.measured["date"]}. Training: {training}.
 - **Intended use**: to show what a skewed sample does. It knows the toy world only.
-- **Factors**: the column in which the thing is, left or right.
-- **Metric**: share of images with size, color, and shape right; mean and range of {len(SEEDS)} seeds.
-- **Training data**: {IMAGES} images, {right:.0%} of them with the thing at the right.
-- **Evaluation data**: test scenes, as many at the left as at the right, up to chance.
+- **Training data**: {IMAGES} images, {share:.0%} of the group {rare!r} ({skew}).
+- **Evaluation data**: scenes of the test split, each group for itself.
+- **Metric**: share of images with {", ".join(SKEWS[skew].attributes)} right, mean (range of {len(gap)} seeds).
 
 | group | accuracy |
 |---|---|
 {rows}
-| gap | {small.cell(self.gap(training))} |
+| gap | {small.cell(gap)} |
 
-- **Ethical considerations**: the average hides the gap whenever a test set has the skew of the training set.
-- **Caveats**: {advice} Measured with `{self.measured["command"]}`.
+- **Ethical considerations**: one number for all hides the gap if the test has the skew of the training.
+- **Caveats**: {caveat}.
+- **Measured by**: `{self.measured["command"]}`
 """
 
 
 def run(path: str | os.PathLike = RESULTS) -> Results:
-    """Trains a model for each training and each seed, and writes what `results` returns."""
-    start = time.perf_counter()
-    train, validation, test = (small.examples(split, count) for split, count in SIZES.items())
-    validation = sampled(validation, 2 * OF_A_GROUP, 0.5, seed=0)
-    accuracy = {
-        name: {group: [] for group in GROUPS} for name in ("most frequent class", SKEWED, *REPAIRS, EVEN)
-    }
-    shares = {str(share): {group: [] for group in GROUPS} for share in SHARES}
-    for seed in progress.bar(SEEDS, "seeds"):
-        samples = {share: sampled(train, IMAGES, share, seed) for share in SHARES}
-        skewed = samples[SHARES[0]]
-        for group in GROUPS:
-            chance = protocol.most_frequent(training(skewed), training(of_group(test, group)))
-            accuracy["most frequent class"][group].append(round(chance["all"], 4))
-        for share, sample in samples.items():
-            _append(shares[str(share)], sample, validation, test, seed)
-        for name in REPAIRS:
-            sample, weights = repaired(skewed, name)
-            _append(accuracy[name], sample, validation, test, seed, weights)
-    accuracy[SKEWED], accuracy[EVEN] = shares[str(SHARES[0])], shares[str(SHARES[-1])]
-    return records.write(path, COMMAND, start, Results(accuracy, shares))
+    """Trains a model for each skew, training, and seed, and writes what `results` returns."""
+    start, accuracy = time.perf_counter(), {}
+    train, everyone, test = (small.examples(split, count) for split, count in SIZES.items())
+    for skew, how in SKEWS.items():
+        trainings = ("most frequent class", SKEWED, *how.repairs, EVEN)
+        scores = accuracy[skew] = {name: {group: [] for group in how.groups} for name in trainings}
+        validation = sampled(everyone, skew, 2 * OF_A_GROUP, 0.5, seed=0)
+        for seed in progress.bar(SEEDS, skew):
+            skewed, even = (sampled(train, skew, IMAGES, share, seed) for share in (RARE, 0.5))
+            for number, name in enumerate(how.groups):
+                of_group = labeled(test.take(np.flatnonzero(group(test, skew) == number)), skew)
+                chance = protocol.most_frequent(labeled(skewed, skew), of_group)
+                scores["most frequent class"][name].append(round(chance["all"], 4))
+            for name in trainings[1:]:
+                sample, weights = repaired(even if name == EVEN else skewed, skew, name)
+                classifier = trained(sample, validation, skew, seed=seed, weights=weights)
+                for of_group, share in of_groups(classifier, test, skew).items():
+                    scores[name][of_group].append(share)
+    return records.write(path, COMMAND, start, Results(accuracy))
 
 
 def results() -> Results:
@@ -125,57 +153,71 @@ def results() -> Results:
     return records.read(RESULTS, Results)
 
 
-def column(examples: Examples) -> np.ndarray:
-    """The column in which each thing is, (N,) int."""
-    return examples.labels["place"] % len(scenes.scene.COLUMNS)
+def group(examples: Examples, skew: str) -> np.ndarray:
+    """The group of each example, (N,) int: 0 the frequent one, 1 the rare one, -1 neither."""
+    if skew == RIGHT:
+        column = examples.labels["place"] % len(scenes.scene.COLUMNS)
+        return np.array([0, -1, 1])[column]
+    halves = [examples.labels[name] < scenes.CLASSES[name] // 2 for name in ("color", "shape")]
+    return (halves[0] != halves[1]).astype(int)
 
 
-def of_group(examples: Examples, group: str) -> Examples:
-    """The examples of a group."""
-    return examples.take(np.flatnonzero(column(examples) == GROUPS[group]))
-
-
-def sampled(examples: Examples, count: int, share: float, seed: int) -> Examples:
-    """`count` examples, chosen at random, a share of them of the right and the others of the left."""
-    rng, of_right = np.random.default_rng(seed), round(share * count)
+def sampled(examples: Examples, skew: str, count: int, share: float, seed: int) -> Examples:
+    """`count` examples, chosen at random, a share of them of the rare group and the others of the frequent."""
+    rng, rare = np.random.default_rng(seed), round(share * count)
     rows = [
-        rng.permutation(np.flatnonzero(column(examples) == place))[:n]
-        for place, n in zip(GROUPS.values(), (count - of_right, of_right), strict=True)
+        rng.permutation(np.flatnonzero(group(examples, skew) == number))[:n]
+        for number, n in enumerate((count - rare, rare))
     ]
     return examples.take(np.concatenate(rows))
 
 
-def repaired(sample: Examples, repair: str) -> tuple[Examples, np.ndarray | None]:
+def repaired(sample: Examples, skew: str, repair: str) -> tuple[Examples, np.ndarray | None]:
     """The examples on which a repair trains, and their weights in the loss, (N,) float or None.
 
     Args:
-        sample: Examples. With a skew.
-        repair: str. `"re-weighting"`: examples of both groups have the same sum of weights. `"balanced
-            sampling"`: the rare examples are repeated until both groups are equally frequent. `"mirror
-            images"`: each image is also shown mirrored, which makes images of the right from those of the
-            left.
+        sample: Examples of both groups.
+        skew: str. Of `SKEWS`.
+        repair: str. `"re-weighting"`: the weights of both groups have the same sum. `"balanced sampling"`: the
+            rare examples are repeated until both groups are equally frequent. `"mirror images"`: each image is
+            also shown mirrored, which makes images of the right from those of the left. Anything else changes
+            nothing.
     """
-    at, columns = column(sample), list(GROUPS.values())
-    if repair == "re-weighting":
-        counts = np.bincount(at, minlength=3)
-        return sample, len(sample) / (2 * counts[at])
-    if repair == "balanced sampling":
-        rows = [np.flatnonzero(at == place) for place in columns]
-        return sample.take(np.concatenate([np.resize(r, max(map(len, rows))) for r in rows])), None
-    return small.with_mirrored(sample), None
+    rows = [np.flatnonzero(group(sample, skew) == number) for number in (0, 1)]
+    if repair == REWEIGHTED:
+        weights = np.empty(len(sample))
+        for of_group in rows:
+            weights[of_group] = len(sample) / (2 * len(of_group))
+        return sample, weights
+    if repair == RESAMPLED:
+        most = max(map(len, rows))
+        return sample.take(np.concatenate([np.resize(of_group, most) for of_group in rows])), None
+    return (small.with_mirrored(sample) if repair == MIRRORED else sample), None
 
 
-def training(examples: Examples) -> Examples:
-    """The examples with the labels that the model predicts, without the place, which tells the group."""
-    return replace(examples, labels={name: examples.labels[name] for name in ATTRIBUTES})
+def labeled(examples: Examples, skew: str) -> Examples:
+    """The examples with the labels that the model predicts. Others would tell the group."""
+    return replace(examples, labels={name: examples.labels[name] for name in SKEWS[skew].attributes})
 
 
-def _append(scores, train, validation, test, seed, weights=None):
-    """Appends the accuracy of a new model on each group."""
-    fit = small.trained(training(train), training(validation), seed=seed, weights=weights)
-    for group, shares in scores.items():
-        shares.append(round(fit.classifier.evaluate(training(of_group(test, group)))["all"], 4))
+def trained(
+    sample: Examples, validation: Examples, skew: str, *, seed: int, weights: np.ndarray | None = None
+) -> Classifier:
+    """A classifier at its best on validation, to be used before the next one is trained, see
+    `small.trained`."""
+    return small.trained(
+        labeled(sample, skew), labeled(validation, skew), seed=seed, weights=weights
+    ).classifier
+
+
+def of_groups(classifier: Classifier, test: Examples, skew: str) -> dict[str, float]:
+    """{group: share of its test examples with all attributes right}."""
+    at = group(test, skew)
+    return {
+        name: round(classifier.evaluate(labeled(test.take(np.flatnonzero(at == number)), skew))["all"], 4)
+        for number, name in enumerate(SKEWS[skew].groups)
+    }
 
 
 def _gap(groups):
-    return [round(left - right, 4) for left, right in zip(*groups.values(), strict=True)]
+    return [round(frequent - rare, 4) for frequent, rare in zip(*groups.values(), strict=True)]
