@@ -7,9 +7,14 @@
 - `adversarial`: how the adversarial model of modality translation learns
 - `saliency`: explanations of trained models beside those of shuffled weights
 - `human_speech`: Mandarin of a person, read by models of synthetic speech
-- `protocol`: their examples, and training until validation stops improving; `records`: their files
+- `scaling`: larger networks and more images, with a power law
+- `data`: wrong labels, augmentation, missing texts
+- `fairness`: the groups of a skewed sample, repairs, and a model card
+- `privacy`: a membership test of a captioner
+- `protocol`: examples, and training until validation stops improving; `small`: smaller ones of chapter 8;
+  `records`: files of results
 
-Each but `translation` and the helpers has `run()`, which measures and writes, and `results()`, which reads.
+Each, except for `translation` and the helpers, has `run()`, which measures and writes, and `results()`, which reads.
 """
 
 from mmkeras._utils import lazy

@@ -59,22 +59,35 @@ class _Validation(keras.callbacks.Callback):
         logs["val_accuracy"] = np.mean([scores[name] for name in self.examples.labels])
 
 
-def best_fit(model: keras.Model, train: Examples, validation: Examples, steps: int, seed: int = 0) -> Trained:
+def best_fit(
+    model: keras.Model | Classifier,
+    train: Examples,
+    validation: Examples,
+    steps: int,
+    seed: int = 0,
+    weights: np.ndarray | None = None,
+) -> Trained:
     """Trains until validation has not improved for 400 steps, and returns to the best weights.
 
     Args:
-        model: keras.Model. Its learning rate should be constant, as the end is not known before.
+        model: keras.Model or its Classifier. Its learning rate should be constant, as the end is not known
+            before.
         train, validation: Examples.
         steps: int. The most training steps of 32 examples.
         seed: int. Seed for the order of the examples. Defaults to 0.
+        weights: (N,) float, optional. Of the training examples in the loss. Default to 1.
     """
-    start, classifier = time.perf_counter(), Classifier(model)
+    start = time.perf_counter()
+    classifier = model if isinstance(model, Classifier) else Classifier(model)
+    model = classifier.model
     best = keras.callbacks.EarlyStopping(
         "val_accuracy", mode="max", patience=PATIENCE, restore_best_weights=True
     )
-    inputs = {name: train.inputs[name] for name in model.input}
+    arrays = ({name: train.inputs[name] for name in model.input}, train.labels)
+    if weights is not None:
+        arrays += (dict.fromkeys(train.labels, weights.astype("float32")),)
     model.fit(
-        classification.batches((inputs, train.labels), seed),
+        classification.batches(arrays, seed),
         epochs=-(-steps // EVERY),
         steps_per_epoch=EVERY,
         shuffle=False,  # the dataset shuffles
