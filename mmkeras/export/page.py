@@ -158,8 +158,14 @@ def _parts(name: str, predictor: Any) -> dict[str, Part]:
         names = (*model.output_names, "features", "novelty")
         return {"answer": Part.of(keras.Model(model.inputs, outputs), names)}
     if name == "image_search":
-        encoder = predictor.novelty.with_scores(predictor.image_encoder, "grid")
-        return {"image_encoder": Part.of(encoder, ("vector", "novelty")), "text_encoder": parts["text_encoder"]}
+        encoder = predictor.image_encoder
+        grid = keras.layers.Identity()(encoder.get_layer("grid").output)  # (B, h, w, C)
+        encoder = keras.Model(encoder.input, [encoder.output, grid])
+        encoder = predictor.novelty.with_scores(encoder, "grid")
+        return {
+            "image_encoder": Part.of(encoder, ("vector", "grid", "novelty")),
+            "text_encoder": parts["text_encoder"],
+        }
     if name == "text_to_image":
         decoder = predictor.decoder
         grids = [layer.output for layer in decoder.layers if isinstance(layer, keras.layers.LeakyReLU)]
@@ -221,7 +227,7 @@ def _write_emoji(folder):
     search = zoo.pretrained("image_search")
     search.novelty = None  # each would warn: the page shows what the model does with them
     every = [one for one in emoji.load() if "\u200d" not in one.text]  # not man, woman and person of each kind
-    openmoji = artists.find({name: None for name in artists.SYSTEM_FONTS}, 2 * search.image_size)[0]
+    openmoji = artists.find(dict.fromkeys(artists.SYSTEM_FONTS), 2 * search.image_size)[0]
     every = [every[i] for i in np.linspace(0, len(every) - 1, min(_EMOJI, len(every))).astype(int)]
     drawn = emoji.draw_all(openmoji, every, search.image_size)
     pictures = [Image.open(io.BytesIO(content)).convert("RGB") for content in drawn.values()]

@@ -3,8 +3,13 @@ import { facts, readFacts } from "mmkeras/models.js";
 import { h } from "mmkeras/ui.js";
 import { language, languageNames, setLanguage, t } from "mmkeras/texts.js";
 import * as describe from "mmkeras/describe.js";
+import * as draw from "mmkeras/draw.js";
+import * as listen from "mmkeras/listen.js";
+import * as search from "mmkeras/search.js";
+import * as teach from "mmkeras/teach.js";
+import * as about from "mmkeras/about.js";
 
-const PARTS = { describe };
+const PARTS = { describe, draw, listen, search, teach, about };
 let current = "describe";
 
 export async function start() {
@@ -25,7 +30,7 @@ function show() {
   }, t(name)));
   const tablist = h("div.tabs", { role: "tablist", "aria-label": t("parts"), onkeydown: move }, ...tabs);
   const panel = h("main", { id: "panel", role: "tabpanel", "aria-labelledby": `tab-${current}` },
-    h("p.lead", {}, t(`${current}_lead`)), PARTS[current].build());
+    h("p.lead", {}, t(`${current}_lead`, facts.emoji.names.length)), PARTS[current].build());
   document.getElementById("page").replaceChildren(header(), tablist, panel, h("footer", {}, h("p", {}, t("footer", facts.version))));
 }
 

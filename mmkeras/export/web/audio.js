@@ -1,4 +1,6 @@
 // Clips: from a microphone or a file to samples at 16 kHz, without the silence around speech.
+import { t } from "mmkeras/texts.js";
+import { h } from "mmkeras/ui.js";
 
 export const RATE = 16000;
 const LONGEST_FILE = 60; // seconds
@@ -75,6 +77,45 @@ export async function record(seconds, onLevel) {
     return toSamples([all], context.sampleRate);
   });
   return { stop, samples };
+}
+
+let speaker;
+/** Plays samples. */
+export function play(samples) {
+  speaker ??= new AudioContext();
+  speaker.resume();
+  const buffer = speaker.createBuffer(1, Math.max(1, samples.length), RATE), source = speaker.createBufferSource();
+  buffer.copyToChannel(samples, 0);
+  source.buffer = buffer;
+  source.connect(speaker.destination);
+  source.start();
+}
+
+/** A button that records until it is pressed again, at most `seconds`; `hear` gets the samples. */
+export function recorder(seconds, hear, fail, label = t("record")) {
+  let recording;
+  const level = h("span.level", { "aria-hidden": "true" });
+  const text = h("span", {}, label), button = h("button.primary.record", { type: "button", "aria-pressed": "false", onclick: press }, text, level);
+  async function press() {
+    if (recording) return recording.stop();
+    button.disabled = true; // until the microphone is allowed
+    try {
+      recording = await record(seconds, (loudness) => { level.style.width = `${100 * loudness}%`; });
+      button.disabled = false;
+      button.setAttribute("aria-pressed", "true");
+      text.textContent = t("stop");
+      await hear(await recording.samples);
+    } catch (error) {
+      fail(error);
+    } finally {
+      recording = undefined;
+      button.disabled = false;
+      button.setAttribute("aria-pressed", "false");
+      text.textContent = label;
+      level.style.width = "0";
+    }
+  }
+  return button;
 }
 
 // As `mmkeras.media.long_form`: silence is power below twice the noise floor, or 40 dB below the loudest 50 ms.

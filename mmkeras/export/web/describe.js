@@ -1,5 +1,5 @@
 // Image → text: a caption word by word, with the attention of each, and the attributes.
-import { h, accept, bars, card, flow, imageButtons, messages, percent, slider, tensor } from "mmkeras/ui.js";
+import { h, accept, bars, card, flow, imageButtons, messages, percent, slider, tensor, wordButtons } from "mmkeras/ui.js";
 import { channel, heat, image, spotlight, strip } from "mmkeras/plots.js";
 import { attributes, caption, facts, isNovel, prepare } from "mmkeras/models.js";
 import { softmax } from "mmkeras/decoding.js";
@@ -19,10 +19,13 @@ export function build() {
   accept(input, buttons.take);
   const part = h("div.part", {}, h("div.two", {}, input, card(t("caption"), answer)), inside);
 
+  const parts = [`captioning-${language()}.encoder`, `captioning-${language()}.step`, "attribute_classifier.answer"];
+
   async function show(bitmap) {
     state.bitmap = bitmap;
     const size = facts.models[`captioning-${language()}`].image_size;
     const pixels = toPixels(bitmap, size), cropped = toPixels(bitmap, size, true);
+    await prepare(parts);
     const started = performance.now();
     const said = await caption(pixels, language());
     const milliseconds = performance.now() - started;
@@ -36,10 +39,10 @@ export function build() {
     const side = Math.sqrt(said.features.dims[1]), step = said.steps[state.word], peak = Math.max(...said.steps.flatMap(({ attention }) => [...attention]));
     const alt = step ? t("attention_of", step.word) : t("image_of", said.text);
     shown.replaceChildren(spotlight(state.bitmap, step && Float32Array.from(step.attention), side, alt));
-    const words = said.steps.map(({ word }, i) => h("button.word", { type: "button", "aria-pressed": String(i === state.word), onclick: () => { select(i === state.word ? -1 : i); part.querySelectorAll(".word")[i]?.focus(); } }, word === "<end>" ? t("end") : word));
+    const words = said.steps.map(({ word }) => (word === "<end>" ? t("end") : word));
     answer.replaceChildren(
       h("p.text", { lang: language() }, said.text),
-      h("p.hint", {}, t("words_hint")), h("div.words", {}, ...words),
+      h("p.hint", {}, t("words_hint")), wordButtons(words, state.word, select, language()),
       ...(step ? [h("h4", {}, t("next_word", step.word)), probabilities(step)] : []),
       h("h4", {}, t("attributes")), h("dl.attributes", {}, ...Object.entries(classes.classes).flatMap(([name, { name: best, probabilities: p }]) =>
         [h("dt", {}, t(name)), h("dd", {}, value(name, best), h("small", {}, percent(Math.max(...p))))])),
@@ -67,7 +70,6 @@ export function build() {
 
   examples(thumbnails, show);
   if (state.bitmap) show(state.bitmap);
-  prepare([`captioning-${language()}.encoder`, `captioning-${language()}.step`, "attribute_classifier.answer"]);
   return part;
 }
 

@@ -1,6 +1,6 @@
 // What each model does, from its input to its answer, with the tensors in between.
-import { floats, ints, load, readJson, run } from "mmkeras/runtime.js";
-import { encode, join } from "mmkeras/vocabulary.js";
+import { floats, ints, load, read, readJson, run } from "mmkeras/runtime.js";
+import { SPECIAL, encode, join } from "mmkeras/vocabulary.js";
 import { argmax, bestPath, greedy, monotonic, softmax } from "mmkeras/decoding.js";
 import { segment } from "mmkeras/audio.js";
 
@@ -61,9 +61,17 @@ export function noise(position) {
 
 /** A prompt → {tokens, text, pixels (S, S, 3) in 0..255, grids: {size: features}}. */
 export async function draw(prompt, seed, language) {
-  const name = `text_to_image-${language}`, tokens = encode(prompt, of(name));
+  const name = `text_to_image-${language}`, tokens = checked(prompt, name);
   const drawn = await drawTokens(name, tokens.ids, seed);
   return { tokens, ...drawn };
+}
+
+/** Tokens of a text. Throws "empty", or "unknown" with some words of the vocabulary. */
+function checked(text, name) {
+  if (!text.trim()) throw new Error("empty");
+  const tokens = encode(text, of(name)), examples = of(name).words.slice(SPECIAL, SPECIAL + 12);
+  if (!tokens.isKnown) throw Object.assign(new Error("unknown"), { values: [examples.join(" ")] });
+  return tokens;
 }
 
 async function drawTokens(name, ids, seed) {
@@ -96,10 +104,7 @@ export async function transcribe(samples, head, language) {
   const { words, unit, sample_rate_hz: rate, longest_seconds: longest, step_seconds: seconds } = of(name);
   const part = segment(samples, rate, longest);
   if (!part) return null;
-  const [start, stop] = part.range, half = rate / 2;
-  const audio = new Float32Array(Math.ceil((stop - start) / half) * half);
-  audio.set(samples.subarray(start, stop));
-  const inputs = { audio: floats(audio, [1, audio.length]), length: ints([stop - start], [1]) };
+  const [start, stop] = part.range, inputs = padded(samples.subarray(start, stop), rate);
   const valid = Math.ceil((stop - start) / rate / seconds); // time steps
   const answer = await (head === "ctc" ? withCtc : withAttention)(name, inputs, words, unit, valid);
   return { ...answer, times: monotonic(answer.weights), range: part.range, isCut: part.isCut, seconds };
@@ -117,15 +122,14 @@ async function withCtc(name, inputs, words, unit, valid) {
   const frames = rows(logits).slice(0, valid), ids = bestPath(frames);
   const probabilities = frames.map((row) => softmax(row)); // (S, V)
   const answer = spoken(ids.map((id) => ({ id, word: words[id] })), unit);
-  return { ...answer, weights: ids.map((id) => probabilities.map((row) => row[id])), probabilities, vocabulary: words, features: memory, valid };
+  return { ...answer, weights: ids.map((id) => probabilities.map((row) => row[id])), logits: frames, probabilities, vocabulary: words, features: memory, valid };
 }
 
 // --- image search ---
 
 let index;
 /** The vectors of the emoji (N, units), read once. */
-async function vectors() {
-  const { read } = await import("mmkeras/runtime.js");
+export async function vectors() {
   index ??= read("emoji.bin").then((bytes) => {
     const units = facts.emoji.units, values = fromHalf(new Uint16Array(bytes.buffer));
     return Array.from({ length: values.length / units }, (_, i) => values.subarray(i * units, (i + 1) * units));
@@ -148,16 +152,40 @@ export async function rank(vector) {
 
 /** A text → {tokens, vector}. */
 export async function encodeText(text) {
-  const tokens = encode(text, of("image_search"));
+  const tokens = checked(text, "image_search");
   const { vector } = await run("image_search.text_encoder", { tokens: ints(tokens.ids, [1, tokens.ids.length]) });
   return { tokens, vector: vector.data };
 }
 
-/** Pixels (S, S, 3) → {vector, novelty}. */
+/** Pixels (S, S, 3) → {vector, grid: features of each cell, novelty}. */
 export async function encodeImage(pixels) {
   const size = of("image_search").image_size;
-  const { vector, novelty } = await run("image_search.image_encoder", { image: floats(pixels, [1, size, size, 3]) });
-  return { vector: vector.data, novelty: novelty.data[0] };
+  const { vector, grid, novelty } = await run("image_search.image_encoder", { image: floats(pixels, [1, size, size, 3]) });
+  return { vector: vector.data, grid, pooled: [unit(mean(rows(grid)))], novelty: novelty.data[0] };
+}
+
+// --- teaching ---
+
+const mean = (list) => Float32Array.from(list[0], (_, i) => list.reduce((sum, row) => sum + row[i], 0) / list.length);
+const unit = (vector) => { const length = Math.hypot(...vector) || 1; return vector.map((value) => value / length); };
+
+/** Samples at 16 kHz → the speech encoder's features, averaged over each quarter of what was said; null if silent. */
+export async function encodeSound(samples, language) {
+  const name = `speech_to_text-${language}`, { sample_rate_hz: rate, step_seconds: seconds } = of(name);
+  const part = segment(samples, rate, 0);
+  if (!part) return null;
+  const [start, stop] = part.range;
+  const { memory } = await run(`${name}.encoder`, padded(samples.subarray(start, stop), rate));
+  const steps = rows(memory).slice(0, Math.max(1, Math.ceil((stop - start) / rate / seconds)));
+  const edges = Array.from({ length: 5 }, (_, i) => Math.floor((i * steps.length) / 4));
+  return [0, 1, 2, 3].map((i) => unit(mean(steps.slice(edges[i], Math.max(edges[i] + 1, edges[i + 1])))));
+}
+
+/** A clip as the speech encoders take it: padded to half seconds. */
+function padded(clip, rate) {
+  const audio = new Float32Array(Math.ceil(clip.length / (rate / 2)) * (rate / 2));
+  audio.set(clip);
+  return { audio: floats(audio, [1, audio.length]), length: ints([clip.length], [1]) };
 }
 
 // --- all ---

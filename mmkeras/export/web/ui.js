@@ -50,11 +50,24 @@ function filled(share) {
 
 export const percent = (share) => `${(100 * share).toFixed(share > 0.9995 || share < 0.0005 ? 0 : 1)} %`;
 
+/** Words that can be chosen: `select` gets the number of one, or -1 for none. They are drawn anew afterwards. */
+export function wordButtons(words, chosen, select, language, name = "words") {
+  const choose = (i) => {
+    select(i === chosen ? -1 : i);
+    document.querySelector(`[data-words="${name}"] > :nth-child(${i + 1})`)?.focus();
+  };
+  return h("div.words", { "data-words": name, lang: language }, ...words.map((word, i) =>
+    h("button.word", { type: "button", "aria-pressed": String(i === chosen), onclick: () => choose(i) }, word)));
+}
+
 /** A tensor between input and answer, which opens: its name, its shape, and what `build` shows of it. */
 export function tensor(name, shape, explanation, build) {
   const details = h("details.tensor", {}, h("summary", {}, h("span", {}, name), h("code", {}, shape.join(" × "))));
-  details.addEventListener("toggle", () => {
-    if (details.open && details.children.length === 1) details.append(h("div.inside", {}, h("p", {}, explanation), ...[build()].flat()));
+  details.addEventListener("toggle", async () => {
+    if (!details.open || details.children.length > 1) return;
+    const inside = h("div.inside", {}, h("p", {}, explanation));
+    details.append(inside);
+    inside.append(...[await build()].flat());
   });
   return details;
 }
