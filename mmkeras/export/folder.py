@@ -67,9 +67,8 @@ def check_format(format: str) -> None:
         raise ValueError(f"Expected format to be {known}. Received: format={format!r}")
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
-            f"Expected Keras to run on TensorFlow, where every model file can be loaded: "
-            f"KERAS_BACKEND=tensorflow mmkeras export MODEL FOLDER. Received: "
-            f"KERAS_BACKEND={keras.backend.backend()}"
+            f"Expected Keras to run on TensorFlow, where every model file can be loaded: run the command with "
+            f"KERAS_BACKEND=tensorflow. Received: KERAS_BACKEND={keras.backend.backend()}"
         )
     for package in FORMATS[format]:
         try:

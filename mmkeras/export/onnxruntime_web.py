@@ -42,18 +42,16 @@ def fetch(folder: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise OSError(
-            f"Expected npm to be installed, which fetches {package} once. Received: no npm. Install Node.js, or "
-            f"on another computer run {by_hand}."
+            f"Expected npm to be installed, which fetches {package} once. Received: no npm. Install Node.js, "
+            f"or on another computer run {by_hand}."
         )
     with tempfile.TemporaryDirectory() as scratch:
         command = [npm, "pack", package, "--silent", "--pack-destination", scratch]
         done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
         archives = list(Path(scratch).glob("*.tgz"))
         if done.returncode or not archives:
-            raise OSError(
-                f"Expected npm to fetch {package}. Received: {done.stderr.strip()[-300:] or 'no file'}. Try again, "
-                f"or run {by_hand}."
-            )
+            reason = done.stderr.strip()[-300:] or "no file"
+            raise OSError(f"Expected npm to fetch {package}. Received: {reason}. Try again, or run {by_hand}.")
         made = Path(scratch) / "made"
         made.mkdir()
         with tarfile.open(archives[0]) as archive:

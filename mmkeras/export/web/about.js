@@ -14,7 +14,7 @@ export function build() {
   });
   const paragraphs = (name, count) => Array.from({ length: count }, (_, i) => h("p", {}, t(`${name}_${i + 1}`)));
   return h("div.part.prose", {},
-    card(t("know"), ...paragraphs("know", 2), h("dl.attributes", {}, ...known)),
+    card(t("know"), ...paragraphs("know", 2), facts.models.image_search.data.includes("emoji") ? h("p", {}, t("know_emoji")) : null, h("dl.attributes", {}, ...known)),
     card(t("quality"), h("p", {}, t("quality_text")), h("table", {}, h("tbody", {}, ...rows))),
     card(t("privacy"), ...paragraphs("privacy", 1)),
     card(t("keyboard"), ...paragraphs("keyboard", 1)),

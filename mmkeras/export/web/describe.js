@@ -1,5 +1,5 @@
 // Image → text: a caption word by word, with the attention of each, and the attributes.
-import { h, accept, bars, card, flow, imageButtons, messages, percent, slider, tensor, wordButtons } from "mmkeras/ui.js";
+import { h, accept, bars, card, flow, imageButtons, messages, percent, slider, tensor, took, wordButtons } from "mmkeras/ui.js";
 import { channel, heat, image, spotlight, strip } from "mmkeras/plots.js";
 import { attributes, caption, facts, isNovel, prepare } from "mmkeras/models.js";
 import { softmax } from "mmkeras/decoding.js";
@@ -46,7 +46,7 @@ export function build() {
       ...(step ? [h("h4", {}, t("next_word", step.word)), probabilities(step)] : []),
       h("h4", {}, t("attributes")), h("dl.attributes", {}, ...Object.entries(classes.classes).flatMap(([name, { name: best, probabilities: p }]) =>
         [h("dt", {}, t(name)), h("dd", {}, value(name, best), h("small", {}, percent(Math.max(...p))))])),
-      h("p.hint", {}, t("took", milliseconds.toFixed(1))));
+      took("describe", milliseconds));
     const { data: features, dims } = said.features;
     flow(inside, [
       tensor(t("pixels"), [...Array(2).fill(Math.sqrt(pixels.length / 3)), 3], t("pixels_text"), () => h("div.row", {}, image(pixels, Math.sqrt(pixels.length / 3), t("pixels")),

@@ -1,5 +1,5 @@
 // Text → image: a prompt and noise become an image; what each word of the prompt changes.
-import { h, bars, card, flow, messages, percent, slider, tensor, wordButtons } from "mmkeras/ui.js";
+import { h, bars, card, flow, messages, percent, slider, tensor, took, wordButtons } from "mmkeras/ui.js";
 import { heat, image, strip } from "mmkeras/plots.js";
 import { attributes, draw, facts, influence, prepare } from "mmkeras/models.js";
 import { channels } from "mmkeras/describe.js";
@@ -45,7 +45,7 @@ export function build() {
       h("p.hint", {}, t("leave_out_hint")), wordButtons(tokens.parts, word, select, language()),
       h("h4", {}, t("classifier_sees")), h("dl.attributes", {}, ...Object.entries(seen.classes).flatMap(([attribute, { name: best, probabilities }]) =>
         [h("dt", {}, t(attribute)), h("dd", {}, value(attribute, best), h("small", {}, percent(Math.max(...probabilities))))])),
-      h("p.hint", {}, t("took", milliseconds.toFixed(1))));
+      took("draw", milliseconds));
     const highest = without.reduce((most, { changed }) => Math.max(most, ...changed), 0);
     flow(inside, [
       tensor(t("tokens"), [tokens.ids.length], t("tokens_text"), () => h("div.words", {}, ...tokens.ids.map((id) => h("span.token", {}, facts.models[name].words[id], h("small", {}, String(id)))))),

@@ -1,5 +1,5 @@
 // Speech → text: a clip from the microphone or a file, heard by two heads, and when each word was said.
-import { h, bars, card, flow, messages, percent, tensor, wordButtons } from "mmkeras/ui.js";
+import { h, bars, card, flow, messages, percent, tensor, took, wordButtons } from "mmkeras/ui.js";
 import { heat, wave } from "mmkeras/plots.js";
 import { facts, prepare, transcribe } from "mmkeras/models.js";
 import { softmax } from "mmkeras/decoding.js";
@@ -60,13 +60,13 @@ export function build() {
     };
     answer.replaceChildren(...HEADS.flatMap((of) => [h("h4", {}, t(of)), h("p.text", { lang: own }, heard[of].text || "–"), wordButtons(heard[of].words, of === head ? word : -1, select(of), own, of)]),
       ...(word >= 0 ? [h("h4", {}, t("next_word", heard[head].words[word])), alternatives(heard[head], head, word)] : []),
-      h("p.hint", {}, t("word_time_hint")), h("p.hint", {}, t("took_both", heard.attention.milliseconds.toFixed(1), heard.ctc.milliseconds.toFixed(1))));
+      h("p.hint", {}, t("word_time_hint")), took("listen", heard.attention.milliseconds, heard.ctc.milliseconds));
     const { logMel, features } = heard.attention, [, frames, bands] = logMel.dims;
     flow(inside, [
       tensor(t("samples"), [stop - start], t("samples_text"), () => wave(samples.subarray(start, stop), t("samples"))),
       tensor(t("log_mel"), [frames, bands], t("log_mel_text"), () => spectrogram(logMel)),
       tensor(t("features"), features.dims.slice(1), t("speech_features_text"), () => overTime(features)),
-      ...HEADS.map((of) => tensor(t(`alignment_${of}`), [heard[of].words.length, heard[of].valid], t(`alignment_${of}_text`), () => timeline(heard[of], of === head ? word : -1))),
+      ...HEADS.map((of) => tensor(t(`alignment_${of}`), [heard[of].words.length, heard[of].valid], t(`alignment_${of}_text`), () => timeline(heard[of], of === head ? word : -1), { open: true })),
       tensor(t("probabilities"), [heard.attention.steps.length, facts_.words.length], t("probabilities_text"), () => withTemperature(() => heard.attention.words.map((text, i) => h("div", {}, h("h4", {}, text), alternatives(heard.attention, "attention", i))))),
       tensor(t("ctc_probabilities"), [heard.ctc.valid, facts_.words.length], t("ctc_probabilities_text"), () => everyStep(heard.ctc)),
     ]);

@@ -1,21 +1,21 @@
 // Image search: the emoji whose vectors are most similar to that of a text or of an image.
-import { h, accept, bars, card, flow, imageButtons, messages, slider, tensor } from "mmkeras/ui.js";
+import { h, accept, bars, card, flow, imageButtons, messages, slider, tensor, took } from "mmkeras/ui.js";
 import { image, spotlight, strip } from "mmkeras/plots.js";
 import { encodeImage, encodeText, facts, isNovel, prepare, rank, vectors } from "mmkeras/models.js";
+import { encode } from "mmkeras/vocabulary.js";
 import { toPixels } from "mmkeras/images.js";
 import { language, t } from "mmkeras/texts.js";
 import { read } from "mmkeras/runtime.js";
 
 const state = { texts: {}, count: 12 };
-const EXAMPLES = { en: ["red circle", "a blue square", "yellow star", "large green diamond"], zh: ["红色的圆形", "蓝色的方形", "黄色的星形", "大的绿色菱形"] };
 let sheet;
 
 export function build() {
   const { element: message, say, fail } = messages();
-  const name = language(), results = h("div.results"), inside = h("div.inside-model"), shown = h("div.shown");
-  const query = h("input", { type: "text", id: "query", maxlength: 200, lang: name, autocomplete: "off", value: state.texts[name] ?? EXAMPLES[name][0] });
+  const name = language(), examples = knownNames(6), results = h("div.results"), inside = h("div.inside-model"), shown = h("div.shown");
+  const query = h("input", { type: "text", id: "query", maxlength: 200, lang: name, autocomplete: "off", value: state.texts[name] ?? examples[0] });
   const form = h("form.row.line", { role: "search", onsubmit: (event) => { event.preventDefault(); byText(); } }, query, h("button.primary", { type: "submit" }, t("search_button")));
-  const chips = EXAMPLES[name].map((text) => h("button.chip", { type: "button", lang: name, onclick: () => { query.value = text; byText(); } }, text));
+  const chips = examples.map((text) => h("button.chip", { type: "button", lang: name, onclick: () => { query.value = text; byText(); } }, text));
   const buttons = imageButtons(byImage, fail);
   const input = card(t("query"), h("label.visually-hidden", { for: "query" }, t("query")), form, h("div.row", {}, ...chips), h("p.hint", {}, t("or_image")), buttons.element, shown, message);
   accept(input, buttons.take);
@@ -55,7 +55,7 @@ export function build() {
   function show({ order, similarity }, vector, milliseconds, before) {
     results.replaceChildren(h("div.found", {}, ...order.slice(0, state.count).map((i) => h("button.result", { type: "button", "aria-label": t("similar_to", named(i), similarity[i].toFixed(2)), onclick: () => byEmoji(i) },
       picture(i), h("span", {}, named(i)), h("small", {}, similarity[i].toFixed(2))))),
-      h("p.hint", {}, t("result_hint")), h("p.hint", {}, t("took", milliseconds.toFixed(1))));
+      h("p.hint", {}, t("result_hint")), took("search", milliseconds));
     flow(inside, [...before,
       tensor(t("query_vector"), [vector.length], t("query_vector_text"), () => strip(vector, t("query_vector"))),
       tensor(t("image_vectors"), [similarity.length, vector.length], t("image_vectors_text"), async () => h("div.several", {}, ...await Promise.all(order.slice(0, 6).map(async (i) => h("figure", {}, strip((await vectors())[i], named(i)), h("figcaption", {}, named(i))))))),
@@ -69,6 +69,12 @@ export function build() {
 }
 
 const named = (i) => facts.emoji.names[i][language() === "zh" ? 2 : 1];
+
+/** Names of emoji, evenly spaced, of which the model knows every word. */
+function knownNames(count) {
+  const known = facts.emoji.names.map((_, i) => named(i)).filter((name) => !encode(name, facts.models.image_search).unknown.length);
+  return Array.from({ length: Math.min(count, known.length) }, (_, i) => known[Math.floor((i * known.length) / count)]);
+}
 
 /** The drawing of an emoji, cut from the sheet. */
 function picture(i) {

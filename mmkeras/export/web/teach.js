@@ -1,5 +1,5 @@
 // Teach it three of your own: nearest neighbors on features of the encoders, which learn from one example each.
-import { h, accept, bars, card, flow, imageButtons, messages, percent, slider, tensor } from "mmkeras/ui.js";
+import { h, accept, bars, card, flow, imageButtons, messages, percent, slider, tensor, took } from "mmkeras/ui.js";
 import { spotlight, strip, wave } from "mmkeras/plots.js";
 import { dot, encodeImage, encodeSound, facts, prepare } from "mmkeras/models.js";
 import { softmax } from "mmkeras/decoding.js";
@@ -67,7 +67,7 @@ export function build() {
     const milliseconds = performance.now() - started;
     answer.replaceChildren(h("div.row", {}, tried.preview(), h("p.text", {}, nameOf(taught[best]))), bars(taught.map((i, k) => [nameOf(i), p[k], percent(p[k])]), best),
       slider(t("temperature"), { min: 0.2, max: 3, step: 0.1, value: state.temperature, oninput: (value) => { state.temperature = value; answer.querySelector(".bars").replaceWith(bars(taught.map((i, k) => [nameOf(i), ...shares(nearest, k)]), best)); } }),
-      h("p.hint", {}, t("took", milliseconds.toFixed(1))));
+      took("teach", milliseconds));
     flow(inside, [
       tensor(t("features"), [tried.features.length, tried.features[0].length], t(`${kind}_features_text`), () => h("div.several", {}, ...tried.features.map((row) => strip(row, t("features"))))),
       tensor(t("similarities"), [taught.reduce((sum, i) => sum + state[kind][i].length, 0)], t("neighbors_text"), () => h("div.several", {}, ...taught.map((i) => h("div", {}, h("h4", {}, nameOf(i)),

@@ -48,6 +48,15 @@ function filled(share) {
   return bar;
 }
 
+const answered = new Set();
+/** How long an answer of a model took. The first one takes longer: the browser compiles what it runs. */
+export function took(name, ...milliseconds) {
+  const isFirst = !answered.has(name);
+  answered.add(name);
+  const times = milliseconds.map((value) => value.toFixed(value < 100 ? 1 : 0)).join(" + ");
+  return h("p.hint", {}, t(isFirst ? "took_first" : "took", times));
+}
+
 export const percent = (share) => `${(100 * share).toFixed(share > 0.9995 || share < 0.0005 ? 0 : 1)} %`;
 
 /** Words that can be chosen: `select` gets the number of one, or -1 for none. They are drawn anew afterwards. */
@@ -61,8 +70,8 @@ export function wordButtons(words, chosen, select, language, name = "words") {
 }
 
 /** A tensor between input and answer, which opens: its name, its shape, and what `build` shows of it. */
-export function tensor(name, shape, explanation, build) {
-  const details = h("details.tensor", {}, h("summary", {}, h("span", {}, name), h("code", {}, shape.join(" × "))));
+export function tensor(name, shape, explanation, build, { open = false } = {}) {
+  const details = h("details.tensor", { open }, h("summary", {}, h("span", {}, name), h("code", {}, shape.join(" × "))));
   details.addEventListener("toggle", async () => {
     if (!details.open || details.children.length > 1) return;
     const inside = h("div.inside", {}, h("p", {}, explanation));
@@ -72,11 +81,11 @@ export function tensor(name, shape, explanation, build) {
   return details;
 }
 
-/** Tensors, of which those with the names of open ones before are opened again. */
+/** Tensors, of which those are open that were open before. */
 export function flow(container, tensors) {
-  const open = new Set([...container.querySelectorAll("details[open] > summary > span")].map((span) => span.textContent));
+  const before = new Map([...container.querySelectorAll("details")].map((details) => [details.querySelector("span").textContent, details.open]));
   container.replaceChildren(h("h3", {}, t("inside")), h("p.hint", {}, t("inside_hint")), ...tensors);
-  for (const details of tensors) if (open.has(details.querySelector("span").textContent)) details.open = true;
+  for (const details of tensors) details.open = before.get(details.querySelector("span").textContent) ?? details.open;
 }
 
 /** Buttons for a file and the camera. `onImage` gets an ImageBitmap. */
