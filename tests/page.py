@@ -16,7 +16,13 @@ import mmkeras
 from mmkeras.toy import render, scene, speak
 
 COUNT = 20
-TEXTS = ("A red\u3000circle, don\u2019t!", "re\u00add CIRCLE\uff01 \u2460", "一个 红色的 star", "नमस्ते x_y", "น้ำ 1")
+TEXTS = (
+    "A red\u3000circle, don\u2019t!",
+    "re\u00add CIRCLE\uff01 \u2460",
+    "一个 红色的 star",
+    "नमस्ते x_y",
+    "น้ำ 1",
+)
 
 
 def chromium() -> str | None:

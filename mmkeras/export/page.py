@@ -275,6 +275,8 @@ def _single(made: Path, runtime: Path, facts: dict, language: str, languages: It
     imports = {name: f"data:text/javascript;base64,{_base64(code)}" for name, code in modules.items()}
     scripts = "\n".join(_packed(name, gzip.compress(files[name], 9, mtime=0)) for name in files)
     html = (SOURCE / "index.html").read_text(encoding="utf-8")
+    licenses = (SOURCE / "LICENSES.txt").read_text(encoding="utf-8")
+    html = html.replace("<head>", f"<!--\n{licenses}-->\n<head>")
     style = (SOURCE / "style.css").read_text(encoding="utf-8")
     html = html.replace('<link rel="stylesheet" href="style.css">', f"<style>\n{style}</style>")
     start, stop = html.index('<script type="importmap">'), html.index("</script>", html.index("importmap"))

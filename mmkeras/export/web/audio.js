@@ -9,7 +9,10 @@ const LONGEST_FILE = 60; // seconds
 async function toSamples(channels, rate) {
   let samples = channels[0];
   if (channels.length > 1) {
-    samples = Float32Array.from(channels[0], (_, i) => channels.reduce((sum, channel) => sum + channel[i], 0) / channels.length);
+    samples = Float32Array.from(
+      channels[0],
+      (_, i) => channels.reduce((sum, channel) => sum + channel[i], 0) / channels.length,
+    );
   }
   if (!samples.length) return samples;
   if (rate !== RATE) {
@@ -34,7 +37,9 @@ export async function decode(bytes) {
   } catch {
     throw new Error("sound");
   }
-  const channels = Array.from({ length: buffer.numberOfChannels }, (_, i) => buffer.getChannelData(i).subarray(0, LONGEST_FILE * buffer.sampleRate));
+  const channels = Array.from({ length: buffer.numberOfChannels }, (_, i) =>
+    buffer.getChannelData(i).subarray(0, LONGEST_FILE * buffer.sampleRate),
+  );
   return toSamples(channels, buffer.sampleRate);
 }
 
@@ -53,15 +58,21 @@ export async function record(seconds, onLevel) {
   let stream;
   try {
     // What a phone call needs would change the sounds that the model was trained on.
-    stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false } });
+    stream = await navigator.mediaDevices.getUserMedia({
+      audio: { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false },
+    });
   } catch (error) {
     throw new Error(["NotAllowedError", "SecurityError"].includes(error.name) ? "permission" : "microphone");
   }
   const context = new AudioContext();
   await context.audioWorklet.addModule(`data:text/javascript,${encodeURIComponent(TAP)}`);
-  const tap = new AudioWorkletNode(context, "tap", { numberOfOutputs: 0 }), parts = [];
-  let count = 0, stop;
-  const ended = new Promise((resolve) => { stop = resolve; });
+  const tap = new AudioWorkletNode(context, "tap", { numberOfOutputs: 0 }),
+    parts = [];
+  let count = 0,
+    stop;
+  const ended = new Promise((resolve) => {
+    stop = resolve;
+  });
   tap.port.onmessage = ({ data }) => {
     parts.push(data);
     count += data.length;
@@ -73,7 +84,10 @@ export async function record(seconds, onLevel) {
     stream.getTracks().forEach((track) => track.stop());
     await context.close();
     const all = new Float32Array(count);
-    parts.reduce((offset, part) => { all.set(part, offset); return offset + part.length; }, 0);
+    parts.reduce((offset, part) => {
+      all.set(part, offset);
+      return offset + part.length;
+    }, 0);
     return toSamples([all], context.sampleRate);
   });
   return { stop, samples };
@@ -84,7 +98,8 @@ let speaker;
 export function play(samples) {
   speaker ??= new AudioContext();
   speaker.resume();
-  const buffer = speaker.createBuffer(1, Math.max(1, samples.length), RATE), source = speaker.createBufferSource();
+  const buffer = speaker.createBuffer(1, Math.max(1, samples.length), RATE),
+    source = speaker.createBufferSource();
   buffer.copyToChannel(samples, 0);
   source.buffer = buffer;
   source.connect(speaker.destination);
@@ -95,12 +110,20 @@ export function play(samples) {
 export function recorder(seconds, hear, fail, label = t("record")) {
   let recording;
   const level = h("span.level", { "aria-hidden": "true" });
-  const text = h("span", {}, label), button = h("button.primary.record", { type: "button", "aria-pressed": "false", onclick: press }, text, level);
+  const text = h("span", {}, label),
+    button = h(
+      "button.primary.record",
+      { type: "button", "aria-pressed": "false", onclick: press },
+      text,
+      level,
+    );
   async function press() {
     if (recording) return recording.stop();
     button.disabled = true; // until the microphone is allowed
     try {
-      recording = await record(seconds, (loudness) => { level.style.width = `${100 * loudness}%`; });
+      recording = await record(seconds, (loudness) => {
+        level.style.width = `${100 * loudness}%`;
+      });
       button.disabled = false;
       button.setAttribute("aria-pressed", "true");
       text.textContent = t("stop");
@@ -119,18 +142,31 @@ export function recorder(seconds, hear, fail, label = t("record")) {
 }
 
 // As `mmkeras.media.long_form`: silence is power below twice the noise floor, or 40 dB below the loudest 50 ms.
-const ABOVE_NOISE = 2, BELOW_PEAK = 1e-4, LEAST_CONTRAST = 50, SILENT_PEAK = 1e-4;
+const ABOVE_NOISE = 2,
+  BELOW_PEAK = 1e-4,
+  LEAST_CONTRAST = 50,
+  SILENT_PEAK = 1e-4;
 
 /** The range [start, stop] of samples without the silence around speech. */
 export function trim(samples, rate) {
-  const hop = rate / 100, power = new Float64Array(Math.ceil(samples.length / hop)); // of 10 ms each
-  samples.forEach((value, i) => { power[Math.floor(i / hop)] += value * value; });
+  const hop = rate / 100,
+    power = new Float64Array(Math.ceil(samples.length / hop)); // of 10 ms each
+  samples.forEach((value, i) => {
+    power[Math.floor(i / hop)] += value * value;
+  });
   if (power.length > 5) {
-    const around = power.map((_, i) => { let sum = 0; for (let k = i - 2; k <= i + 2; k++) sum += power[k] ?? 0; return sum; });
-    const full = around.slice(2, -2), loudest = Math.max(...full);
+    const around = power.map((_, i) => {
+      let sum = 0;
+      for (let k = i - 2; k <= i + 2; k++) sum += power[k] ?? 0;
+      return sum;
+    });
+    const full = around.slice(2, -2),
+      loudest = Math.max(...full);
     const limit = Math.max(ABOVE_NOISE * Math.min(...full), BELOW_PEAK * loudest);
-    const first = around.findIndex((value) => value > limit), last = around.findLastIndex((value) => value > limit);
-    if (first >= 0 && limit * LEAST_CONTRAST <= loudest) return [first * hop, Math.min((last + 1) * hop, samples.length)];
+    const first = around.findIndex((value) => value > limit),
+      last = around.findLastIndex((value) => value > limit);
+    if (first >= 0 && limit * LEAST_CONTRAST <= loudest)
+      return [first * hop, Math.min((last + 1) * hop, samples.length)];
   }
   return [0, samples.length];
 }

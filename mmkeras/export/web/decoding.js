@@ -23,7 +23,7 @@ export const argmax = (values, from = 0) => {
  */
 export async function greedy(step, { hidden, cell }, longest) {
   const steps = [];
-  for (let token = START; token !== END && steps.length < longest; ) {
+  for (let token = START; token !== END && steps.length < longest;) {
     const result = await step({ token, hidden, cell });
     ({ hidden, cell } = result);
     token = argmax(result.logits, END); // padding, unknown words and <start> are never generated
@@ -34,16 +34,23 @@ export async function greedy(step, { hidden, cell }, longest) {
 
 /** The best path of CTC: the best token of each time step, repetitions joined, blanks (0) dropped. */
 export function bestPath(rows) {
-  const best = rows.map((logits) => { const id = argmax(logits, SPECIAL); return logits[PAD] >= logits[id] ? PAD : id; });
+  const best = rows.map((logits) => {
+    const id = argmax(logits, SPECIAL);
+    return logits[PAD] >= logits[id] ? PAD : id;
+  });
   return best.filter((id, i) => id !== PAD && id !== best[i - 1]);
 }
 
 /** As `mmkeras.evaluation.alignment.monotonic`: T rows of weights over S steps → T pairs [start, stop]. */
 export function monotonic(weights) {
-  const tokens = weights.length, steps = weights[0]?.length ?? 0;
+  const tokens = weights.length,
+    steps = weights[0]?.length ?? 0;
   if (tokens > steps) {
     let peak = 0;
-    return weights.map((row) => { peak = Math.max(peak, argmax(row)); return [peak, peak + 1]; });
+    return weights.map((row) => {
+      peak = Math.max(peak, argmax(row));
+      return [peak, peak + 1];
+    });
   }
   const gains = weights.map((row) => Array.from(row, (weight) => Math.log(weight + 1e-6)));
   const stays = weights.map(() => new Array(steps).fill(false));
@@ -63,7 +70,8 @@ export function monotonic(weights) {
   }
   const spans = [];
   weights.forEach((row, t) => {
-    const own = Array.from(row).slice(starts[t], starts[t + 1] ?? steps), limit = 0.1 * Math.max(...own);
+    const own = Array.from(row).slice(starts[t], starts[t + 1] ?? steps),
+      limit = 0.1 * Math.max(...own);
     const first = starts[t] + own.findIndex((weight) => weight >= limit);
     const last = starts[t] + own.findLastIndex((weight) => weight >= limit);
     spans.push([t ? spans[t - 1][1] : first, last + 1]);

@@ -24,7 +24,8 @@ export function toPixels(bitmap, size, crop = false) {
   const [width, height] = crop ? [side, side] : [bitmap.width, bitmap.height];
   const left = crop ? Math.floor((bitmap.width - width) / 2) : 0;
   const top = crop ? Math.floor((bitmap.height - height) / 2) : 0;
-  const across = coefficients(width, size), down = coefficients(height, size);
+  const across = coefficients(width, size),
+    down = coefficients(height, size);
   const narrow = new Uint8Array(height * size * 3); // (height, size, 3)
   const rows = Math.max(1, Math.min(height, Math.floor(STRIP / width)));
   const context = new OffscreenCanvas(width, rows).getContext("2d", { willReadFrequently: true });
@@ -44,7 +45,8 @@ export function toPixels(bitmap, size, crop = false) {
   }
   const pixels = new Float32Array(size * size * 3);
   for (let y = 0; y < size; y++) {
-    for (let i = 0; i < 3 * size; i++) pixels[3 * y * size + i] = weighted(down[y], (row) => narrow[3 * row * size + i]);
+    for (let i = 0; i < 3 * size; i++)
+      pixels[3 * y * size + i] = weighted(down[y], (row) => narrow[3 * row * size + i]);
   }
   return pixels;
 }
@@ -54,15 +56,18 @@ export function toPixels(bitmap, size, crop = false) {
 const BITS = 22;
 
 function coefficients(from, to) {
-  const scale = from / to, support = Math.max(scale, 1);
+  const scale = from / to,
+    support = Math.max(scale, 1);
   return Array.from({ length: to }, (_, i) => {
     if (from === to) return { first: i, weights: [1 << BITS] };
     const center = (i + 0.5) * scale;
     const first = Math.max(0, Math.trunc(center - support + 0.5));
     const stop = Math.min(from, Math.trunc(center + support + 0.5));
-    const triangle = Array.from({ length: stop - first }, (_, k) => Math.max(0, 1 - Math.abs((first + k - center + 0.5) / support)));
-    const total = triangle.reduce((a, b) => a + b, 0);
-    return { first, weights: triangle.map((weight) => Math.trunc(0.5 + (weight / total) * (1 << BITS))) };
+    const triangle = Array.from({ length: stop - first }, (_, k) =>
+      Math.max(0, 1 - Math.abs((first + k - center + 0.5) * (1 / support))),
+    );
+    const factor = 1 / triangle.reduce((a, b) => a + b, 0);
+    return { first, weights: triangle.map((weight) => Math.trunc(0.5 + weight * factor * (1 << BITS))) };
   });
 }
 

@@ -19,8 +19,11 @@ const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#
 
 /** Five digits → four bytes. */
 function fromBase85(text) {
-  const digits = new Uint8Array(128), bytes = new DataView(new ArrayBuffer((text.length / 5) * 4));
-  [...DIGITS].forEach((digit, value) => { digits[digit.charCodeAt(0)] = value; });
+  const digits = new Uint8Array(128),
+    bytes = new DataView(new ArrayBuffer((text.length / 5) * 4));
+  [...DIGITS].forEach((digit, value) => {
+    digits[digit.charCodeAt(0)] = value;
+  });
   for (let i = 0; i < text.length; i += 5) {
     let value = 0;
     for (let k = i; k < i + 5; k++) value = 85 * value + digits[text.charCodeAt(k)];
@@ -32,7 +35,8 @@ function fromBase85(text) {
 export const readJson = async (name) => JSON.parse(new TextDecoder().decode(await read(name)));
 
 const sessions = {};
-let runtime, last = Promise.resolve();
+let runtime,
+  last = Promise.resolve();
 
 async function open(name) {
   runtime ??= read("vendor/ort-wasm-simd-threaded.wasm").then((bytes) => {

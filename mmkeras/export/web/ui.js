@@ -20,8 +20,20 @@ export const card = (title, ...children) => h("section.card", {}, h("h3", {}, ti
 
 let count = 0;
 export function slider(label, { min, max, step, value, format = (x) => x, oninput }) {
-  const id = `slider-${count++}`, output = h("output", { for: id }, String(format(value)));
-  const input = h("input", { type: "range", id, min, max, step, value, oninput: () => { output.textContent = format(Number(input.value)); oninput(Number(input.value)); } });
+  const id = `slider-${count++}`,
+    output = h("output", { for: id }, String(format(value)));
+  const input = h("input", {
+    type: "range",
+    id,
+    min,
+    max,
+    step,
+    value,
+    oninput: () => {
+      output.textContent = format(Number(input.value));
+      oninput(Number(input.value));
+    },
+  });
   return h("div.slider", {}, h("label", { for: id }, label), input, output);
 }
 
@@ -38,9 +50,19 @@ export function messages() {
 
 /** Bars with labels and numbers: [[label, share in 0..1, number as text]]. */
 export const bars = (items, chosen = -1) =>
-  h("ol.bars", {}, ...items.map(([label, share, number], i) =>
-    h(i === chosen ? "li.chosen" : "li", {}, h("span.label", {}, label),
-      h("span.track", { "aria-hidden": "true" }, filled(share)), h("span.number", {}, number))));
+  h(
+    "ol.bars",
+    {},
+    ...items.map(([label, share, number], i) =>
+      h(
+        i === chosen ? "li.chosen" : "li",
+        {},
+        h("span.label", {}, label),
+        h("span.track", { "aria-hidden": "true" }, filled(share)),
+        h("span.number", {}, number),
+      ),
+    ),
+  );
 
 function filled(share) {
   const bar = h("span.bar");
@@ -65,13 +87,26 @@ export function wordButtons(words, chosen, select, language, name = "words") {
     select(i === chosen ? -1 : i);
     document.querySelector(`[data-words="${name}"] > :nth-child(${i + 1})`)?.focus();
   };
-  return h("div.words", { "data-words": name, lang: language }, ...words.map((word, i) =>
-    h("button.word", { type: "button", "aria-pressed": String(i === chosen), onclick: () => choose(i) }, word)));
+  return h(
+    "div.words",
+    { "data-words": name, lang: language },
+    ...words.map((word, i) =>
+      h(
+        "button.word",
+        { type: "button", "aria-pressed": String(i === chosen), onclick: () => choose(i) },
+        word,
+      ),
+    ),
+  );
 }
 
 /** A tensor between input and answer, which opens: its name, its shape, and what `build` shows of it. */
 export function tensor(name, shape, explanation, build, { open = false } = {}) {
-  const details = h("details.tensor", { open }, h("summary", {}, h("span", {}, name), h("code", {}, shape.join(" × "))));
+  const details = h(
+    "details.tensor",
+    { open },
+    h("summary", {}, h("span", {}, name), h("code", {}, shape.join(" × "))),
+  );
   details.addEventListener("toggle", async () => {
     if (!details.open || details.children.length > 1) return;
     const inside = h("div.inside", {}, h("p", {}, explanation));
@@ -83,19 +118,39 @@ export function tensor(name, shape, explanation, build, { open = false } = {}) {
 
 /** Tensors, of which those are open that were open before. */
 export function flow(container, tensors) {
-  const before = new Map([...container.querySelectorAll("details")].map((details) => [details.querySelector("span").textContent, details.open]));
+  const before = new Map(
+    [...container.querySelectorAll("details")].map((details) => [
+      details.querySelector("span").textContent,
+      details.open,
+    ]),
+  );
   container.replaceChildren(h("h3", {}, t("inside")), h("p.hint", {}, t("inside_hint")), ...tensors);
-  for (const details of tensors) details.open = before.get(details.querySelector("span").textContent) ?? details.open;
+  for (const details of tensors)
+    details.open = before.get(details.querySelector("span").textContent) ?? details.open;
 }
 
 /** Buttons for a file and the camera. `onImage` gets an ImageBitmap. */
 export function imageButtons(onImage, fail, { many = false } = {}) {
   const take = async (files) => {
     for (const file of files) {
-      try { await onImage(await decode(file)); } catch (error) { fail(error); }
+      try {
+        await onImage(await decode(file));
+      } catch (error) {
+        fail(error);
+      }
     }
   };
-  const input = h("input.visually-hidden", { type: "file", accept: "image/*", multiple: many, tabindex: "-1", "aria-label": t("choose_image"), onchange: () => { take([...input.files]); input.value = ""; } });
+  const input = h("input.visually-hidden", {
+    type: "file",
+    accept: "image/*",
+    multiple: many,
+    tabindex: "-1",
+    "aria-label": t("choose_image"),
+    onchange: () => {
+      take([...input.files]);
+      input.value = "";
+    },
+  });
   const file = h("button", { type: "button", onclick: () => input.click() }, t("choose_image"));
   const camera = h("button", { type: "button", onclick: () => photograph(onImage).catch(fail) }, t("camera"));
   return { element: h("div.row", {}, input, file, camera), take };
@@ -112,10 +167,31 @@ async function photograph(onImage) {
   }
   const video = h("video", { autoplay: true, muted: true, playsinline: true, "aria-label": t("camera") });
   video.srcObject = stream;
-  const dialog = h("dialog", { "aria-label": t("camera") }, video, h("div.row", {},
-    h("button.primary", { type: "button", onclick: async () => { await onImage(await createImageBitmap(video)); dialog.close(); } }, t("take")),
-    h("button", { type: "button", onclick: () => dialog.close() }, t("close"))));
-  dialog.addEventListener("close", () => { stream.getTracks().forEach((track) => track.stop()); dialog.remove(); });
+  const dialog = h(
+    "dialog",
+    { "aria-label": t("camera") },
+    video,
+    h(
+      "div.row",
+      {},
+      h(
+        "button.primary",
+        {
+          type: "button",
+          onclick: async () => {
+            await onImage(await createImageBitmap(video));
+            dialog.close();
+          },
+        },
+        t("take"),
+      ),
+      h("button", { type: "button", onclick: () => dialog.close() }, t("close")),
+    ),
+  );
+  dialog.addEventListener("close", () => {
+    stream.getTracks().forEach((track) => track.stop());
+    dialog.remove();
+  });
   document.body.append(dialog);
   dialog.showModal();
   await video.play();
@@ -123,7 +199,14 @@ async function photograph(onImage) {
 
 /** Lets files be dropped on, and pasted into, an element. */
 export function accept(element, take) {
-  element.addEventListener("dragover", (event) => { event.preventDefault(); element.classList.add("over"); });
+  element.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    element.classList.add("over");
+  });
   element.addEventListener("dragleave", () => element.classList.remove("over"));
-  element.addEventListener("drop", (event) => { event.preventDefault(); element.classList.remove("over"); take([...event.dataTransfer.files]); });
+  element.addEventListener("drop", (event) => {
+    event.preventDefault();
+    element.classList.remove("over");
+    take([...event.dataTransfer.files]);
+  });
 }

@@ -1,11 +1,19 @@
 // Texts ↔ token ids, as `mmkeras.text.vocabulary` has them.
-export const PAD = 0, UNKNOWN = 1, START = 2, END = 3, SPECIAL = 4;
+export const PAD = 0,
+  UNKNOWN = 1,
+  START = 2,
+  END = 3,
+  SPECIAL = 4;
 
 const HAN = "[\\u3040-\\u30ff\\u3400-\\u9fff\\uf900-\\ufaff\\u{20000}-\\u{3ffff}]";
 const NO_SPACES = `(${HAN}|[\\p{Script=Thai}\\p{Script=Lao}\\p{Script=Khmer}\\p{Script=Myanmar}])`;
 const REPLACEMENTS = {
   word: [],
-  character: [[/^ | $/gu, ""], [RegExp(` (${HAN})`, "gu"), "$1"], [RegExp(`(${HAN}) `, "gu"), "$1"]],
+  character: [
+    [/^ | $/gu, ""],
+    [RegExp(` (${HAN})`, "gu"), "$1"],
+    [RegExp(`(${HAN}) `, "gu"), "$1"],
+  ],
   mixed: [[RegExp(NO_SPACES, "gu"), " $1 "]],
 };
 
@@ -21,7 +29,10 @@ export function split(text, unit) {
 /** Words and their ids between <start> and <end>. `unknown` are the words that the model does not know. */
 export function encode(text, { words, unit }) {
   const parts = split(text, unit);
-  const ids = parts.map((word) => { const id = words.indexOf(word); return id < 0 ? UNKNOWN : id; });
+  const ids = parts.map((word) => {
+    const id = words.indexOf(word);
+    return id < 0 ? UNKNOWN : id;
+  });
   const unknown = parts.filter((_, i) => ids[i] === UNKNOWN);
   const known = parts.filter((word, i) => ids[i] !== UNKNOWN && /[\p{L}\p{N}]/u.test(word));
   return { parts, ids: [START, ...ids, END], unknown, isKnown: known.length > 0 };
