@@ -1,8 +1,10 @@
-"""Puts the notebooks, which lie at the top of the repository, into the wheel. Used by pyproject.toml alone."""
+"""Puts into the wheel what is not in the package: notebooks, onnxruntime-web. Used by pyproject.toml alone."""
 
+import runpy
 import shutil
 from pathlib import Path
 
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
 _NOTEBOOKS = [path for path in Path("notebooks").glob("*") if path.suffix in (".ipynb", ".csv", ".md")]
@@ -21,3 +23,16 @@ class BuildPy(build_py):
             folder.mkdir(parents=True, exist_ok=True)
             for path in _NOTEBOOKS:
                 shutil.copy(path, folder)
+
+
+class BuildWheel(bdist_wheel):
+    """Fetches onnxruntime-web, so that the page of an installed wheel needs no npm."""
+
+    def run(self):
+        runtime = runpy.run_path("mmkeras/export/onnxruntime_web.py")
+        if not runtime["is_complete"](runtime["FOLDER"]):
+            try:
+                runtime["fetch"](runtime["FOLDER"])
+            except OSError as error:
+                self.warn(f"This wheel lacks onnxruntime-web, which `mmkeras page` will fetch. {error}")
+        super().run()

@@ -1,5 +1,5 @@
 """The command line: `mmkeras demo`, `predict`, `train`, `evaluate`, `doctor`, `search`, `assistant`,
-`export`, `notebooks`, `book`, `pretrain`.
+`export`, `page`, `notebooks`, `book`, `pretrain`.
 
 TensorFlow is loaded inside the commands, so that `mmkeras --help` answers at once.
 """
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from mmkeras._utils import presets, saving
-from mmkeras.cli import assistant, export, notebooks, search  # noqa: F401 (add their commands)
+from mmkeras.cli import assistant, export, notebooks, page, search  # noqa: F401 (add their commands)
 from mmkeras.cli.app import app, clear_errors, load_model, load_tensorflow
 from mmkeras.tasks import TASKS
 

@@ -17,23 +17,25 @@ from mmkeras.export import lowering
 
 OPSET = 17
 WEIGHTS = "weights.bin"
+_LEAST_OF_8_BITS = 2**14  # values of a tensor that is stored with 8 bits: small ones would save little
 _LEAST = 256  # values of a tensor that is moved to the file of weights: sizes and axes stay in the graph
 
 
-def write(parts: Mapping[str, Part], folder: Path, half: bool = False) -> None:
+def write(parts: Mapping[str, Part], folder: Path, bits: int = 32) -> None:
     """Writes {name}.onnx for each part, and their weights once.
 
     Args:
         parts: {name: Part}.
         folder: Path.
-        half: bool. Whether weights are stored as float16. Defaults to False.
+        bits: int. Of a stored weight: 32, 16 (float16), or 8 (large tensors as int8 with a scale per row or
+            column, others as float16). Results are computed in float32. Defaults to 32.
     """
     offsets: dict[bytes, tuple[int, int]] = {}
     with open(folder / WEIGHTS, "wb") as weights:
         for name, part in parts.items():
             proto = _converted(part)
             for graph in list(_graphs(proto.graph)):
-                _move_weights(graph, weights, offsets, half)
+                _move_weights(graph, weights, offsets, bits)
             onnx.save(proto, folder / f"{name}.onnx")
     for name in parts:  # once their weights are on disk
         onnx.checker.check_model(os.fspath(folder / f"{name}.onnx"), full_check=True)
@@ -68,17 +70,24 @@ def _graphs(graph) -> Iterator:
                 yield from _graphs(attribute.g)
 
 
-def _move_weights(graph, file, offsets, half):
+def _move_weights(graph, file, offsets, bits):
     """Replaces large tensors of a graph by their place in the file, which has equal ones once."""
-    casts = []
-    for tensor in graph.initializer:
+    restoring = []
+    for tensor in list(graph.initializer):
         values = numpy_helper.to_array(tensor)
         if values.size < _LEAST:
             continue
         name = tensor.name
-        if half and values.dtype == np.float32:
-            values, stored = values.astype(np.float16), f"{name}_half"
-            casts.append(helper.make_node("Cast", [stored], [name], to=onnx.TensorProto.FLOAT))
+        if bits < 32 and values.dtype == np.float32:
+            stored, restored = f"{name}_stored", name
+            if bits == 8 and values.size >= _LEAST_OF_8_BITS:
+                values, scale = _to_int8(values)
+                graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
+                restored = f"{name}_integers"
+                restoring.append(helper.make_node("Mul", [restored, f"{name}_scale"], [name]))
+            else:
+                values = values.astype(np.float16)
+            restoring.insert(0, helper.make_node("Cast", [stored], [restored], to=onnx.TensorProto.FLOAT))
             tensor.CopyFrom(numpy_helper.from_array(values, stored))
         content = values.tobytes()
         if content not in offsets:
@@ -90,7 +99,20 @@ def _move_weights(graph, file, offsets, half):
         external_data_helper.set_external_data(tensor, WEIGHTS, offset, length)
         tensor.ClearField("raw_data")
         tensor.data_location = onnx.TensorProto.EXTERNAL
-    if casts:
-        nodes = [*casts, *graph.node]
+    if restoring:
+        nodes = [*restoring, *graph.node]
         del graph.node[:]
         graph.node.extend(nodes)
+
+
+def _to_int8(values):
+    """Integers and the scale along the axis that keeps the values best. A float32 is their product."""
+
+    def along(axis):
+        others = tuple(other for other in range(values.ndim) if other != axis)
+        scale = np.abs(values).max(axis=others, keepdims=True) / 127
+        scale = np.where(scale > 0, scale, 1).astype(np.float32)
+        integers = np.rint(values / scale).astype(np.int8)
+        return np.square(integers * scale - values).sum(), integers, scale
+
+    return min(map(along, range(values.ndim)), key=lambda result: result[0])[1:]

@@ -14,7 +14,8 @@
 - `protocol`: examples, and training until validation stops improving; `small`: smaller ones of chapter 8;
   `records`: files of results
 
-Each, except for `translation` and the helpers, has `run()`, which measures and writes, and `results()`, which reads.
+Each, except for `translation` and the helpers, has `run()`, which measures and writes, and `results()`, which
+reads.
 """
 
 from mmkeras._utils import lazy
