@@ -313,7 +313,10 @@ const SCENARIOS = {
           { name: "prefers-color-scheme", value: width === 390 ? "dark" : "light" },
         ]);
         await picture(page, `${part}-${width}`);
-        for (const summary of await page.$$("details:not([open]) > summary")) await summary.click();
+        await page.$$eval("details", (all) => all.forEach((each) => each.setAttribute("open", "")));
+        await page.waitForFunction(
+          "[...document.querySelectorAll('details')].every((each) => each.querySelector('.inside > :nth-child(2)'))",
+        );
         await picture(page, `${part}-${width}-open`);
         found.push({ part, width, ...(await page.evaluate(inspect)) });
         await page.$$eval("details", (all) => all.forEach((each) => each.removeAttribute("open")));

@@ -202,6 +202,15 @@ def image_search_section(
     return "\n".join(parts)
 
 
+def browser_section(folder: Path) -> str:
+    """HTML: links to the pages that `mmkeras page` has written to `folder`/page, or how to write them."""
+    files = sorted(folder.glob("page/mmkeras-*.html"))
+    links = ", ".join(f'<a href="page/{file.name}">{file.stem}</a>' for file in files)
+    command = html.escape(f"mmkeras page {folder / 'page'} --single")
+    made = f"Open {links}." if links else f"Write it with <code>{command}</code>, and this page links it."
+    return f"<p>Try the models with your own images, sentences and voice, without a network. {made}</p>"
+
+
 def write(folder: Path, sections: dict[str, str], title: str = "mmkeras demo") -> Path:
     """Writes `index.html`, one file that contains its images and clips.
 

@@ -57,6 +57,7 @@ def demo(
         output.mkdir(parents=True, exist_ok=True)
         kinds = {name: mmkeras.tasks.get(name) for name in shown}
         sections = {kind.title: page.ready_section(name, language) for name, kind in kinds.items()}
+        sections["In the browser"] = page.browser_section(output)
         path = page.write(output, sections)
         typer.echo(f"Look at {path}")
         page.show(path)

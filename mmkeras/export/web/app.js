@@ -91,6 +91,7 @@ function header() {
         onclick: () => {
           setLanguage(name);
           show();
+          document.querySelector(".choice[aria-current]").focus();
         },
       },
       languageNames[name],
@@ -110,6 +111,8 @@ function header() {
     },
     t(isDark() ? "light" : "dark"),
   );
+  matchMedia("(prefers-color-scheme: dark)").onchange = () =>
+    (theme.textContent = t(isDark() ? "light" : "dark"));
   return h(
     "header",
     {},

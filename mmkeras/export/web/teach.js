@@ -17,7 +17,7 @@ import { dot, encodeImage, encodeSound, facts, prepare } from "mmkeras/models.js
 import { softmax } from "mmkeras/decoding.js";
 import { toPixels } from "mmkeras/images.js";
 import { decode as decodeSound, play, recorder } from "mmkeras/audio.js";
-import { language, t } from "mmkeras/texts.js";
+import { t } from "mmkeras/texts.js";
 
 const SECONDS = 2; // of a recorded example
 const SHARPNESS = 30; // of the softmax over similarities, which lie close together
@@ -56,7 +56,9 @@ export function build() {
   const answer = h("div.answer", { "aria-live": "polite" }),
     inside = h("div.inside-model");
   const lists = state[kind].map(() => h("div.examples"));
-  prepare(kind === "images" ? ["image_search.image_encoder"] : [`speech_to_text-${language()}.encoder`]);
+  prepare(
+    kind === "images" ? ["image_search.image_encoder"] : [`speech_to_text-${facts.languages[0]}.encoder`],
+  );
 
   /** Controls that take an example; `keep` gets {features, preview, ...}. */
   function controls(keep, label) {
@@ -264,7 +266,7 @@ async function ofImage(bitmap) {
 }
 
 async function ofSound(samples) {
-  const features = await encodeSound(samples, language());
+  const features = await encodeSound(samples, facts.languages[0]);
   if (!features) throw new Error("silence");
   return {
     features,

@@ -116,7 +116,7 @@ const TEXTS = {
   alignment_attention: ["Alignment by attention", "注意力对齐"],
   alignment_attention_text: ["Each word's attention over time. The line below is the time of the word.", "每个词在时间上的注意力。下方的线表示该词的时间。"],
   alignment_ctc: ["Alignment by CTC", "CTC 对齐"],
-  alignment_ctc_text: ["Each word's probability over time: short peaks, late in the word.", "每个词在时间上的概率：短促的峰，出现在词的末尾。"],
+  alignment_ctc_text: ["Each word's probability over time: short peaks. The line below is the time of the word.", "每个词在时间上的概率：短促的峰。下方的线表示该词的时间。"],
   word_from_to: ["{0}: {1} to {2} seconds", "{0}：{1} 至 {2} 秒"],
   blank: ["(blank)", "（空白）"],
   ctc_probabilities: ["CTC, step by step", "CTC 逐步输出"],
