@@ -420,6 +420,7 @@ def test_a_method_wins_only_if_its_worst_seed_is_ahead_of_all_others():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Words outside")  # of eight captions
 def test_a_stopped_adversarial_experiment_leaves_the_images_drawn_so_far(tmp_path, monkeypatch, eager_models):
     monkeypatch.setattr(builders, "EXAMPLES", {"train": 8, "validation": 2, "test": 2, "test_unseen": 2})
     monkeypatch.setattr(adversarial, "SHOWN", (1, 2))
