@@ -47,6 +47,7 @@ MISTAKES = {
         "a, blank, a are two tokens",
     ),
     ("07_tools", 2): ("kernel = lambda weights: weights.transpose(3, 2, 1, 0)", "height and width in order"),
+    ("09_faq", 0): ("steps_of = len", "a blank between equal neighbors"),
     ("04_formulas", 0): ("answer = [hidden(ops.concatenate([u, v], axis=-1)), 0 * v]", "one modality alone"),
     ("04_formulas", 1): ("answer = [vectors[:, ::-1], mask, types]", "does the mask fit"),
     ("04_formulas", 2): ("answer = image + 8", "sees a star"),
