@@ -68,6 +68,21 @@ MISTAKES = {
         "a, blank, a are two tokens",
     ),
     ("07_tools", 2): ("kernel = lambda weights: weights.transpose(3, 2, 1, 0)", "height and width in order"),
+    ("08_challenges", 0): (
+        "def fit(x, errors):\n"
+        "    slope, intercept = np.polyfit(np.log(x), np.log(errors), 1)\n"
+        "    return np.exp(intercept), slope",
+        "minus the slope",
+    ),
+    ("08_challenges", 1): (
+        "def delete(image, values, q, color):\n"
+        "    changed = image.copy()\n"
+        "    changed[values <= np.quantile(values, q)] = color\n"
+        "    return changed",
+        "turned around",
+    ),
+    ("08_challenges", 2): ("balance = lambda groups: 1 / np.bincount(groups)[groups]", "learning rate"),
+    ("08_challenges", 3): ("auc = lambda x, y: np.mean(np.reshape(x, (-1, 1)) < np.asarray(y))", "a tie"),
     ("09_faq", 0): ("steps_of = len", "a blank between equal neighbors"),
     ("04_formulas", 0): ("answer = [hidden(ops.concatenate([u, v], axis=-1)), 0 * v]", "one modality alone"),
     ("04_formulas", 1): ("answer = [vectors[:, ::-1], mask, types]", "does the mask fit"),
