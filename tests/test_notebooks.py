@@ -13,6 +13,7 @@ from mmkeras.toy import builders
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
+LONG_EXERCISES = ("03_three_methods",)  # of minutes, so they run nightly
 
 # What a learner may try first: {(notebook, number of the exercise): (code, part of the message)}
 MISTAKES = {
@@ -135,14 +136,14 @@ def toy_world(tmp_path_factory):
         yield
 
 
-def run_notebook(path, folder):
+def run_notebook(path, folder, with_exercises=True):
     """Runs a notebook, and each exercise three ways. Returns its cells."""
     import nbclient
     import nbformat
 
     notebook = nbformat.read(path, 4)
     client = nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": folder}})
-    exercises = exercises_of(notebook.cells)
+    exercises = exercises_of(notebook.cells) if with_exercises else {}
     with client.setup_kernel():
         for index, cell in enumerate(notebook.cells):
             client.execute_cell(cell, index)
@@ -231,10 +232,18 @@ def test_the_contents_list_every_notebook():
     assert re.findall(r"\((\w+\.ipynb)\)", contents) == [path.name for path in NOTEBOOKS]
 
 
+@pytest.mark.quality
+@pytest.mark.parametrize("stem", LONG_EXERCISES)
+def test_exercises_that_train_pass_with_their_solution_alone(stem, toy_world, tmp_path):
+    (path,) = [path for path in NOTEBOOKS if path.stem == stem]
+    run_notebook(path, tmp_path)
+
+
 @pytest.mark.notebooks
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_run_without_warnings_and_show_their_figures(path, toy_world, tmp_path):
-    cells = [cell for cell in run_notebook(path, tmp_path) if cell.cell_type == "code"]
+    cells = run_notebook(path, tmp_path, with_exercises=path.stem not in LONG_EXERCISES)
+    cells = [cell for cell in cells if cell.cell_type == "code"]
     assert any(ends_in_figure(cell.source) for cell in cells)
     for cell in cells:
         assert count_images(cell) or not ends_in_figure(cell.source), cell.source
