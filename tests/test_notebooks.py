@@ -1,4 +1,4 @@
-"""Every notebook runs on half of the toy world, and is stored without outputs."""
+"""Every notebook runs as it is, and is stored without outputs."""
 
 import ast
 import itertools
@@ -127,10 +127,12 @@ SECTIONS = {
 
 @pytest.fixture(scope="module")
 def toy_world(tmp_path_factory):
-    """Half of the toy world, where the notebooks find it, and apart from what other tests have written."""
+    """The toy world with fewer test examples, where the notebooks find it, and apart from what other tests have
+    written."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.mktemp("datasets")))
-        patch.setattr(builders, "EXAMPLES", {"train": 2000, "validation": 64, "test": 96, "test_unseen": 64})
+        fewer = {"validation": 64, "test": 96, "test_unseen": 64}
+        patch.setattr(builders, "EXAMPLES", {"train": 4000, **fewer})
         for build in (builders.toy_images, builders.toy_speech, builders.toy_videos):
             build(data_dir=os.environ["TFDS_DATA_DIR"])
         yield
