@@ -282,7 +282,7 @@ def test_other_models_are_refused():
 def test_photographs_are_indexed_with_a_note(tmp_path):
     from skimage import data
 
-    for name in ("astronaut", "coffee", "rocket"):
+    for name in ("astronaut", "brick", "rocket"):
         Image.fromarray(getattr(data, name)()).save(tmp_path / f"{name}.png")
     search = mmkeras.pretrained("image_search")
     with pytest.warns(UserWarning, match="Unlike any training image"):

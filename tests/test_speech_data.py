@@ -408,7 +408,7 @@ def test_a_folder_without_a_readable_clip_is_refused(recordings):
         ({"batch_size": 0}, "batch_size=0"),
         ({"unit": "phone"}, "unit='phone'"),
         ({"source": "librispeech", "language": "zh"}, "'librispeech'.*language='zh'"),
-        ({"objects": 2}, "snr_db, data_dir.*objects=2"),
+        ({"objects": 2}, "snr_db, syllables, data_dir.*objects=2"),
         ({"sample_rate_hz": 0}, "sample_rate_hz=0"),
         ({"sample_rate_hz": "16k"}, "sample_rate_hz='16k'"),
         ({"step_ms": 0}, "step_ms=0"),

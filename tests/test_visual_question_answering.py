@@ -1,5 +1,6 @@
 """Visual question answering: the questions, the data, the model and its answers."""
 
+import re
 from collections import Counter
 
 import keras
@@ -136,7 +137,9 @@ def test_toy_batches_have_an_image_a_question_and_its_answer(toy, language):
         "test_changed_prior": "test",
     }.items():
         (batch,) = getattr(data, split)
-        for index, (texts, answers) in enumerate(zip(batch["captions"], batch["answers"], strict=True)):
+        drawn = [render.draw(of_scenes, i, 64, 2).tobytes() for i in range(COUNTS[of_scenes])]
+        indices = [drawn.index(image.tobytes()) for image in batch["image"].numpy()]
+        for index, texts, answers in zip(indices, batch["captions"], batch["answers"], strict=True):
             for text, given in zip(texts.numpy(), answers.numpy(), strict=True):
                 if text:
                     question = questions.parse(text.decode(), language)
@@ -144,7 +147,8 @@ def test_toy_batches_have_an_image_a_question_and_its_answer(toy, language):
                     assert given.decode() == words[answer]
         known[split] = batch
     test, changed = known["test"], known["test_changed_prior"]
-    np.testing.assert_array_equal(test["image"], changed["image"])
+    shown = [{image.tobytes() for image in batch["image"].numpy()} for batch in (test, changed)]
+    assert shown[0] == shown[1]
     assert (
         test["captions"].shape != changed["captions"].shape
         or (test["captions"] != changed["captions"]).numpy().any()
@@ -268,9 +272,8 @@ def test_one_in_one_out_and_a_list_in_a_list_out(answerer):
 @pytest.mark.parametrize("question", ["what is the weather?", "is the star red?", "", "  ", "?", None, 5])
 def test_another_question_is_answered_with_the_kinds_that_are_known(answerer, question):
     image = render.draw("test", 0, 64, 2)
-    with pytest.raises(
-        ValueError, match=f"question.*what color is the circle.*how many.*question={question!r}"
-    ):
+    received = re.escape(f"question={question!r}")
+    with pytest.raises(ValueError, match=f"question.*what color is the circle.*how many.*{received}"):
         answerer(image, question)
 
 
