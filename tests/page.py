@@ -48,7 +48,7 @@ def visit(folder: Path, **settings) -> dict:
 
 def images() -> list[np.ndarray]:
     """Scenes of several sizes, so that they must be resized, larger and smaller, and cropped."""
-    sizes = [(64, 64), (200, 150), (97, 131), (40, 40)]
+    sizes = [(64, 64), (200, 150), (97, 120), (40, 40)]
     drawn = [Image.fromarray(render.draw(("test", "test_unseen")[i % 2], i, 64)) for i in range(COUNT)]
     return [np.array(image.resize(sizes[i % 4])) for i, image in enumerate(drawn)]
 

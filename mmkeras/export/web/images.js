@@ -52,7 +52,8 @@ export function toPixels(bitmap, size, crop = false) {
 }
 
 // Pillow's bilinear filter, whose support grows with the factor, so that nothing is left out. It computes with
-// integers of 22 bits after the point and rounds after each of the two directions.
+// integers of 22 bits after the point and rounds after each of the two directions. (Since version 13 it begins with
+// the other direction if an image is about twice as high as wide: a value then differs by 1.)
 const BITS = 22;
 
 function coefficients(from, to) {
