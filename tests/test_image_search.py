@@ -279,11 +279,13 @@ def test_other_models_are_refused():
 # --- the ready-trained model ---
 
 
-def test_photographs_are_indexed_with_a_note(tmp_path):
+def test_photographs_are_found_and_noise_is_noted(tmp_path):
     from skimage import data
 
-    for name in ("astronaut", "brick", "rocket"):
+    for name in ("astronaut", "coffee", "rocket"):
         Image.fromarray(getattr(data, name)()).save(tmp_path / f"{name}.png")
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
     search = mmkeras.pretrained("image_search")
     with pytest.warns(UserWarning, match="Unlike any training image"):
         search.index(tmp_path)
