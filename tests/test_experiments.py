@@ -8,6 +8,7 @@ from mmkeras.methods.experiments import data, fairness, privacy, protocol, scali
 from mmkeras.text.vocabulary import PAD
 
 EXPERIMENTS = (scaling, data, fairness, privacy)
+PLOTTED = {fairness: (fairness.PAIRS,)}  # arguments of the plot
 SPLITS = {"train": 160, "validation": 40, "test": 60}
 
 
@@ -212,3 +213,11 @@ def test_privacy_is_measured_at_each_step_beside_a_control(monkeypatch, tmp_path
     assert results.loss[few][chosen][0] == min(values[0] for values in results.loss[few].values())
     assert results.early(few) == results.auc[few][chosen] and results.late(few) == results.auc[few]["2"]
     assert len(results.plot().axes[0].lines) == 4 and "no members" in str(results)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_shipped_results_name_their_command_and_are_plotted(experiment):
+    results = experiment.results()
+    name = experiment.__name__.rpartition(".")[2]
+    assert f"{name}.run()" in results.measured["command"] and results.measured["minutes"] > 0
+    assert len(results.plot(*PLOTTED.get(experiment, ())).axes) == 1
