@@ -359,7 +359,7 @@ def test_the_demo_shows_the_ready_trained_models_and_trains_a_task(
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     titles = re.findall(r'<h2 id="([^"]+)"', page)
     ready = ["image-captioning", "speech-to-text", "text-to-image", "image-search"]
-    assert titles == [*ready, "image-captioning-trained-just-now"]
+    assert titles == [*ready, "in-the-browser", "image-captioning-trained-just-now"]
     assert all(f'<a href="#{title}">' in page for title in titles)
     assert page.count("<audio") == 2 and "://" not in page
     assert mmkeras.load(tmp_path / "captioner.keras")
