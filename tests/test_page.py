@@ -79,7 +79,7 @@ def test_another_file_than_the_pinned_one_is_refused(tmp_path):
 @pytest.fixture
 def browser():
     if visitor.chromium() is None or visitor.node_modules() is None:
-        pytest.skip("needs Chromium, and puppeteer-core in the folder NODE_MODULES, see .ci/run")
+        pytest.skip("needs Chromium, and puppeteer-core in the folder NODE_MODULES, see tests/README.md")
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def microphone(site):
     return played
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_the_page_is_small_and_has_its_licenses(site):
     content = [path.read_bytes() for path in (site / "folder").rglob("*") if path.is_file()]
     assert sum(map(len, content)) <= 30e6
@@ -154,7 +154,7 @@ def test_the_page_is_small_and_has_its_licenses(site):
         assert b"MIT License" in page and b"CC BY-SA 4.0" in page
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 @pytest.mark.parametrize(("kind", "language"), [("folder", "en"), ("folder", "zh"), ("single", "zh")])
 def test_the_browser_answers_as_python_does(browser, site, microphone, kind, language):
     facts = json.loads((site / "folder" / "facts.json").read_text(encoding="utf-8"))
@@ -190,7 +190,7 @@ def test_the_browser_answers_as_python_does(browser, site, microphone, kind, lan
     assert max(answers["fastest"].values()) < 50, answers["times"]
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 @pytest.mark.parametrize(("kind", "language"), [("folder", "en"), ("single", "zh")])
 def test_bad_input_gets_a_clear_message_and_parts_work_by_keyboard(
     browser, site, files, microphone, kind, language
