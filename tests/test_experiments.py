@@ -82,7 +82,7 @@ def test_unusual_pairs_are_those_of_a_warm_color_and_a_late_shape_or_the_other_w
         assert unusual == (is_warm != is_early)
 
 
-def test_models_of_the_same_seed_are_the_same_whatever_was_trained_before():
+def test_models_of_the_same_seed_are_the_same_whatever_was_trained_before(eager_models):
     train, validation = (small.examples(split, 40) for split in ("train", "validation"))
 
     def trained(seed):
@@ -101,6 +101,7 @@ def test_a_gap_is_lower_only_if_the_ranges_do_not_overlap():
     assert small.difference([0.2, 0.3], [0.31, 0.5]) == "higher"
 
 
+@pytest.mark.quality
 def test_fairness_is_measured_by_group_and_told_in_a_model_card(monkeypatch, tmp_path, eager_models):
     results = run_and_read(fairness, monkeypatch, tmp_path)
     for skew, how in fairness.SKEWS.items():
@@ -133,6 +134,7 @@ def test_a_power_law_that_levels_off_is_not_extrapolated():
     assert not holds and abs(predicted - 0.025) < 0.001
 
 
+@pytest.mark.quality
 def test_scaling_is_measured_beside_its_baselines(monkeypatch, tmp_path, eager_models):
     results = run_and_read(scaling, monkeypatch, tmp_path)
     assert set(results.baselines) == {"nearest training image", "most frequent class"}
@@ -140,6 +142,8 @@ def test_scaling_is_measured_beside_its_baselines(monkeypatch, tmp_path, eager_m
     assert numbers == [10, 20, 40] and errors[0] == [1 - results.accuracy["4"]["10"][0]]
     parameters, errors = results.over_parameters(40)
     assert parameters[0] < parameters[1] and errors[1] == [1 - results.accuracy["4"]["40"][0]]
+    laws = results.table_of_laws().splitlines()
+    assert len(laws) == 1 + 2 + 3 and laws[1].startswith("width 2, over images")
     assert "width 4" in str(results) and len(results.plot().axes[0].lines) == 4
 
 
@@ -166,7 +170,7 @@ def test_shifted_images_move_by_a_pixel_and_keep_their_labels():
     assert sum((window == inner).all() for window in windows) == 1
 
 
-def test_a_model_trains_on_pairs_without_text():
+def test_a_model_trains_on_pairs_without_text(eager_models):
     examples = small.examples("train", 40, ("image", "text"))
     partial, is_missing = data.without_texts(examples, 0.5, seed=0)
     assert is_missing.sum() == 20
@@ -178,6 +182,7 @@ def test_a_model_trains_on_pairs_without_text():
         np.testing.assert_allclose(logits[name][is_missing], image_alone[name][is_missing], atol=1e-4)
 
 
+@pytest.mark.quality
 def test_data_experiments_run(monkeypatch, tmp_path, eager_models):
     results = run_and_read(data, monkeypatch, tmp_path)
     assert results.wrong_labels["all"]["0.0"] == results.wrong_labels["the right ones"]["0.0"]
@@ -206,6 +211,7 @@ def test_the_loss_of_a_caption_is_averaged_over_its_words():
     np.testing.assert_allclose(privacy.losses(model, pairs)[0], expected[0], rtol=1e-4)
 
 
+@pytest.mark.quality
 def test_privacy_is_measured_at_each_step_beside_a_control(monkeypatch, tmp_path, eager_models):
     results = run_and_read(privacy, monkeypatch, tmp_path)
     few = privacy.FEW

@@ -81,12 +81,12 @@ class Results:
     parameters: dict[str, int]
     measured: dict[str, Any] = field(default_factory=dict)
 
-    def over_images(self, width: int) -> tuple[list[float], list[list[float]]]:
+    def over_images(self, width: int | str) -> tuple[list[float], list[list[float]]]:
         """The numbers of images, and the errors of a width at each of them."""
         shares = self.accuracy[str(width)]
         return list(map(int, shares)), [[1 - x for x in values] for values in shares.values()]
 
-    def over_parameters(self, images: int) -> tuple[list[float], list[list[float]]]:
+    def over_parameters(self, images: int | str) -> tuple[list[float], list[list[float]]]:
         """The numbers of parameters, and the errors at each of them with a number of images."""
         errors = [[1 - x for x in shares[str(images)]] for shares in self.accuracy.values()]
         return list(self.parameters.values()), errors
@@ -100,6 +100,22 @@ class Results:
     def __str__(self):
         rows = {f"width {w}, {self.parameters[w]} parameters": shares for w, shares in self.accuracy.items()}
         return small.table("all attributes right", self.baselines | rows)
+
+    def table_of_laws(self) -> str:
+        """The power law of each width over the images, and of each number of images over the parameters, and
+        the last error as the law of the others predicts it, as text."""
+        series = {f"width {width}, over images": self.over_images(width) for width in self.accuracy}
+        images = next(iter(self.accuracy.values()))
+        series |= {f"{n} images, over parameters": self.over_parameters(n) for n in images}
+        rows = [["", "exponent (95 %)", "last error", "predicted", "in the range"]]
+        for name, (x, errors) in series.items():
+            law, (predicted, is_right) = power_law(x, errors), self.extrapolated(x, errors)
+            low, high = law.interval
+            exponent = f"{law.exponent:.2f} ({low:.2f} to {high:.2f})"
+            rows.append(
+                [name, exponent, small.cell(errors[-1]), f"{predicted:.3f}", "yes" if is_right else "no"]
+            )
+        return records.table(rows)
 
     def plot(self, path: str | os.PathLike | None = None):
         """Plots the accuracy over the number of images: mean and range. Returns a matplotlib Figure."""
