@@ -49,8 +49,7 @@ class Results:
         rows = [["all attributes right, mean (range), steps", *(f"{n} pairs" for n in numbers)]]
         for name, shares in self.accuracy.items():
             cells = [
-                f"{np.mean(s):.3f} ({min(s):.3f} to {max(s):.3f})"
-                + (f", {np.mean(self.steps[name][n]):.0f}" if name in self.steps else "")
+                records.cell(s) + (f", {np.mean(self.steps[name][n]):.0f}" if name in self.steps else "")
                 for n, s in shares.items()
             ]
             rows.append([name, *cells])

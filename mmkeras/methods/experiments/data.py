@@ -57,7 +57,7 @@ class Results:
             "rate of missing texts": self.missing_texts,
         }
         texts = [small.table(title, rows) for title, rows in tables.items()]
-        return "\n\n".join([*texts, f"most frequent class: {small.cell(self.chance)}"])
+        return "\n\n".join([*texts, f"most frequent class: {records.cell(self.chance)}"])
 
     def plot(self, path: str | os.PathLike | None = None):
         """Plots the accuracy over the rates of wrong labels: mean and range. Returns a matplotlib Figure."""

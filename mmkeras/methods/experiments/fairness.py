@@ -103,7 +103,7 @@ class Results:
         (frequent, rare, _), gap = scores, scores["gap"]
         one = [(1 - RARE) * a + RARE * b for a, b in zip(scores[frequent], scores[rare], strict=True)]
         rows = scores | {f"one number for all, {RARE:.0%} of them {rare}": one}
-        rows = "\n".join(f"| {name} | {small.cell(values)} |" for name, values in rows.items())
+        rows = "\n".join(f"| {name} | {records.cell(values)} |" for name, values in rows.items())
         share = 0.5 if training == EVEN else RARE
         caveat = (
             f"in every seed more errors on {rare!r} than on {frequent!r}. Do not use it where they cost as much"

@@ -10,6 +10,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from mmkeras._version import __version__
 
 Results = TypeVar("Results")
@@ -44,6 +46,11 @@ def write(path: str | os.PathLike, command: str, start: float, results: Results)
 def read(path: str | os.PathLike, kind: type[Results]) -> Results:
     """The results, a dataclass of this kind, that `write` wrote."""
     return kind(**json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def cell(shares: Sequence[float]) -> str:
+    """Mean and range of the seeds, as text."""
+    return f"{np.mean(shares):.3f} ({min(shares):.3f} to {max(shares):.3f})"
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -113,7 +113,7 @@ class Results:
             low, high = law.interval
             exponent = f"{law.exponent:.2f} ({low:.2f} to {high:.2f})"
             rows.append(
-                [name, exponent, small.cell(errors[-1]), f"{predicted:.3f}", "yes" if is_right else "no"]
+                [name, exponent, records.cell(errors[-1]), f"{predicted:.3f}", "yes" if is_right else "no"]
             )
         return records.table(rows)
 

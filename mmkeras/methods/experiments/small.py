@@ -130,16 +130,11 @@ def difference(before: Sequence[float], after: Sequence[float]) -> str:
     return "lower" if max(after) < min(before) else "no difference"
 
 
-def cell(shares: Sequence[float]) -> str:
-    """Mean and range of the seeds, as text."""
-    return f"{np.mean(shares):.3f} ({min(shares):.3f} to {max(shares):.3f})"
-
-
 def table(title: str, rows: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    """{row: {column: a value per seed}} as text, see `cell`."""
+    """{row: {column: a value per seed}} as text, see `records.cell`."""
     columns = list(dict.fromkeys(column for values in rows.values() for column in values))
     cells = [
-        [name, *(cell(values[column]) if column in values else "" for column in columns)]
+        [name, *(records.cell(values[column]) if column in values else "" for column in columns)]
         for name, values in rows.items()
     ]
     return records.table([[title, *columns], *cells])
