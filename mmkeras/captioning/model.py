@@ -177,12 +177,8 @@ def image_encoder(config: CaptioningConfig, weights: str | os.PathLike | None = 
             of images.
         weights: Weights of the network, see `build`. Defaults to None.
     """
-    size, units = config.image_size, config.units
-    network, is_random = backbones.backbone(config.encoder, size, weights)
-    # The input shape is open: the layer itself says which size it expects, and the cached features of a frozen
-    # network can replace the images.
-    image = keras.Input((None, None, 3 if config.fine_tune else None), name="image")
-    grid = layers.GridFeatures(network, size, is_random, name="grid", trainable=config.fine_tune)(image)
+    units = config.units
+    image, grid = backbones.input_and_grid(config.encoder, config.image_size, weights, config.fine_tune)
     memory = keras.layers.Reshape((-1, grid.shape[-1]))(grid)  # (B, h, w, C) → (B, h*w, C)
     # VGG's features reach into the hundreds; without normalization they saturate the LSTM's first state.
     memory = keras.layers.Dense(units, activation="relu", name="features")(memory)  # (B, h*w, U)

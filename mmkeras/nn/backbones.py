@@ -67,6 +67,27 @@ def backbone(
     return _grid(network, image_size, _preprocessing(preprocess)), has_random_weights
 
 
+def input_and_grid(
+    encoder: str | keras.Model, image_size: int, weights: str | os.PathLike | None, fine_tune: bool
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """What an image encoder begins with: its input "image", and the grid of its network's features.
+
+    The input's shape is open: the layer itself says which size it expects, and the cached features of a frozen
+    network can replace the images.
+
+    Args:
+        encoder, image_size, weights: See `backbone`.
+        fine_tune: bool. Whether the network is trained. If not, its features are accepted in place of images.
+
+    Returns:
+        The image (B, S, S, 3) and the grid (B, h, w, C).
+    """
+    network, is_random = backbone(encoder, image_size, weights)
+    image = keras.Input((None, None, 3 if fine_tune else None), name="image")
+    grid = layers.GridFeatures(network, image_size, is_random, name="grid", trainable=fine_tune)
+    return image, grid(image)
+
+
 def vgg_small(image_size: int) -> keras.Model:
     """VGG's shape (Simonyan & Zisserman 2015, arXiv:1409.1556) with seven convolutions of at most 128 channels
     and batch normalization: (B, S, S, 3) → (B, S/8, S/8, 128).

@@ -133,11 +133,7 @@ def image_encoder(config: QuestionAnsweringConfig, weights: str | os.PathLike | 
         config: `QuestionAnsweringConfig`.
         weights: Weights of the network, see `build`. Defaults to None.
     """
-    network, is_random = backbones.backbone(config.encoder, config.image_size, weights)
-    image = keras.Input((None, None, 3 if config.fine_tune else None), name="image")
-    grid = layers.GridFeatures(network, config.image_size, is_random, name="grid", trainable=config.fine_tune)(
-        image
-    )  # (B, h, w, C)
+    image, grid = backbones.input_and_grid(config.encoder, config.image_size, weights, config.fine_tune)
     cells = keras.layers.Reshape((-1, grid.shape[-1]))(grid)  # (B, h*w, C)
     cells = keras.layers.LayerNormalization()(keras.layers.Dense(config.units, activation="relu")(cells))
     cells = layers.PositionEmbedding(name="positions")(cells)  # (B, h*w, U)

@@ -125,10 +125,7 @@ def image_encoder(config: ImageSearchConfig, weights: str | os.PathLike | None =
         config: `ImageSearchConfig`.
         weights: Weights of the network, see `build`. Defaults to None.
     """
-    network, is_random = backbones.backbone(config.encoder, config.image_size, weights)
-    image = keras.Input((None, None, 3 if config.fine_tune else None), name="image")
-    grid = layers.GridFeatures(network, config.image_size, is_random, name="grid", trainable=config.fine_tune)
-    x = grid(image)  # (B, h, w, C)
+    image, x = backbones.input_and_grid(config.encoder, config.image_size, weights, config.fine_tune)
     if not config.fine_tune:
         x = keras.layers.LayerNormalization()(x)  # a network of another task may have any scale
     # The whole grid becomes one vector: an average over its cells would lose where something is.
