@@ -18,7 +18,7 @@ from mmkeras.data import image_captions, sources
 from mmkeras.data.task_data import Split, TaskData
 from mmkeras.text.vocabulary import Vocabulary
 
-FIELDS = ("image", "captions", "meaning", "as_drawn")
+FIELDS = ("image", "captions", "meaning")
 LANGUAGES = {"en": ("en",), "zh": ("zh",), "both": ("en", "zh")}
 
 
@@ -77,8 +77,11 @@ def data(
         is_folder = not (isinstance(source, str) and source in sources.IMAGES)
         languages = LANGUAGES[language][:1] if is_folder else LANGUAGES[language]
         parts = [sources.read_images(source, each, size, crop=crop, **options) for each in languages]
-        as_drawn = len(given) > 1 and source == "toy"
-        return {name: _with_meaning(as_drawn, *(part[name] for part in parts)) for name in parts[0]}
+        splits = {name: _with_meaning(*(part[name] for part in parts)) for name in parts[0]}
+        if len(given) > 1:
+            shared = splits.keys() & {"train", "validation"}
+            splits |= {name: _common(splits[name], as_drawn=source == "toy") for name in shared}
+        return splits
 
     def reader(_, __, size, crop, **options):
         taken = [sources.options(each).keys() for each in given]
@@ -108,8 +111,8 @@ def data(
     )
 
 
-def _with_meaning(as_drawn, split, *others):
-    """A split whose images have the captions of all languages, their id, and whether they stay as drawn."""
+def _with_meaning(split, *others):
+    """A split whose images have the captions of all languages, and an id of them."""
 
     def examples():
         languages = tf.data.Dataset.zip(*(part.examples() for part in (split, *others)))
@@ -118,13 +121,13 @@ def _with_meaning(as_drawn, split, *others):
     def joined(*languages):
         captions = tf.concat([example["captions"] for example in languages], axis=0)  # (n,)
         meaning = tf.strings.to_hash_bucket_fast(tf.strings.reduce_join(captions, separator="\n"), 2**62)
-        return languages[0] | {"captions": captions, "meaning": meaning, "as_drawn": as_drawn}
+        return languages[0] | {"captions": captions, "meaning": meaning}
 
     def texts():
         for parts in zip(*(part.texts() for part in (split, *others)), strict=True):
             yield [text for part in parts for text in part]
 
-    keys = [part.fingerprint for part in others] + [as_drawn]
+    keys = [part.fingerprint for part in others]
     return dataclasses.replace(
         split, examples=examples, texts=texts, fingerprint=split.fingerprint | {"others": keys, "meaning": True}
     )
@@ -144,12 +147,20 @@ def _joined(splits: dict[str, Split], other: tuple[str, dict[str, Split]]) -> di
     return joined
 
 
-def _concatenated(one, other):
-    def common(part):
-        return part.examples().map(lambda example: {name: example[name] for name in FIELDS})
+def _common(split, as_drawn):
+    """A split with the fields that all sources have, and whether augmentation leaves its images as drawn."""
 
+    def examples():
+        return split.examples().map(
+            lambda example: {name: example[name] for name in FIELDS} | {"as_drawn": as_drawn}
+        )
+
+    return dataclasses.replace(split, examples=examples, fingerprint=split.fingerprint | {"as_drawn": as_drawn})
+
+
+def _concatenated(one, other):
     return Split(
-        lambda: common(one).concatenate(common(other)),
+        lambda: one.examples().concatenate(other.examples()),
         lambda: itertools.chain(one.texts(), other.texts()),
         one.count + other.count,
         {"joined": [one.fingerprint, other.fingerprint]},
