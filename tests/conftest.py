@@ -32,21 +32,6 @@ def _seed():
     keras.utils.set_random_seed(0)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _trace_training_steps_once():
-    """If the optimizer creates its variables in a training step, TensorFlow traces it twice, for seconds."""
-    original = keras.Model.make_train_function
-
-    def make_train_function(model, force=False):
-        if model.built and not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
-        return original(model, force)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keras.Model, "make_train_function", make_train_function)
-        yield
-
-
 @pytest.fixture
 def eager_models(monkeypatch):
     """All models run eagerly: a few steps are faster than their compilation."""

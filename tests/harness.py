@@ -19,6 +19,7 @@ import numpy as np
 
 from mmkeras import captioning, speech_to_text, text_to_image, visual_question_answering
 from mmkeras.methods import cross_modal_pretraining, joint_training, modality_translation, scenes
+from mmkeras.nn import optimizers
 from mmkeras.text.vocabulary import Vocabulary
 from mmkeras.text_to_image.classifier import build_classifier
 
@@ -95,10 +96,9 @@ def cross_modal() -> keras.Model:
 def translation() -> keras.Model:
     names = {name: [str(i) for i in range(count)] for name, count in CLASSES.items()}
     translator, classifier = text_to_image.build("toy", compile=False, **IMAGES), build_classifier(names, 16)
-    classifier.optimizer.build(classifier.trainable_variables)  # otherwise Keras warns when it loads the file
     model = modality_translation.build(translator, classifier)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("adam", loss={"image": None} | dict.fromkeys(CLASSES, loss))
+    optimizers.compile(model, "adam", loss={"image": None} | dict.fromkeys(CLASSES, loss))
     return model
 
 
@@ -159,6 +159,7 @@ def trained(model: Model, precision: str) -> keras.Model:
         network = model.build()
     finally:
         keras.config.set_dtype_policy(before)
+    assert network.optimizer.built  # else TensorFlow traces the first step twice
     network.run_eagerly = True
     first = [keras.ops.convert_to_numpy(variable) for variable in network.trainable_variables]
     logs = network.train_on_batch(model.inputs, model.targets, return_dict=True)

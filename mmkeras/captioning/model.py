@@ -161,7 +161,8 @@ def build(
     logits, *_ = decoder([tokens, memory, hidden, cell])  # (B, T, V)
     model = keras.Model({"image": image, "tokens": tokens}, logits, name=TASK)
     if compile:
-        model.compile(
+        optimizers.compile(
+            model,
             optimizers.adam(config.learning_rate, config.decay_steps),
             loss=losses.TokenCrossentropy(config.label_smoothing),
             weighted_metrics=[losses.TokenAccuracy()],

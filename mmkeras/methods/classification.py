@@ -31,7 +31,8 @@ def compiled(
         learning_rate, decay_steps, label_smoothing: See `mmkeras.methods.joint_training.build`.
     """
     loss = Crossentropy(label_smoothing)
-    model.compile(
+    optimizers.compile(
+        model,
         optimizers.adam(learning_rate, decay_steps),
         loss=dict.fromkeys(model.output, loss),
         weighted_metrics={

@@ -208,7 +208,7 @@ def pretraining_model(encoder: SharedEncoder, kind: str, *, decay_steps: int | N
         outputs["pixels"] = pixels(x)  # (B, S, S, 3)
         losses["pixels"] = keras.losses.MeanSquaredError()
     model = keras.Model(inputs, outputs, name="pretraining")
-    model.compile(optimizers.adam(1e-3, decay_steps), loss=losses)
+    optimizers.compile(model, optimizers.adam(1e-3, decay_steps), loss=losses)
     return model
 
 

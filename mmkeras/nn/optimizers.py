@@ -6,6 +6,18 @@ from keras import ops
 from mmkeras._utils import checks
 
 
+def compile(model: keras.Model, optimizer: keras.optimizers.Optimizer, **options) -> None:
+    """Compiles a model and builds its optimizer, without which TensorFlow would trace the first step twice.
+
+    Args:
+        model: keras.Model. Built.
+        optimizer: Optimizer.
+        **options: Other arguments of `model.compile`.
+    """
+    model.compile(optimizer, **options)
+    model.optimizer.build(model.trainable_variables)  # not the argument: float16 wraps it
+
+
 def adam(
     learning_rate: float, decay_steps: int | None, weight_decay: float = 0.0
 ) -> keras.optimizers.Optimizer:

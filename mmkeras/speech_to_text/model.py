@@ -168,7 +168,7 @@ def build(
         loss, metrics = ctc.CTC(), []
     if compile:
         adam = optimizers.adam(config.learning_rate, config.decay_steps)
-        model.compile(adam, loss=loss, weighted_metrics=metrics)
+        optimizers.compile(model, adam, loss=loss, weighted_metrics=metrics)
     return model
 
 

@@ -198,7 +198,8 @@ def build_classifier(
     loss = keras.losses.CategoricalCrossentropy(
         from_logits=True, label_smoothing=0.2, reduction="mean_with_sample_weight"
     )
-    model.compile(
+    optimizers.compile(
+        model,
         optimizers.adam(2e-3, steps),
         loss=dict.fromkeys(attributes, loss),
         weighted_metrics={name: ["accuracy"] for name in attributes},

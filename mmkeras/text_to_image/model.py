@@ -125,14 +125,14 @@ def build(
             # GAN training oscillates: a lower learning rate and less momentum damp it (beta_1 as in DCGAN), and
             # averaged weights generate better images than those of the last step.
             rate = optimizers.cosine_decay(0.75 * config.learning_rate, config.decay_steps)
-            model.compile(optimizers.AveragedAdam(rate, beta_1=0.5, beta_2=0.99, momentum=0.99))
+            optimizers.compile(model, optimizers.AveragedAdam(rate, beta_1=0.5, beta_2=0.99, momentum=0.99))
         return model
     decoder = plain_decoder(units, size, config.channels)
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     model = keras.Model({"tokens": tokens}, decoder(encoder(tokens)), name=TASK)
     if compile:
         adam = optimizers.adam(config.learning_rate, config.decay_steps)
-        model.compile(adam, loss=losses.PixelCrossentropy())
+        optimizers.compile(model, adam, loss=losses.PixelCrossentropy())
     return model
 
 

@@ -116,7 +116,8 @@ def build(
     logits = g([h1(image), *h2(tokens)])["answer"]  # (B, answers)
     model = keras.Model({"image": image, "tokens": tokens}, logits, name=TASK)
     if compile:
-        model.compile(
+        optimizers.compile(
+            model,
             optimizers.adam(config.learning_rate, config.decay_steps),
             loss=keras.losses.CategoricalCrossentropy(
                 from_logits=True, label_smoothing=config.label_smoothing, reduction="mean_with_sample_weight"

@@ -114,7 +114,7 @@ def build(
     model = keras.Model({"image": image, "tokens": tokens}, logits, name=TASK)
     if compile:
         adam = optimizers.adam(config.learning_rate, config.decay_steps, config.weight_decay)
-        model.compile(adam, loss=losses.SymmetricContrastive())
+        optimizers.compile(model, adam, loss=losses.SymmetricContrastive())
     return model
 
 

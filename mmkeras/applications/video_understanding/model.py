@@ -161,7 +161,8 @@ def build_captioner(
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     logits, *_ = decoder([tokens, *encoder(list(inputs.values()))])  # (B, T, V)
     model = keras.Model(inputs | {"tokens": tokens}, logits, name=CAPTIONER)
-    model.compile(
+    optimizers.compile(
+        model,
         optimizers.adam(learning_rate, decay_steps),
         loss=losses.TokenCrossentropy(label_smoothing),
         weighted_metrics=[losses.TokenAccuracy()],

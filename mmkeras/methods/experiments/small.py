@@ -93,7 +93,6 @@ def trained(
 def _classifier(*size) -> tuple[Classifier, list[np.ndarray]]:
     """A classifier, and the first state of its optimizer."""
     model = build(*size)
-    model.optimizer.build(model.trainable_variables)
     return Classifier(model), [np.array(variable) for variable in model.optimizer.variables]
 
 
