@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -205,6 +206,15 @@ def test_notebooks_are_short_and_stored_without_outputs(path):
     assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
     lines = [len(re.findall(r"^.*\S", "".join(cell["source"]), flags=re.M)) for cell in cells]
     assert max(lines) <= 40 and sum(lines) <= 370
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_first_cell_says_where_mmkeras_is_missing(path, monkeypatch):
+    cells = json.loads(path.read_text())["cells"]
+    first = next("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    monkeypatch.setitem(sys.modules, "mmkeras", None)
+    with pytest.raises(ModuleNotFoundError, match="Install mmkeras first: README, 'Colab and Kaggle'"):
+        exec(first, {})
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
