@@ -174,14 +174,16 @@ def test_position_embedding_adds_a_vector_per_position():
     )
 
 
+@pytest.mark.parametrize("learned", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
-def test_fused_batch_normalization_equals_that_of_keras(dtype):
+def test_fused_batch_normalization_equals_that_of_keras(dtype, learned):
     x = np.random.default_rng(0).normal(3, 2, (4, 5, 6, 7)).astype("float32")
     results = []
     for kind in (layers.BatchNormalization, keras.layers.BatchNormalization):
-        layer = kind(momentum=0.9, dtype=dtype)
+        layer = kind(momentum=0.9, dtype=dtype, scale=learned, center=learned)
         layer.build(x.shape)
-        layer.gamma.assign(np.arange(7) + 1.0)
+        if learned:
+            layer.gamma.assign(np.arange(7) + 1.0)
         with tf.GradientTape() as tape:
             inputs = tf.Variable(x)
             outputs = layer(inputs, training=True)

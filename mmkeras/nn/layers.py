@@ -240,14 +240,16 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def call(self, inputs, training=None, mask=None):
         self.synchronized = collectives.count() > 1
-        is_fusible = self.scale and self.center and mask is None and len(inputs.shape) == 4
+        is_fusible = mask is None and len(inputs.shape) == 4
         trains = training and self.trainable and not self.synchronized
         if trains and is_fusible and keras.backend.backend() == "tensorflow":
             return self._fused(inputs)
         return super().call(inputs, training=training, mask=mask)
 
     def _fused(self, inputs):
-        outputs, mean, variance = kernels.batch_normalization(inputs, self.gamma, self.beta, self.epsilon)
+        scale = self.gamma if self.scale else ops.ones(inputs.shape[-1:], "float32")
+        shift = self.beta if self.center else ops.zeros(inputs.shape[-1:], "float32")
+        outputs, mean, variance = kernels.batch_normalization(inputs, scale, shift, self.epsilon)
         for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + new * (1 - self.momentum))
         return outputs
