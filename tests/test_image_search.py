@@ -1,8 +1,8 @@
 """Image search: the graph, its loss, its data, and the index."""
 
 import io
-import warnings
 import shutil
+import warnings
 
 import keras
 import numpy as np
