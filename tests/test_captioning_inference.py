@@ -137,6 +137,14 @@ def test_the_nearest_image_is_the_one_with_the_smallest_squared_distance():
     np.testing.assert_array_equal(baselines.nearest(known, images), distances.argmin(axis=1))
 
 
+def test_gradients_tell_the_direction_of_edges_and_not_their_colors():
+    stripes = np.zeros((16, 16, 3), np.uint8)
+    stripes[:, ::4] = stripes[:, 1::4] = 200
+    turned, inverted = stripes.transpose(1, 0, 2), 200 - stripes
+    vectors = baselines.gradients(np.stack([stripes, turned, inverted, 0 * stripes]), cells=4)
+    np.testing.assert_allclose(vectors @ vectors[0], [1, 0, 1, 0], atol=1e-6)
+
+
 def test_reference_captions_have_perfect_scores(trained, toy_data, monkeypatch):
     captioner, _ = trained
     references = iter([row[1].decode() for b in toy_data.test.take(2) for row in b["captions"].numpy()])

@@ -374,9 +374,12 @@ def test_the_experiment_of_image_search_runs_and_reads_its_results(folders, data
     path = tmp_path / "results.json"
     results = experiment.run(folders, seeds=(0, 1), epochs=once, path=path, data_dir=data_dir)
     assert experiment.results(path).scores == results.scores
-    assert results.counts["hard"] <= results.counts["test"] and results.pixels["test"] <= 1
+    assert results.counts["hard"] <= results.counts["test"]
+    pixels = results.nearest["pixels"]["test"]
+    for of_feature in results.lookup.values():
+        assert of_feature.keys() == results.scores["en"].keys() and of_feature["unseen_recall_at_1"] == 0
     for scores in (*results.scores.values(), *results.captions.values()):
         assert all(len(values) == 2 for values in scores.values())
     nearest = results.captions["test"]["nearest_exact"]
-    assert nearest == pytest.approx([results.pixels["test"]] * 2, abs=1e-3)  # another count of the same
+    assert nearest == pytest.approx([pixels] * 2, abs=1e-3)  # another count of the same
     assert str(data_dir) not in path.read_text() and "experiment.run" in results.measured["command"]

@@ -120,6 +120,8 @@ class Predictor:
         *,
         batch_size: int = BATCH_SIZE,
         is_list: bool | None = None,
+        name: str | None = None,
+        unread: str = "Their answers are None.",
     ) -> Any:
         """Predicts for one input, or for a list of inputs in batches.
 
@@ -132,12 +134,14 @@ class Predictor:
             predict: (values of a batch, their positions in the list) → list of answers.
             batch_size: int. Inputs in memory at a time. Defaults to 32.
             is_list: bool. Whether `inputs` is a list of inputs. Defaults to None: True for a list or tuple.
+            name: str. What the inputs are called in messages. Defaults to `self.inputs`.
+            unread: str. What the warning says becomes of inputs that cannot be read.
 
         Raises:
             ValueError, OSError: if a single input cannot be read.
             ValueError: if the list is empty, or none of its inputs can be read.
         """
-        name = self.inputs
+        name = name or self.inputs
         is_list = isinstance(inputs, list | tuple) if is_list is None else is_list
         inputs = inputs if is_list else [inputs]
         if not inputs:
@@ -159,7 +163,7 @@ class Predictor:
             message = f"{len(errors)} of {len(inputs)} {name} cannot be read: {first}"
             if not answers:
                 raise ValueError(message)
-            terminal.warn(f"{message}{' ...' if len(errors) > 3 else ''}. Their answers are None.")
+            terminal.warn(f"{message}{' ...' if len(errors) > 3 else ''}. {unread}")
         return [answers.get(i) for i in range(len(inputs))] if is_list else answers[0]
 
 

@@ -59,8 +59,8 @@ td.meaning { min-width: 16rem; color: var(--note); }
 .clip { padding: 1rem 0; border-top: 1px solid var(--line); }
 .clip img, .samples img { max-width: 100%; border-radius: 4px; }
 audio { height: 2.2rem; width: 22rem; max-width: 100%; }
-figure { margin: 0; text-align: center; font-size: .85rem; } .words { gap: .5rem; }
-.words figure img { width: 80px; height: 80px; border-radius: 4px; display: block; }
+figure { margin: 0; text-align: center; font-size: .85rem; } figure img { display: block; margin: auto; }
+.words { gap: .5rem; } .words figure img { width: 80px; height: 80px; border-radius: 4px; }
 .generated { width: 24rem; max-width: 100%; } .generated img { width: 100%; height: auto; border-radius: 4px; }
 .note { color: var(--note); }
 @media (max-width: 40rem) { td, th { padding-right: .6rem; font-size: .85rem; }

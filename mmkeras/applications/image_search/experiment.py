@@ -3,9 +3,10 @@
     experiment.run({"twemoji": "img/twitter/64"})       # the last artist, such as Noto, is held out
     experiment.results().scores                         # as `run` has written them
 
-The trivial baseline stands beside each score: the training image that is nearest by raw pixels. Many drawings
-of two artists are near copies, so the *hard* images are those that it gets wrong. `test_unseen` has
-compositions that are held out of training, such as "woman scientist", where no pixel helps.
+Two baselines without learning stand beside each score: the training drawing that is nearest by raw pixels, and
+by gradients. Many drawings of two artists are near copies, so the *hard* images are those that the pixels get
+wrong. `test_unseen` has compositions that are held out of training, such as "woman scientist", which no drawing
+of training shows.
 
 The settings of training were tried on seed 0 with the scores of `test` in view.
 """
@@ -22,7 +23,6 @@ import numpy as np
 
 from mmkeras import captioning
 from mmkeras.applications.image_search import datasets
-from mmkeras.applications.image_search.inference import ImageSearch
 from mmkeras.data.task_data import TaskData
 from mmkeras.evaluation import baselines, metrics
 from mmkeras.methods.experiments import records
@@ -30,6 +30,10 @@ from mmkeras.training.task import train_task
 
 RESULTS = Path(__file__).with_name("results.json")
 LANGUAGES = ("en", "zh")
+FEATURES = {
+    "pixels": lambda images: images.reshape(len(images), -1).astype(np.float32),
+    "gradients": baselines.gradients,
+}
 EPOCHS = {"search": 100, "captioning": 30}
 
 
@@ -39,7 +43,9 @@ class Results:
 
     Attributes:
         counts: {split: images}, and "hard": those of `test` that the nearest pixels get wrong.
-        pixels: {split: share of images whose nearest training image shows the same emoji}.
+        nearest: {feature: {split: share of images whose nearest training image shows the same emoji}}, by those
+            of `FEATURES`.
+        lookup: {feature: {score: value}} of the same searches without learning, see `looked_up`.
         scores: {language: {score: values}} of search among all images of the held-out artist: `recall_at_1` and
             `recall_at_5` of texts, `image_to_text` (Recall@1 of images), `hard_image_to_text`, and those of
             `test_unseen`, `unseen_recall_at_1` and `unseen_image_to_text`.
@@ -49,7 +55,8 @@ class Results:
     """
 
     counts: dict[str, int]
-    pixels: dict[str, float]
+    nearest: dict[str, dict[str, float]]
+    lookup: dict[str, dict[str, float]]
     scores: dict[str, dict[str, list[float]]]
     captions: dict[str, dict[str, list[float]]]
     misses: list[tuple[str, str, float, float]]
@@ -81,19 +88,20 @@ def run(
     start = time.perf_counter()
     source = {"artists": artists, **options}
     data = {language: datasets.data("emoji", language=language, **source) for language in LANGUAGES}
-    near = {split: nearest_is_right(data["en"], split) for split in ("validation", "test")}
+    near = {name: nearest_is_right(data["en"], name) for name in FEATURES}
+    hard = ~near["pixels"]["test"]
     of_seeds: dict[str, list] = {"scores": [], "captions": []}
     for seed in seeds:
         steps = epochs["search"] * int(data["en"].train.cardinality())
         options = {"epochs": epochs["search"], "decay_steps": steps, "augment": True, "seed": seed}
         search, _ = train_task("image_search", "emoji", **options, verbose=0, **source)
-        scores = {language: score(search, data[language], ~near["test"]) for language in LANGUAGES}
+        scores = {language: _search_scores(search, data[language], hard) for language in LANGUAGES}
         of_seeds["scores"].append(scores)
         of_seeds["captions"].append(_captions(search, seed, epochs, source))
         if seed == seeds[0]:
             misses = _misses(search, data["en"])
     counts = {name: split.count for name, split in data["en"].splits.items()}
-    counts["hard"] = int((~near["test"]).sum())
+    counts["hard"] = int(hard.sum())
     call = f"experiment.run({dict.fromkeys(artists, '...')})"
     return records.write(
         path,
@@ -101,34 +109,58 @@ def run(
         start,
         Results(
             counts,
-            {split: round(float(is_right.mean()), 3) for split, is_right in near.items()},
+            {
+                name: {split: round(float(is_right.mean()), 4) for split, is_right in of_splits.items()}
+                for name, of_splits in near.items()
+            },
+            {name: looked_up(data["en"], name, hard) for name in FEATURES},
             *(_by_score(values) for values in of_seeds.values()),
             misses,
         ),
     )
 
 
-def nearest_is_right(data: TaskData, split: str) -> np.ndarray:
-    """(N,) bool: whether the training image nearest by raw pixels shows the same emoji."""
-    (known, meanings, _), (images, truths, _) = (_examples(data, name) for name in ("train", split))
-    return meanings[baselines.nearest(known, images)] == truths
+def nearest_is_right(data: TaskData, feature: str) -> dict[str, np.ndarray]:
+    """{split: (N,) bool, whether the training image nearest by a feature shows the same emoji}."""
+    known, meanings, _ = _examples(data, "train")
+    known, right = FEATURES[feature](known), {}
+    for split in ("validation", "test"):
+        images, truths, _ = _examples(data, split)
+        right[split] = meanings[baselines.nearest(known, FEATURES[feature](images))] == truths
+    return right
 
 
-def score(search: ImageSearch, data: TaskData, hard: np.ndarray) -> dict[str, float]:
+def looked_up(data: TaskData, feature: str, hard: np.ndarray) -> dict[str, float]:
+    """Scores of a search that looks a name up among the training drawings, and compares these with the images.
+
+    Args:
+        data: Emoji with names in one language.
+        feature: str. A key of `FEATURES`, what is compared.
+        hard: See `score`.
+    """
+    known, drawn, _ = _examples(data, "train")
+    images, meanings, _ = _held_out(data)
+    known, images = FEATURES[feature](known), FEATURES[feature](images)
+    near = 2 * known @ images.T - (known**2).sum(axis=1)[:, None] - (images**2).sum(axis=1)  # (T, N)
+    similarity = np.stack([near[drawn == each].max(axis=0, initial=-np.inf) for each in meanings])  # (N, N)
+    return {name: round(value, 4) for name, value in score(similarity, meanings, hard).items()}
+
+
+def _search_scores(search, data, hard):
+    images, meanings, names = _held_out(data)
+    return score(search.encode_texts(names.tolist()) @ search.encode_images(images).T, meanings, hard)
+
+
+def score(similarity: np.ndarray, meanings: np.ndarray, hard: np.ndarray) -> dict[str, float]:
     """Scores among all images of the held-out artist, see `Results`.
 
     Args:
-        search: ImageSearch.
-        data: Emoji with names in one language.
-        hard: (N,) bool, which images of `test` are hard.
+        similarity: (N, N), of the name of each image to each image, those of `test` first.
+        meanings: (N,) ids of what they show.
+        hard: (N',) bool, which images of `test` are hard.
     """
-    splits = [split for split in ("test", "test_unseen") if split in data.splits]
-    images, meanings, names = (
-        np.concatenate(x) for x in zip(*(_examples(data, s) for s in splits), strict=True)
-    )
-    similarity = search.encode_texts(names.tolist()) @ search.encode_images(images).T  # (N, N)
     relevant = meanings[:, None] == meanings
-    rows = np.arange(len(images))
+    rows = np.arange(len(meanings))
     unseen = rows >= len(hard)
     of_texts, of_images = metrics.retrieval(similarity, relevant), metrics.retrieval(similarity.T, relevant)
     scores = {name: of_texts[name] for name in ("recall_at_1", "recall_at_5")}
@@ -164,6 +196,12 @@ def _caption_scores(captioner, data):
         for split in ("test", "validation")
     }
     return {split: {name: of_split[name] for name in names} for split, of_split in scores.items()}
+
+
+def _held_out(data):
+    """`_examples` of all images of the held-out artist, those of `test` first."""
+    splits = [split for split in ("test", "test_unseen") if split in data.splits]
+    return tuple(np.concatenate(x) for x in zip(*(_examples(data, s) for s in splits), strict=True))
 
 
 def _examples(data, split):

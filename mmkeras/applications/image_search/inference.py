@@ -278,9 +278,15 @@ class ImageSearch(ImagePredictor):
 
         stamps = [_stamp(path) for path in paths]  # before they are read, so that a change in between shows
         try:
-            vectors = self._answer(list(paths), self._read, lambda values, _: list(self.encode_images(values)))
-        except (ValueError, OSError) as error:
-            terminal.warn(f"{len(paths)} of {len(paths)} images cannot be read: {error}")
+            vectors = self._answer(
+                list(paths),
+                self._read,
+                lambda values, _: list(self.encode_images(values)),
+                name="images",
+                unread="They are left out.",
+            )
+        except (ValueError, OSError) as error:  # of several images it counts them
+            terminal.warn(str(error) if len(paths) > 1 else f"1 of 1 images cannot be read: {error}")
             return {}
         rows = zip(paths, stamps, vectors, strict=True)
         return {path: (stamp, vector) for path, stamp, vector in rows if vector is not None}
