@@ -2,6 +2,7 @@
 
     experiment.run({"twemoji": "img/twitter/64"})       # the last artist, such as Noto, is held out
     experiment.results().scores                         # as `run` has written them
+    experiment.run_alone({"twemoji": "img/twitter/64"})  # captions and drawings without the network of search
 
 Two baselines without learning stand beside each score: the training drawing that is nearest by raw pixels, and
 by gradients. Many drawings of two artists are near copies, so the *hard* images are those that the pixels get
@@ -21,7 +22,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mmkeras import captioning
+from mmkeras import captioning, pretrained
 from mmkeras.applications.image_search import datasets
 from mmkeras.data.task_data import TaskData
 from mmkeras.evaluation import baselines, metrics
@@ -29,12 +30,14 @@ from mmkeras.methods.experiments import records
 from mmkeras.training.task import train_task
 
 RESULTS = Path(__file__).with_name("results.json")
+ALONE = Path(__file__).with_name("alone.json")
 LANGUAGES = ("en", "zh")
 FEATURES = {
     "pixels": lambda images: images.reshape(len(images), -1).astype(np.float32),
     "gradients": baselines.gradients,
 }
 EPOCHS = {"search": 100, "captioning": 30}
+EPOCHS_ALONE = {"captioning": 50, "text_to_image": 50}
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,29 @@ class Results:
 def results(path: str | os.PathLike = RESULTS) -> Results:
     """What `run` wrote, by default the results that ship."""
     return records.read(path, Results)
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What `run_alone` measures. Scores are lists, one value per seed.
+
+    Attributes:
+        captions: {split: {score: values}} of the captioner `"small"`, trained from nothing.
+        drawings: {score: values}: the share of images drawn for the names of `test` whose own name is the first
+            (`recall_at_1`) or among the first five (`recall_at_5`) of all these names, as search ranks them.
+        artist: {score: value}. The same of the images of the held-out artist.
+        measured: See `mmkeras.methods.experiments.records.write`.
+    """
+
+    captions: dict[str, dict[str, list[float]]]
+    drawings: dict[str, list[float]]
+    artist: dict[str, float]
+    measured: dict[str, Any] = field(default_factory=dict)
+
+
+def results_alone(path: str | os.PathLike = ALONE) -> Alone:
+    """What `run_alone` wrote, by default the results that ship."""
+    return records.read(path, Alone)
 
 
 def run(
@@ -118,6 +144,52 @@ def run(
             misses,
         ),
     )
+
+
+def run_alone(
+    artists: Mapping[str, str | os.PathLike | None],
+    *,
+    seeds: Sequence[int] = (0,),
+    epochs: Mapping[str, int] = EPOCHS_ALONE,
+    path: str | os.PathLike = ALONE,
+    **options: Any,
+) -> Alone:
+    """Trains captioning and text to image from nothing. The ready-trained search scores the drawings.
+
+    It has learned from those that text to image learns from, so it knows their style better than the artist's.
+
+    Args:
+        artists, seeds, epochs, path, **options: See `run`. `seeds` default to (0,).
+    """
+    start = time.perf_counter()
+    source = {"artists": artists, **options}
+    search = pretrained("image_search")
+    images, _, names = _examples(datasets.data("emoji", language="en", **source), "test")
+    of_seeds: dict[str, list] = {"captions": [], "drawings": []}
+    for seed in seeds:
+        settings = {"seed": seed, "verbose": 0, **source}
+        captioner, data = train_task(
+            "captioning", "emoji", augment=True, epochs=epochs["captioning"], **settings
+        )
+        of_seeds["captions"].append(_caption_scores(captioner, data))
+        generator, _ = train_task(
+            "text_to_image", "emoji", preset="toy", epochs=epochs["text_to_image"], **settings
+        )
+        of_seeds["drawings"].append(_named_right(search, generator(names.tolist()), names))
+    call = f"experiment.run_alone({dict.fromkeys(artists, '...')})"
+    return records.write(
+        path,
+        f'python -c "from mmkeras.applications.image_search import experiment; {call}"',
+        start,
+        Alone(*map(_by_score, of_seeds.values()), _named_right(search, images, names)),
+    )
+
+
+def _named_right(search, images, names):
+    """Recall of the name of each image among all names."""
+    similarity = search.encode_images(images) @ search.encode_texts(names.tolist()).T  # (N, N)
+    scores = metrics.retrieval(similarity, names[:, None] == names)
+    return {name: round(scores[name], 4) for name in ("recall_at_1", "recall_at_5")}
 
 
 def nearest_is_right(data: TaskData, feature: str) -> dict[str, np.ndarray]:
