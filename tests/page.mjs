@@ -121,7 +121,7 @@ async function answers({ images, prompts, clips, queries, texts }, language) {
 
 const message = async (page) => {
   await page.waitForFunction(
-    "[...document.querySelectorAll('.message, .start')].some((element) => !element.hidden && element.textContent.length > 12)",
+    "[...document.querySelectorAll('.message, .start')].some((element) => !element.hidden && !/^(mmkeras .)?$/.test(element.textContent))",
     { timeout: 60000 },
   );
   return page.$$eval(".message, .start", (elements) =>

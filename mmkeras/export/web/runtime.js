@@ -1,7 +1,7 @@
 // The page's files, and the models, which onnxruntime runs in WebAssembly on one thread.
 import * as ort from "onnxruntime-web";
 
-/** Content of a file. The single page has each in a <script>, gzipped and in base 85. */
+/** Content of a file. The single page has each in a <script>, gzipped, seven bits a character. */
 export async function read(name) {
   const inside = document.getElementById(`file:${name}`);
   if (!inside) {
@@ -9,27 +9,20 @@ export async function read(name) {
     if (!response.ok) throw new Error(`${name}: ${response.status}`);
     return new Uint8Array(await response.arrayBuffer());
   }
-  const packed = fromBase85(inside.textContent).subarray(0, Number(inside.dataset.length));
+  const packed = unpack(inside.textContent, Number(inside.dataset.length));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-// The digits of Python's base64.b85encode, with "," in place of "<".
-const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;,=>?@^_`{|}~";
-
-/** Five digits → four bytes. */
-function fromBase85(text) {
-  const digits = new Uint8Array(128),
-    bytes = new DataView(new ArrayBuffer((text.length / 5) * 4));
-  [...DIGITS].forEach((digit, value) => {
-    digits[digit.charCodeAt(0)] = value;
-  });
-  for (let i = 0; i < text.length; i += 5) {
-    let value = 0;
-    for (let k = i; k < i + 5; k++) value = 85 * value + digits[text.charCodeAt(k)];
-    bytes.setUint32((i / 5) * 4, value);
+/** Characters of seven bits → bytes. */
+function unpack(text, length) {
+  const bytes = new Uint8Array(length);
+  for (let i = 0, at = 0, held = 0, count = 0; at < length; i++) {
+    held = ((held & 127) << 7) | (text.charCodeAt(i) & 127);
+    count += 7;
+    if (count >= 8) bytes[at++] = held >> (count -= 8);
   }
-  return new Uint8Array(bytes.buffer);
+  return bytes;
 }
 
 export const readJson = async (name) => JSON.parse(new TextDecoder().decode(await read(name)));
