@@ -244,6 +244,22 @@ const SCENARIOS = {
     await upload(page, settings.files.silence);
     return message(page);
   },
+  async longClip() {
+    const page = await open("listen");
+    await settled(page);
+    await upload(page, settings.files.long);
+    return message(page);
+  },
+  async camera() {
+    const page = await open("describe");
+    await settled(page);
+    const [before, button] = [await page.$(".answer .text"), (await page.$$(".card .row button"))[1]];
+    await button.click();
+    await page.waitForFunction("document.querySelector('dialog video')?.videoWidth > 0");
+    await page.click("dialog .primary");
+    await page.waitForFunction((old) => !old.isConnected && !document.querySelector("dialog"), {}, before);
+    return message(page); // what the camera plays is unlike any in training
+  },
   async oneExample() {
     const page = await open("teach");
     await upload(page, settings.files.images[0], 0);

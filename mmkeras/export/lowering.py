@@ -21,6 +21,7 @@ from mmkeras.nn import layers
 @contextlib.contextmanager
 def for_onnx():
     """What is traced inside holds operations of ONNX only. For masks whose valid positions come first."""
+
     def stft(x, frame, hop, fft, center):
         start = ops.arange(1 + (ops.shape(x)[1] - fft) // hop) * hop  # (F,)
         first = (fft - frame) // 2  # Keras has the window in the middle of the transform

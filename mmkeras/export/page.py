@@ -247,8 +247,12 @@ def _write_emoji(folder):
     sheet.save(folder / "emoji.webp", quality=60, method=6)
     (folder / "emoji.bin").write_bytes(vectors.astype("<f2").tobytes())
     names = [[every[i].text, *(every[i].names[language][0] for language in LANGUAGES)] for i in drawn]
+    found = {}  # share of the names whose own image is the most similar one
+    for column, language in enumerate(LANGUAGES, start=1):
+        similarity = search.encode_texts([name[column] for name in names]) @ vectors.T
+        found[language] = float(np.mean(similarity.argmax(axis=1) == np.arange(len(names))))
     sizes = {"size": _EMOJI_SIZE, "columns": _COLUMNS, "units": vectors.shape[1]}
-    return {"emoji": {"names": names, **sizes}}
+    return {"emoji": {"names": names, "found": found, **sizes}}
 
 
 # --- one file ---

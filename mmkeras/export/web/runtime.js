@@ -5,8 +5,8 @@ import * as ort from "onnxruntime-web";
 export async function read(name) {
   const inside = document.getElementById(`file:${name}`);
   if (!inside) {
-    const response = await fetch(name);
-    if (!response.ok) throw new Error(`${name}: ${response.status}`);
+    const response = await fetch(name).catch(() => null);
+    if (!response?.ok) throw Object.assign(new Error("network"), { values: [name] });
     return new Uint8Array(await response.arrayBuffer());
   }
   const packed = unpack(inside.textContent, Number(inside.dataset.length));
@@ -27,21 +27,28 @@ function unpack(text, length) {
 
 export const readJson = async (name) => JSON.parse(new TextDecoder().decode(await read(name)));
 
-const sessions = {};
-let runtime,
-  last = Promise.resolve();
+const made = {};
+/** What `make` promises, made once for each name. What failed is made again the next time. */
+export const once = (name, make) =>
+  (made[name] ??= make().catch((error) => {
+    delete made[name];
+    throw error;
+  }));
+
+let last = Promise.resolve();
 
 async function open(name) {
-  runtime ??= read("vendor/ort-wasm-simd-threaded.wasm").then((bytes) => {
-    Object.assign(ort.env.wasm, { numThreads: 1, wasmBinary: bytes.buffer });
+  const runtime = once("runtime", async () => {
+    const { buffer } = await read("vendor/ort-wasm-simd-threaded.wasm");
+    Object.assign(ort.env.wasm, { numThreads: 1, wasmBinary: buffer });
     ort.env.logLevel = "error";
   });
   const [model] = await Promise.all([read(`models/${name}.onnx`), runtime]);
   return ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
 }
 
-/** Loads a part of a model once: load("captioning-en.encoder"). */
-export const load = (name) => (sessions[name] ??= open(name));
+/** Loads a part of a model: load("captioning-en.encoder"). */
+export const load = (name) => once(name, () => open(name));
 
 /** Runs a part: {name: tensor} → {name: tensor}. One after the other, as a session runs once at a time. */
 export async function run(name, inputs) {
