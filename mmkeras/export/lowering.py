@@ -95,19 +95,20 @@ def _transform(graph, node, name, _):
     (size,), signal, shape = node.inputs[1].get_tensor_value(), node.input[0], graph.get_shape(node.output[0])
     axis, size = (graph.make_const(f"{name}/{i}", np.array(i)).output[0] for i in ([-1], size))
     signal = graph.make_node("Unsqueeze", [signal, axis]).output[0]
-    graph.remove_node(name)
-    attributes = {"axis": len(shape) - 1, "onesided": 1}
-    graph.make_node("DFT", [signal, size], attributes, outputs=node.output, name=name, shapes=[[*shape, 2]], dtypes=[TensorProto.FLOAT])  # fmt: skip
+    options = {"axis": len(shape) - 1, "onesided": 1}
+    _replace(graph, node, "DFT", [signal, size], options, [*shape, 2])
 
 
 def _take(graph, node, name, parts):
     """Takes the real or the imaginary part of what `_transform` makes."""
     index = graph.make_const(f"{name}/index", np.array(parts[0])).output[0]
-    shape = graph.get_shape(node.output[0])
-    graph.remove_node(name)
-    graph.make_node(
-        "Gather", [node.input[0], index], {"axis": -1}, outputs=node.output, name=name, shapes=[shape], dtypes=[TensorProto.FLOAT],
-    )  # fmt: skip
+    _replace(graph, node, "Gather", [node.input[0], index], {"axis": -1}, graph.get_shape(node.output[0]))
+
+
+def _replace(graph, node, operation, inputs, options, shape):
+    graph.remove_node(node.name)
+    kinds = {"shapes": [shape], "dtypes": [TensorProto.FLOAT]}
+    graph.make_node(operation, inputs, options, outputs=node.output, name=node.name, **kinds)
 
 
 # for tf2onnx: {operation of TensorFlow: (function, [its new name, other arguments])}

@@ -289,7 +289,7 @@ def _single(made: Path, runtime: Path, facts: dict, language: str, languages: It
 
 
 def _packed(name, content):
-    """A file in a <script>, seven bits a character. HTML changes NUL and CR and forbids "<": they are moved by 128."""
+    """A file in a <script>, seven bits a character. Those that HTML changes or forbids are moved by 128."""
     bits = np.unpackbits(np.frombuffer(content, np.uint8))
     sevens = np.packbits(np.pad(bits, (0, -len(bits) % 7)).reshape(-1, 7), axis=1) >> 1
     text = sevens.tobytes().decode("ascii").translate({code: code + 128 for code in b"\0\r<"})
