@@ -2,6 +2,7 @@
 
 python -m tests.gallery DIR                  about ten minutes on two cores, for the notebooks
 python -m tests.gallery DIR --no-notebooks
+python -c "from tests import gallery; gallery.page_animation('.github/page.webp')"
 """
 
 import argparse
@@ -22,6 +23,8 @@ from mmkeras.cli import demo
 from mmkeras.cli import main as cli
 from mmkeras.evaluation import plots
 from mmkeras.evaluation.alignment import Word
+from mmkeras.export import page as export
+from tests import page as visitor
 from tests.test_notebooks import NOTEBOOKS, run_notebook
 
 MODELS = {  # name here → name in mmkeras.zoo
@@ -118,6 +121,17 @@ def readme_images(trained, path, prompts=6):
         for real, text in zip(batch["image"].numpy(), texts, strict=False)
     ]
     plots.grid(texts, rows, path)
+
+
+def page_animation(path, language="en"):
+    """A visit of the page of `mmkeras page`: `.github/page.webp`, with `"zh"` `.github/page-zh.webp`."""
+    with tempfile.TemporaryDirectory() as work:
+        (page,) = export.write(Path(work), [language], single=True)
+        settings = {"page": str(page), "language": language, "screenshots": work, "scenarios": ["tour"]}
+        durations = visitor.visit(Path(work), **settings)["tour"]
+        first, *others = [Image.open(file).convert("RGB") for file in sorted(Path(work).glob("*.png"))]
+        options = {"duration": durations, "loop": 0, "quality": 70, "method": 4}
+        first.save(path, save_all=True, append_images=others, **options)
 
 
 def from_predict(folder, trained, work):

@@ -121,7 +121,7 @@ async function answers({ images, prompts, clips, queries, texts }, language) {
 
 const message = async (page) => {
   await page.waitForFunction(
-    "[...document.querySelectorAll('.message, .start')].some((element) => !element.hidden && element.textContent.length > 12)",
+    "[...document.querySelectorAll('.message, .start')].some((element) => !element.hidden && !/^(mmkeras .)?$/.test(element.textContent))",
     { timeout: 60000 },
   );
   return page.$$eval(".message, .start", (elements) =>
@@ -244,6 +244,22 @@ const SCENARIOS = {
     await upload(page, settings.files.silence);
     return message(page);
   },
+  async longClip() {
+    const page = await open("listen");
+    await settled(page);
+    await upload(page, settings.files.long);
+    return message(page);
+  },
+  async camera() {
+    const page = await open("describe");
+    await settled(page);
+    const [before, button] = [await page.$(".answer .text"), (await page.$$(".card .row button"))[1]];
+    await button.click();
+    await page.waitForFunction("document.querySelector('dialog video')?.videoWidth > 0");
+    await page.click("dialog .primary");
+    await page.waitForFunction((old) => !old.isConnected && !document.querySelector("dialog"), {}, before);
+    return message(page); // what the camera plays is unlike any in training
+  },
   async oneExample() {
     const page = await open("teach");
     await upload(page, settings.files.images[0], 0);
@@ -272,6 +288,47 @@ const SCENARIOS = {
       found.push(await page.$eval(".answer .text", (element) => element.textContent));
     }
     return found;
+  },
+  /** Screenshots of a visit, 000.png and so on: → [milliseconds that each is shown]. */
+  async tour() {
+    const shown = [],
+      page = await open("describe");
+    await page.setViewport({ width: 800, height: 700 });
+    const keep = async (milliseconds) => {
+      const name = `${String(shown.push(milliseconds) - 1).padStart(3, "0")}.png`;
+      await page.screenshot({ path: path.join(settings.screenshots, name) });
+    };
+    const choose = (selector, i) => page.$$eval(selector, (all, at) => all[at].click(), i);
+    await settled(page);
+    await keep(1200);
+    for (let i = 0; i < (await page.$$(".answer .word")).length - 1; i++) {
+      await choose(".answer .word", i);
+      await keep(450);
+    }
+    await choose(".tab", 1);
+    await settled(page);
+    await keep(800);
+    for (let noise = 0.5; noise <= 4; noise += 0.5) {
+      const before = await page.$(".shown canvas");
+      await page.$eval("input[type=range]", (slider, value) => {
+        slider.value = value;
+        slider.dispatchEvent(new Event("input"));
+      }, noise);
+      await page.waitForFunction((old) => !old.isConnected, {}, before);
+      await keep(noise < 4 ? 150 : 1000);
+    }
+    await choose(".tab", 2);
+    await settled(page);
+    await page.$eval(".inside-model", (inside) => scrollTo(0, inside.offsetTop + 270));
+    await keep(2500);
+    await choose(".tab", 3);
+    await settled(page);
+    await page.evaluate(() => scrollTo(0, 0));
+    await keep(1200);
+    await choose(".chip", 4);
+    await page.waitForFunction(() => document.querySelector("#query").value === document.querySelector(".result span").textContent);
+    await keep(2000);
+    return shown;
   },
   /** Tab, arrow keys and Enter alone: from part to part, a word of the caption, a tensor. */
   async keyboard() {

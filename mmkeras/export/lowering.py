@@ -2,7 +2,7 @@
 
 - tf2onnx turns the masked LSTM of Keras into a slow loop, and drops the lengths of one in both directions. Here
   an LSTM runs over the padding, and its results there are set to 0.
-- It takes a Fourier transform under few conditions. Here it is a convolution with sines and cosines.
+- It takes a Fourier transform under few conditions, and as a matrix. `FOURIER` makes it the operation of ONNX.
 - `keras.ops.argmax` becomes operations on bits, which ONNX lacks.
 """
 
@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
+from onnx import TensorProto
 
 from mmkeras.nn import layers
 
@@ -20,24 +21,21 @@ from mmkeras.nn import layers
 @contextlib.contextmanager
 def for_onnx():
     """What is traced inside holds operations of ONNX only. For masks whose valid positions come first."""
-    stft = ops.stft
 
-    def convolution(x, frame, hop, fft, center):
-        with tf.init_scope():  # a constant: each sample's part in the transform of one frame
-            real, imaginary = stft(np.eye(fft, dtype="float32"), frame, hop, fft, center=center)
-            kernel = np.concatenate([real[:, 0], imaginary[:, 0]], axis=-1)  # (fft, 2 bins)
-        first, *_, last = np.flatnonzero(np.abs(kernel).max(axis=1))  # the window is shorter than the transform
-        count = 1 + (ops.shape(x)[1] - fft) // hop  # F
-        kernel = kernel[first : last + 1, None]
-        parts = ops.conv(x[:, first:, None], kernel, strides=hop, padding="valid")[:, :count]  # (B, F, 2 bins)
-        return ops.split(parts, 2, axis=-1)
+    def stft(x, frame, hop, fft, center):
+        start = ops.arange(1 + (ops.shape(x)[1] - fft) // hop) * hop  # (F,)
+        first = (fft - frame) // 2  # Keras has the window in the middle of the transform
+        window = tf.signal.hann_window(frame, periodic=True)
+        frames = ops.take(x, start[:, None] + first + ops.arange(frame), axis=1) * window  # (B, F, frame)
+        transform = tf.signal.rfft(frames, [fft])  # begins at the window, which changes the phase alone
+        return tf.math.real(transform), tf.math.imag(transform)
 
     def argmax(x, axis=None):
         return tf.argmax(x, axis=axis, output_type=tf.int32)
 
     never = property(lambda _: False, lambda *_: None)
     with (
-        mock.patch.object(ops, "stft", convolution),
+        mock.patch.object(ops, "stft", stft),
         mock.patch.object(ops, "argmax", argmax),
         mock.patch.object(layers.MaskedLSTM, "call", _lstm),
         mock.patch.object(layers.MaskedBidirectional, "call", _bidirectional),
@@ -90,3 +88,28 @@ def _last(x, count):
 
 def _padded(x, mask):
     return x * ops.cast(mask, x.dtype)[:, :, None]
+
+
+def _transform(graph, node, name, _):
+    """(..., n) → (..., bins, 2): ONNX has no complex numbers."""
+    (size,), signal, shape = node.inputs[1].get_tensor_value(), node.input[0], graph.get_shape(node.output[0])
+    axis, size = (graph.make_const(f"{name}/{i}", np.array(i)).output[0] for i in ([-1], size))
+    signal = graph.make_node("Unsqueeze", [signal, axis]).output[0]
+    options = {"axis": len(shape) - 1, "onesided": 1}
+    _replace(graph, node, "DFT", [signal, size], options, [*shape, 2])
+
+
+def _take(graph, node, name, parts):
+    """Takes the real or the imaginary part of what `_transform` makes."""
+    index = graph.make_const(f"{name}/index", np.array(parts[0])).output[0]
+    _replace(graph, node, "Gather", [node.input[0], index], {"axis": -1}, graph.get_shape(node.output[0]))
+
+
+def _replace(graph, node, operation, inputs, options, shape):
+    graph.remove_node(node.name)
+    kinds = {"shapes": [shape], "dtypes": [TensorProto.FLOAT]}
+    graph.make_node(operation, inputs, options, outputs=node.output, name=node.name, **kinds)
+
+
+# for tf2onnx: {operation of TensorFlow: (function, [its new name, other arguments])}
+FOURIER = {"RFFT": (_transform, []), "Real": (_take, ["Gather", 0]), "Imag": (_take, ["Gather", 1])}

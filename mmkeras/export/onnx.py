@@ -53,7 +53,9 @@ def _converted(part):
 
     function = tf.function(part.__call__, input_signature=signature)
     with lowering.for_onnx(), terminal.quiet_log("tf2onnx.tfonnx", ""):
-        proto, _ = tf2onnx.convert.from_function(function, signature, opset=OPSET)
+        proto, _ = tf2onnx.convert.from_function(
+            function, signature, opset=OPSET, custom_op_handlers=lowering.FOURIER
+        )
     for value in [*proto.graph.input, *proto.graph.output]:
         for axis, size in enumerate(value.type.tensor_type.shape.dim):
             if size.dim_param or not size.dim_value:

@@ -76,7 +76,7 @@ def write(folder: str | os.PathLike, languages: Sequence[str] = LANGUAGES, singl
             if single:
                 pages = [_single(made, runtime, facts, language, languages) for language in languages]
                 for language, page in zip(languages, pages, strict=True):
-                    (folder / f"mmkeras-{language}.html").write_text(page, encoding="utf-8")
+                    (folder / f"mmkeras-{language}.html").write_bytes(page.encode())
                 return [folder / f"mmkeras-{language}.html" for language in languages]
             shutil.copytree(SOURCE, made, dirs_exist_ok=True, ignore=shutil.ignore_patterns("vendor"))
             shutil.copytree(runtime, made / "vendor", ignore=_others_than(onnxruntime_web.FILES))
@@ -247,8 +247,12 @@ def _write_emoji(folder):
     sheet.save(folder / "emoji.webp", quality=60, method=6)
     (folder / "emoji.bin").write_bytes(vectors.astype("<f2").tobytes())
     names = [[every[i].text, *(every[i].names[language][0] for language in LANGUAGES)] for i in drawn]
+    found = {}  # share of the names whose own image is the most similar one
+    for column, language in enumerate(LANGUAGES, start=1):
+        similarity = search.encode_texts([name[column] for name in names]) @ vectors.T
+        found[language] = float(np.mean(similarity.argmax(axis=1) == np.arange(len(names))))
     sizes = {"size": _EMOJI_SIZE, "columns": _COLUMNS, "units": vectors.shape[1]}
-    return {"emoji": {"names": names, **sizes}}
+    return {"emoji": {"names": names, "found": found, **sizes}}
 
 
 # --- one file ---
@@ -276,7 +280,7 @@ def _single(made: Path, runtime: Path, facts: dict, language: str, languages: It
     scripts = "\n".join(_packed(name, gzip.compress(files[name], 9, mtime=0)) for name in files)
     html = (SOURCE / "index.html").read_text(encoding="utf-8")
     licenses = (SOURCE / "LICENSES.txt").read_text(encoding="utf-8")
-    html = html.replace("<head>", f"<!--\n{licenses}-->\n<head>")
+    html = html.replace("<title>", f"<!--\n{licenses}-->\n<title>")
     style = (SOURCE / "style.css").read_text(encoding="utf-8")
     html = html.replace('<link rel="stylesheet" href="style.css">', f"<style>\n{style}</style>")
     start, stop = html.index('<script type="importmap">'), html.index("</script>", html.index("importmap"))
@@ -285,8 +289,10 @@ def _single(made: Path, runtime: Path, facts: dict, language: str, languages: It
 
 
 def _packed(name, content):
-    """A file in a <script>, in base 85: a sixteenth smaller than in base 64. HTML forbids "<"."""
-    text = base64.b85encode(content, pad=True).decode().replace("<", ",")
+    """A file in a <script>, seven bits a character. Those that HTML changes or forbids are moved by 128."""
+    bits = np.unpackbits(np.frombuffer(content, np.uint8))
+    sevens = np.packbits(np.pad(bits, (0, -len(bits) % 7)).reshape(-1, 7), axis=1) >> 1
+    text = sevens.tobytes().decode("ascii").translate({code: code + 128 for code in b"\0\r<"})
     return f'<script type="text/plain" id="file:{name}" data-length="{len(content)}">{text}</script>'
 
 

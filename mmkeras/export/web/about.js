@@ -28,6 +28,14 @@ export function build() {
       h("td", {}, t(`score_${score}`)),
     );
   });
+  const found = facts.emoji.found[language()];
+  rows.push(
+    h(
+      "tr",
+      {},
+      ...[h("th", { scope: "row" }, t("model_emoji")), h("td", {}, percent(found)), h("td", {}, t("score_names"))],
+    ),
+  );
   const paragraphs = (name, count) =>
     Array.from({ length: count }, (_, i) => h("p", {}, t(`${name}_${i + 1}`)));
   return h(

@@ -57,6 +57,7 @@ export function build() {
     const said = await caption(pixels, language());
     const milliseconds = performance.now() - started;
     const classes = await attributes(cropped);
+    if (bitmap !== state.bitmap) return; // another image was chosen meanwhile
     say(
       isNovel(`captioning-${language()}`, said.novelty)
         ? t(
@@ -178,8 +179,8 @@ export function build() {
     );
   }
 
-  examples(thumbnails, show);
-  if (state.bitmap) show(state.bitmap);
+  examples(thumbnails, (bitmap) => show(bitmap).catch(fail)).catch(fail);
+  if (state.bitmap) show(state.bitmap).catch(fail);
   return part;
 }
 

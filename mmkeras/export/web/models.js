@@ -1,5 +1,5 @@
 // What each model does, from its input to its answer, with the tensors in between.
-import { floats, ints, load, read, readJson, run } from "mmkeras/runtime.js";
+import { floats, ints, load, once, read, readJson, run } from "mmkeras/runtime.js";
 import { encode, join } from "mmkeras/vocabulary.js";
 import { argmax, bestPath, greedy, monotonic, softmax } from "mmkeras/decoding.js";
 import { segment } from "mmkeras/audio.js";
@@ -177,16 +177,13 @@ async function withCtc(name, inputs, words, unit, valid) {
 
 // --- image search ---
 
-let index;
-/** The vectors of the emoji (N, units), read once. */
-export async function vectors() {
-  index ??= read("emoji.bin").then((bytes) => {
+/** The vectors of the emoji (N, units). */
+export const vectors = () =>
+  once("vectors", async () => {
     const units = facts.emoji.units,
-      values = fromHalf(new Uint16Array(bytes.buffer));
+      values = fromHalf(new Uint16Array((await read("emoji.bin")).buffer));
     return Array.from({ length: values.length / units }, (_, i) => values.subarray(i * units, (i + 1) * units));
   });
-  return index;
-}
 
 const fromHalf = (bits) =>
   Float32Array.from(bits, (half) => {

@@ -5,7 +5,7 @@ import { encodeImage, encodeText, facts, isNovel, prepare, rank, vectors } from 
 import { encode } from "mmkeras/vocabulary.js";
 import { toPixels } from "mmkeras/images.js";
 import { language, t } from "mmkeras/texts.js";
-import { read } from "mmkeras/runtime.js";
+import { once, read } from "mmkeras/runtime.js";
 
 const state = { texts: {}, count: 12 };
 let sheet;
@@ -66,6 +66,7 @@ export function build() {
 
   const attempt = async (action) => {
     try {
+      sheet = await once("sheet", async () => createImageBitmap(new Blob([await read("emoji.webp")])));
       await action();
     } catch (error) {
       results.replaceChildren();
@@ -172,7 +173,6 @@ export function build() {
     ]);
   }
 
-  sheet ??= read("emoji.webp").then((bytes) => createImageBitmap(new Blob([bytes], { type: "image/webp" })));
   byText();
   return h("div.part", {}, h("div.two", {}, input, card(t("found"), results)), inside);
 }
@@ -186,7 +186,7 @@ function knownNames(count) {
     .filter((name) => !encode(name, facts.models.image_search).unknown.length);
   return Array.from(
     { length: Math.min(count, known.length) },
-    (_, i) => known[Math.floor((i * known.length) / count)],
+    (_, i) => known[Math.floor(((i + 0.5) * known.length) / count)],
   );
 }
 
@@ -194,11 +194,9 @@ function knownNames(count) {
 function picture(i) {
   const { size, columns } = facts.emoji,
     element = h("canvas.emoji", { width: size, height: size, role: "img", "aria-label": named(i) });
-  sheet.then((bitmap) =>
-    element
-      .getContext("2d")
-      .drawImage(bitmap, (i % columns) * size, Math.floor(i / columns) * size, size, size, 0, 0, size, size),
-  );
+  element
+    .getContext("2d")
+    .drawImage(sheet, (i % columns) * size, Math.floor(i / columns) * size, size, size, 0, 0, size, size);
   return element;
 }
 

@@ -58,7 +58,7 @@ export function build() {
   const lists = state[kind].map(() => h("div.examples"));
   prepare(
     kind === "images" ? ["image_search.image_encoder"] : [`speech_to_text-${facts.languages[0]}.encoder`],
-  );
+  ).catch(fail);
 
   /** Controls that take an example; `keep` gets {features, preview, ...}. */
   function controls(keep, label) {
@@ -168,7 +168,7 @@ export function build() {
         state.temperature,
       ),
       best = p.indexOf(Math.max(...p));
-    const milliseconds = performance.now() - started;
+    const milliseconds = tried.milliseconds + performance.now() - started;
     answer.replaceChildren(
       h("div.row", {}, tried.preview(), h("p.text", {}, nameOf(taught[best]))),
       bars(
@@ -258,18 +258,22 @@ export function build() {
 const similarity = (a, b) => a.reduce((sum, row, i) => sum + dot(row, b[i]), 0) / a.length;
 
 async function ofImage(bitmap) {
-  const pixels = toPixels(bitmap, facts.models.image_search.image_size);
+  const pixels = toPixels(bitmap, facts.models.image_search.image_size),
+    started = performance.now();
   return {
     features: (await encodeImage(pixels)).pooled,
+    milliseconds: performance.now() - started,
     preview: () => spotlight(bitmap, null, 0, t("image"), "canvas.small"),
   };
 }
 
 async function ofSound(samples) {
-  const features = await encodeSound(samples, facts.languages[0]);
+  const started = performance.now(),
+    features = await encodeSound(samples, facts.languages[0]);
   if (!features) throw new Error("silence");
   return {
     features,
+    milliseconds: performance.now() - started,
     preview: () => {
       const picture = wave(samples, t("clip"));
       picture.classList.add("small");

@@ -152,12 +152,12 @@ export function imageButtons(onImage, fail, { many = false } = {}) {
     },
   });
   const file = h("button", { type: "button", onclick: () => input.click() }, t("choose_image"));
-  const camera = h("button", { type: "button", onclick: () => photograph(onImage).catch(fail) }, t("camera"));
+  const camera = h("button", { type: "button", onclick: () => photograph(onImage, fail).catch(fail) }, t("camera"));
   return { element: h("div.row", {}, input, file, camera), take };
 }
 
-/** Shows the camera in a dialog; `onImage` gets each photo. Throws "camera" or "permission". */
-async function photograph(onImage) {
+/** Shows the camera in a dialog; `onImage` gets the photo. Throws "camera" or "permission". */
+async function photograph(onImage, fail) {
   if (!navigator.mediaDevices?.getUserMedia) throw new Error("camera");
   let stream;
   try {
@@ -178,10 +178,11 @@ async function photograph(onImage) {
         "button.primary",
         {
           type: "button",
-          onclick: async () => {
-            await onImage(await createImageBitmap(video));
-            dialog.close();
-          },
+          onclick: () =>
+            createImageBitmap(video)
+              .then(onImage)
+              .catch(fail)
+              .finally(() => dialog.close()),
         },
         t("take"),
       ),
@@ -197,7 +198,7 @@ async function photograph(onImage) {
   await video.play();
 }
 
-/** Lets files be dropped on, and pasted into, an element. */
+/** Lets files be dropped on an element. */
 export function accept(element, take) {
   element.addEventListener("dragover", (event) => {
     event.preventDefault();
