@@ -383,3 +383,19 @@ def test_the_experiment_of_image_search_runs_and_reads_its_results(folders, data
     nearest = results.captions["test"]["nearest_exact"]
     assert nearest == pytest.approx([pixels] * 2, abs=1e-3)  # another count of the same
     assert str(data_dir) not in path.read_text() and "experiment.run" in results.measured["command"]
+
+
+@pytest.mark.quality
+@pytest.mark.filterwarnings("ignore:Collapse")  # so little training
+@pytest.mark.filterwarnings("ignore:The structure of `inputs`")  # Keras, of eager models alone
+@pytest.mark.filterwarnings("ignore:Unlike any training image")  # what so little training draws
+def test_the_experiment_without_search_runs_and_reads_its_results(
+    folders, data_dir, eager_models, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(experiment, "DRAWN", ("red heart", "grinning face"))  # names that these folders have
+    path = tmp_path / "alone.json"
+    results = experiment.run_alone(
+        folders, epochs=dict.fromkeys(experiment.EPOCHS_ALONE, 1), path=path, data_dir=data_dir
+    )
+    assert experiment.results_alone(path).drawings == results.drawings
+    assert results.captions.keys() == {"test", "validation"} and path.with_suffix(".png").is_file()

@@ -21,6 +21,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from PIL import Image
 
 from mmkeras import captioning, pretrained
 from mmkeras.applications.image_search import datasets
@@ -38,6 +39,7 @@ FEATURES = {
 }
 EPOCHS = {"search": 100, "captioning": 30}
 EPOCHS_ALONE = {"captioning": 50, "text_to_image": 50}
+DRAWN = ("red heart", "grinning face", "pizza", "cat face", "full moon", "umbrella")
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,21 @@ class Alone:
         drawings: {score: values}: the share of images drawn for the names of `test` whose own name is the first
             (`recall_at_1`) or among the first five (`recall_at_5`) of all these names, as search ranks them.
         artist: {score: value}. The same of the images of the held-out artist.
+        sheet: str. File of the images drawn for `DRAWN` by the first seed, beside that of the results.
         measured: See `mmkeras.methods.experiments.records.write`.
     """
 
     captions: dict[str, dict[str, list[float]]]
     drawings: dict[str, list[float]]
     artist: dict[str, float]
+    sheet: str
     measured: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def images(self) -> np.ndarray:
+        """(len(DRAWN), S, S, 3) uint8."""
+        sheet = np.asarray(Image.open(ALONE.with_name(self.sheet)).convert("RGB"))  # (S, n * S, 3)
+        return sheet.reshape(len(sheet), len(DRAWN), -1, 3).swapaxes(0, 1)
 
 
 def results_alone(path: str | os.PathLike = ALONE) -> Alone:
@@ -176,12 +186,15 @@ def run_alone(
             "text_to_image", "emoji", preset="toy", epochs=epochs["text_to_image"], **settings
         )
         of_seeds["drawings"].append(_named_right(search, generator(names.tolist()), names))
+        if seed == seeds[0]:
+            sheet = Path(path).with_suffix(".png")
+            Image.fromarray(np.concatenate(generator(DRAWN), axis=1)).save(sheet, optimize=True)
     call = f"experiment.run_alone({dict.fromkeys(artists, '...')})"
     return records.write(
         path,
         f'python -c "from mmkeras.applications.image_search import experiment; {call}"',
         start,
-        Alone(*map(_by_score, of_seeds.values()), _named_right(search, images, names)),
+        Alone(*map(_by_score, of_seeds.values()), _named_right(search, images, names), sheet.name),
     )
 
 
