@@ -65,7 +65,7 @@ class QuestionAnswerer(ImagePredictor):
         image = keras.Input(encoder.input_shape[1:], name="image")
         tokens = keras.Input((None,), dtype="int32", name="tokens")
         cells, *scores = keras.tree.flatten(encoder(image))
-        logits = self.model.get_layer("g")([cells, *self.question_encoder(tokens)])["answer"]
+        logits = self.model.get_layer("g")([cells, *self.question_encoder(tokens)])
         outputs = {"probability": keras.ops.softmax(logits), **dict(zip(("score",), scores, strict=False))}
         self._network = keras.Model({"image": image, "tokens": tokens}, outputs)
 
