@@ -222,8 +222,8 @@ def test_the_answer_depends_on_the_image_the_question_and_the_place(answerer):
         assert np.abs(first - other).max() > 1e-5
 
 
-def test_an_invalid_size_or_fusion_is_named():
-    for name, value in {"fusion": "film", "units": 0, "encoder": "vgg99", "dropout": -1}.items():
+def test_an_invalid_size_is_named():
+    for name, value in {"heads": 0, "kinds": 0, "units": 0, "encoder": "vgg99", "dropout": -1}.items():
         with pytest.raises(ValueError, match=f"{name}.*{name}='?{value}"):
             vqa.build("toy", **{name: value})
     with pytest.raises(ValueError, match="visual_question_answering.build.*'captioning'"):
@@ -380,3 +380,37 @@ def test_an_exported_model_answers_without_mmkeras(answerer, tmp_path):
     assert answerer.export(tmp_path / "made").keys() == {"answer"}
     for question in ("how many stars are there?", "how many crosses are there?"):
         assert answer(tmp_path / "made", image, question) == answerer(image, question)
+
+
+# --- the ready-trained models ---
+
+
+@pytest.mark.parametrize("language", scene.LANGUAGES)
+def test_the_ready_trained_model_reaches_its_scores(language):
+    card = mmkeras.zoo.card("visual_question_answering", language)
+    test, unseen, changed = (card["scores"][x] for x in ("test", "test_unseen", "test_changed_prior"))
+    assert card["megabytes"] <= 1
+    assert test["accuracy"] >= 0.95 and unseen["accuracy"] >= 0.85 and changed["accuracy"] >= 0.95
+    assert test["blind_accuracy"] < 0.7 and changed["blind_accuracy"] < 0.3
+
+
+@pytest.mark.parametrize(
+    ("language", "question", "note"),
+    [("en", "what color is the star?", "how many stars"), ("zh", "星形是什么颜色？", "有几个星形")],
+)
+def test_the_ready_trained_model_answers_and_notes_two_stars(language, question, note, recwarn):
+    answerer = mmkeras.pretrained("visual_question_answering", language)
+    rng = np.random.default_rng(0)
+    assert answerer(render.render(PAIR, rng=rng), question) == questions.answers(language)["blue"]
+    assert not recwarn
+    with pytest.warns(UserWarning, match=f"with 2 for '{note}"):
+        answerer(render.render(TWO_STARS, rng=rng), question)
+
+
+@pytest.mark.quality
+def test_training_from_scratch_reaches_the_scores(tmp_path):
+    answerer, data = mmkeras.training.train_task("visual_question_answering", data_dir=str(tmp_path), verbose=0)
+    bars = {"test": 0.95, "test_unseen": 0.85, "test_changed_prior": 0.9}
+    scores = {split: answerer.evaluate(getattr(data, split)) for split in bars}
+    print(scores)
+    assert all(scores[split]["accuracy"] >= bar for split, bar in bars.items())
