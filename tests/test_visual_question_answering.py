@@ -349,6 +349,17 @@ def test_accuracy_and_the_blind_baseline_equal_those_by_hand(answerer, toy, monk
     assert scores["blind_accuracy"] == pytest.approx(np.mean(blind))
 
 
+def test_an_explanation_is_of_the_answer(answerer):
+    image, question = render.draw("test", 0, 64, 2), "what color is the triangle?"
+    explanation = answerer.explain(image, question)
+    assert explanation.words == [answerer(image, question)] and explanation.caption.startswith(question)
+    assert explanation.maps.shape == (1, 64, 64) and explanation.maps.sum() in (0, pytest.approx(1, rel=1e-4))
+    with pytest.raises(ValueError, match="question='why\\?'"):
+        answerer.explain(image, "why?")
+    with pytest.raises(ValueError, match="method='attention'"):
+        answerer.explain(image, question, "attention")
+
+
 # --- the command line, export ---
 
 
@@ -405,6 +416,25 @@ def test_the_ready_trained_model_answers_and_notes_two_stars(language, question,
     assert not recwarn
     with pytest.warns(UserWarning, match=f"with 2 for '{note}"):
         answerer(render.render(TWO_STARS, rng=rng), question)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", scene.LANGUAGES)
+def test_the_explanation_of_a_color_is_on_the_thing_that_is_asked_about(language):
+    answerer = mmkeras.pretrained("visual_question_answering", language)
+    focuses = []
+    for index in range(20):
+        image, (first, _) = render.draw("test", index, 64, 2), scene.sample("test", index, 2).things
+        question = Question("color", (first.shape,))
+        if questions.answer(question, scene.sample("test", index, 2)):
+            half = render.foreground(image)
+            is_above = scene.sample("test", index, 2).relation == "above"
+            half[32:] &= not is_above
+            half[:, 32:] &= is_above
+            explanation = answerer.explain(image, questions.texts(question, language)[0])
+            focuses.append(explanation.focus(half).item())
+    print(language, focuses)
+    assert np.mean(focuses) >= 3
 
 
 @pytest.mark.quality

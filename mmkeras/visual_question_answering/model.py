@@ -1,12 +1,12 @@
 """Visual question answering (chapter 8.1): the graph, f(X1, X2) = g(h1(X1), h2(X2)).
 
-    image ── image_encoder: CNN → cells of a grid ──────────────────────────────────┐
-    tokens ─ question_encoder: embedding → LSTM → words to look for, kind of question ─┴─ g → logits of the answers
+    image ── image_encoder: CNN → cells of a grid ─────────────────────────┐
+    tokens ─ question_encoder: embedding → LSTM → words to look for, kind ─┴─ g: attention → logits of answers
 
-g looks for each of the words in the cells (attention). The kind of the question selects what it reads there: the
-content of the cells that the first word is found in, or where and whether the words are found. It cannot read
-the color of "the star" with other weights than that of "the circle". All three are Functional models:
-`model.get_layer("g")`, and so on.
+g looks for the words in the cells. The kind of the question selects what is read: the content of the cells
+where the first word is found, or where the words are found, if at all. So the weights that read the color of
+"the star" are those of "the circle", and pairs that are in no training image can be read. All three are
+Functional models: `model.get_layer("g")`, and so on.
 """
 
 import os
@@ -89,8 +89,8 @@ def build(
     """A classifier of answers, from an image and a question.
 
     After Antol et al. 2015 (arXiv:1505.00468) and section 8.1 of the document. As in MAC networks (Hudson &
-    Manning 2018, arXiv:1803.03067), an attention over the words says what to look for, and an attention over the
-    cells where it is.
+    Manning 2018, arXiv:1803.03067), attention over the words selects what to look for, and attention over the
+    cells finds it.
 
     Inputs:  image  (B, image_size, image_size, 3) RGB 0..255; for a frozen encoder alternatively its features
              tokens (B, T) int32, with <start> and <end>, padded with 0
@@ -182,8 +182,8 @@ def answer_model(config: QuestionAnsweringConfig, cells: int, answers: Sequence[
     image = keras.Input((cells, units), name="cells")
     words = keras.Input((heads, units), name="words")
     kind = keras.Input((config.kinds,), name="kind")
-    # Cosines are bounded. Otherwise the attention of "star" keeps turning away from yellow, as no star is yellow in
-    # training, instead of to the shape.
+    # No star is yellow in training, so "star" can learn to turn away from yellow cells, and does so less if the
+    # match is bounded, by cosines.
     keys = ops.normalize(keras.layers.Dense(units // 2, name="keys")(image))  # (B, N, U/2)
     queries = ops.normalize(keras.layers.Dense(units // 2, name="queries")(words))  # (B, heads, U/2)
     match = SHARPNESS * ops.matmul(queries, ops.transpose(keys, (0, 2, 1)))  # (B, heads, N)
