@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parent
 CARDS = "cards.json"
 NAMES = (
     "captioning", "speech_to_text", "speech_to_text_ctc", "text_to_image", "text_to_image_pixels",
-    "attribute_classifier", "image_search", "visual_question_answering",
+    "attribute_classifier", "image_search",
 )  # fmt: skip
 
 
@@ -31,13 +31,12 @@ def pretrained(name: str, language: str = "en") -> Any:
 
     Args:
         name: str. `"captioning"`, `"speech_to_text"` (attention), `"speech_to_text_ctc"`, `"text_to_image"`
-            (adversarial), `"text_to_image_pixels"`, `"attribute_classifier"`, `"image_search"` (texts
-            in both languages) or `"visual_question_answering"`.
+            (adversarial), `"text_to_image_pixels"`, `"attribute_classifier"` or `"image_search"` (texts
+            in both languages).
         language: str. Language of the texts, `"en"` or `"zh"`. Defaults to `"en"`.
 
     Returns:
-        Its predictor: a `Captioner`, `Transcriber`, `ImageGenerator`, `AttributeClassifier`, `ImageSearch` or
-        `QuestionAnswerer`.
+        Its predictor: a `Captioner`, `Transcriber`, `ImageGenerator`, `AttributeClassifier` or `ImageSearch`.
         One that takes images warns of images that are unlike any in training, see `mmkeras.evaluation.novelty`.
 
     Raises:
