@@ -165,7 +165,7 @@ def question_encoder(config: QuestionAnsweringConfig, vocabulary: Vocabulary) ->
     weights = ops.softmax(ops.where(mask, scores, -1e4), axis=1)  # (B, T, heads)
     words = keras.layers.Dropout(config.dropout)(words)
     words = ops.matmul(ops.transpose(weights, (0, 2, 1)), words)  # (B, heads, U)
-    summary = ops.max(ops.where(mask, in_context, 0), axis=1)  # (B, U)
+    summary = ops.max(ops.where(mask, in_context, -1), axis=1)  # (B, U), an LSTM's outputs are above -1
     kind = keras.layers.Dense(config.kinds, activation="softmax", name="kind")(summary)
     return keras.Model(tokens, [words, kind], name="question_encoder")
 
