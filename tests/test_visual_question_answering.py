@@ -222,8 +222,8 @@ def test_the_answer_depends_on_the_image_the_question_and_the_place(answerer):
         assert np.abs(first - other).max() > 1e-5
 
 
-def test_an_invalid_size_or_fusion_is_named():
-    for name, value in {"fusion": "film", "units": 0, "encoder": "vgg99", "dropout": -1}.items():
+def test_an_invalid_size_is_named():
+    for name, value in {"heads": 0, "kinds": 0, "units": 0, "encoder": "vgg99", "dropout": -1}.items():
         with pytest.raises(ValueError, match=f"{name}.*{name}='?{value}"):
             vqa.build("toy", **{name: value})
     with pytest.raises(ValueError, match="visual_question_answering.build.*'captioning'"):
@@ -347,6 +347,17 @@ def test_accuracy_and_the_blind_baseline_equal_those_by_hand(answerer, toy, monk
     assert scores["accuracy"] == pytest.approx(np.mean(right))
     assert scores["accuracy_color"] == pytest.approx(np.mean(np.array(right)[red]))
     assert scores["blind_accuracy"] == pytest.approx(np.mean(blind))
+
+
+def test_an_explanation_is_of_the_answer(answerer):
+    image, question = render.draw("test", 0, 64, 2), "how many stars are there?"
+    explanation = answerer.explain(image, question)
+    assert explanation.words == [answerer(image, question)] and explanation.caption.startswith(question)
+    assert explanation.maps.shape == (1, 64, 64) and explanation.maps.sum() in (0, pytest.approx(1, rel=1e-4))
+    with pytest.raises(ValueError, match="question='why\\?'"):
+        answerer.explain(image, "why?")
+    with pytest.raises(ValueError, match="method='attention'"):
+        answerer.explain(image, question, "attention")
 
 
 # --- the command line, export ---

@@ -4,6 +4,7 @@ answerer = QuestionAnswerer(model)
 answerer("photo.jpg", "what color is the star?")                    # 'red'
 answerer("photo.jpg", ["how many stars are there?", "..."])         # a list in, a list out
 answerer("photo.jpg", "what color is the star?", k=2)               # [('red', 0.93), ('orange', 0.02)]
+answerer.explain("photo.jpg", "what color is the star?").plot()     # the pixels that the answer depends on
 evaluate(answerer, data.test)                                       # {'accuracy': ..., 'accuracy_color': ...}
 """
 
@@ -18,7 +19,8 @@ from mmkeras._utils import checks, progress, terminal
 from mmkeras._utils.parts import Part
 from mmkeras._utils.predictor import ImagePredictor
 from mmkeras.distribute import collectives
-from mmkeras.evaluation import metrics
+from mmkeras.evaluation import explain, metrics
+from mmkeras.evaluation.explanations import Explanation
 from mmkeras.media import images
 from mmkeras.text.vocabulary import SPECIAL
 from mmkeras.visual_question_answering import questions as grammar
@@ -65,7 +67,7 @@ class QuestionAnswerer(ImagePredictor):
         image = keras.Input(encoder.input_shape[1:], name="image")
         tokens = keras.Input((None,), dtype="int32", name="tokens")
         cells, *scores = keras.tree.flatten(encoder(image))
-        logits = self.model.get_layer("g")([cells, *self.question_encoder(tokens)])["answer"]
+        logits = self.model.get_layer("g")([cells, *self.question_encoder(tokens)])
         outputs = {"probability": keras.ops.softmax(logits), **dict(zip(("score",), scores, strict=False))}
         self._network = keras.Model({"image": image, "tokens": tokens}, outputs)
 
@@ -113,6 +115,37 @@ class QuestionAnswerer(ImagePredictor):
             questions: B texts.
         """
         return self._predict(batch, questions)["probability"]
+
+    def explain(
+        self, image: Any, question: str | None = None, method: str = "hires_cam", **options: Any
+    ) -> Explanation:
+        """The answer to a question, with a map of the pixels that its logit depends on.
+
+        Args:
+            image: Path, open file, PIL image or array.
+            question: str.
+            method: str. One of `mmkeras.evaluation.explain.METHODS`. Defaults to `"hires_cam"`.
+            **options: Those of the method, such as `baseline`.
+
+        Raises:
+            FileNotFoundError, ValueError: as for a call, or if there is no such method.
+        """
+        original = images.read(image)
+        pixels, question = self._read((original, question))
+        inputs = {"image": pixels[None], "tokens": self.vocabulary.encode_batch([question])}
+        best = int(self.probabilities(inputs["image"], [question]).argmax())
+        answer = self.answers[best]
+
+        def logit(outputs):
+            return outputs[:, best]
+
+        tokens = keras.Input((None,), dtype="int32", name="tokens")
+        logits = self.model.get_layer("g")([*self.encoder.outputs, *self.question_encoder(tokens)])
+        # the model, in which the encoder is no layer of its own
+        flat = keras.Model({"image": self.encoder.input, "tokens": tokens}, logits, name=self.model.name)
+        return explain.explanation(
+            method, flat, inputs, logit, original, [answer], f"{question} {answer}", **options
+        )
 
     def _predict(self, batch, questions):
         tokens = self.vocabulary.encode_batch(list(questions))

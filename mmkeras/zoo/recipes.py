@@ -17,7 +17,7 @@ import h5py
 import keras
 import numpy as np
 
-from mmkeras import tasks, text_to_image, training, zoo
+from mmkeras import tasks, text_to_image, training, visual_question_answering, zoo
 from mmkeras._utils import saving
 from mmkeras._utils.predictor import ImagePredictor, Predictor
 from mmkeras._version import __version__
@@ -61,6 +61,15 @@ def _train_search(language, seed, verbose, **options):
     return training.train_task("image_search", source, seed=seed, verbose=verbose, **options)
 
 
+def _train_answerer(language, seed, verbose, **options):
+    answerer, _ = training.train_task(
+        "visual_question_answering", language=language, seed=seed, verbose=verbose, **options
+    )
+    # training had features in place of the images
+    data = visual_question_answering.data("toy", language=language, **answerer.data_options)
+    return answerer, data
+
+
 RECIPES = {
     "attribute_classifier": Recipe(_train_classifier, lambda scores: (scores["all"],), NOT_FOR_IMAGES),
     "captioning": Recipe(
@@ -92,7 +101,7 @@ RECIPES = {
         "attribute_classifier",
     ),
     "visual_question_answering": Recipe(
-        partial(training.train_task, "visual_question_answering"),
+        _train_answerer,
         lambda scores: (scores["accuracy"],),
         NOT_FOR_QUESTIONS,
     ),
