@@ -350,7 +350,7 @@ def test_accuracy_and_the_blind_baseline_equal_those_by_hand(answerer, toy, monk
 
 
 def test_an_explanation_is_of_the_answer(answerer):
-    image, question = render.draw("test", 0, 64, 2), "how many stars are there?"
+    image, question = render.draw("test", 0, 64, 2), "what color is the triangle?"
     explanation = answerer.explain(image, question)
     assert explanation.words == [answerer(image, question)] and explanation.caption.startswith(question)
     assert explanation.maps.shape == (1, 64, 64) and explanation.maps.sum() in (0, pytest.approx(1, rel=1e-4))
@@ -391,3 +391,56 @@ def test_an_exported_model_answers_without_mmkeras(answerer, tmp_path):
     assert answerer.export(tmp_path / "made").keys() == {"answer"}
     for question in ("how many stars are there?", "how many crosses are there?"):
         assert answer(tmp_path / "made", image, question) == answerer(image, question)
+
+
+# --- the ready-trained models ---
+
+
+@pytest.mark.parametrize("language", scene.LANGUAGES)
+def test_the_ready_trained_model_reaches_its_scores(language):
+    card = mmkeras.zoo.card("visual_question_answering", language)
+    test, unseen, changed = (card["scores"][x] for x in ("test", "test_unseen", "test_changed_prior"))
+    assert card["megabytes"] <= 1
+    assert test["accuracy"] >= 0.95 and unseen["accuracy"] >= 0.85 and changed["accuracy"] >= 0.95
+    assert test["blind_accuracy"] < 0.7 and changed["blind_accuracy"] < 0.3
+
+
+@pytest.mark.parametrize(
+    ("language", "question", "note"),
+    [("en", "what color is the star?", "how many stars"), ("zh", "星形是什么颜色？", "有几个星形")],
+)
+def test_the_ready_trained_model_answers_and_notes_two_stars(language, question, note, recwarn):
+    answerer = mmkeras.pretrained("visual_question_answering", language)
+    rng = np.random.default_rng(0)
+    assert answerer(render.render(PAIR, rng=rng), question) == questions.answers(language)["blue"]
+    assert not recwarn
+    with pytest.warns(UserWarning, match=f"with 2 for '{note}"):
+        answerer(render.render(TWO_STARS, rng=rng), question)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", scene.LANGUAGES)
+def test_the_explanation_of_a_color_is_on_the_thing_that_is_asked_about(language):
+    answerer = mmkeras.pretrained("visual_question_answering", language)
+    focuses = []
+    for index in range(20):
+        image, (first, _) = render.draw("test", index, 64, 2), scene.sample("test", index, 2).things
+        question = Question("color", (first.shape,))
+        if questions.answer(question, scene.sample("test", index, 2)):
+            half = render.foreground(image)
+            is_above = scene.sample("test", index, 2).relation == "above"
+            half[32:] &= not is_above
+            half[:, 32:] &= is_above
+            explanation = answerer.explain(image, questions.texts(question, language)[0])
+            focuses.append(explanation.focus(half).item())
+    print(language, focuses)
+    assert np.mean(focuses) >= 3
+
+
+@pytest.mark.quality
+def test_training_from_scratch_reaches_the_scores(tmp_path):
+    answerer, data = mmkeras.training.train_task("visual_question_answering", data_dir=str(tmp_path), verbose=0)
+    bars = {"test": 0.95, "test_unseen": 0.85, "test_changed_prior": 0.9}
+    scores = {split: answerer.evaluate(getattr(data, split)) for split in bars}
+    print(scores)
+    assert all(scores[split]["accuracy"] >= bar for split, bar in bars.items())

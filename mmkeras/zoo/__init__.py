@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parent
 CARDS = "cards.json"
 NAMES = (
     "captioning", "speech_to_text", "speech_to_text_ctc", "text_to_image", "text_to_image_pixels",
-    "attribute_classifier", "image_search",
+    "attribute_classifier", "image_search", "visual_question_answering",
 )  # fmt: skip
 
 
@@ -31,12 +31,13 @@ def pretrained(name: str, language: str = "en") -> Any:
 
     Args:
         name: str. `"captioning"`, `"speech_to_text"` (attention), `"speech_to_text_ctc"`, `"text_to_image"`
-            (adversarial), `"text_to_image_pixels"`, `"attribute_classifier"` or `"image_search"` (texts
-            in both languages).
+            (adversarial), `"text_to_image_pixels"`, `"attribute_classifier"`, `"image_search"` (texts
+            in both languages) or `"visual_question_answering"`.
         language: str. Language of the texts, `"en"` or `"zh"`. Defaults to `"en"`.
 
     Returns:
-        Its predictor: a `Captioner`, `Transcriber`, `ImageGenerator`, `AttributeClassifier` or `ImageSearch`.
+        Its predictor: a `Captioner`, `Transcriber`, `ImageGenerator`, `AttributeClassifier`, `ImageSearch` or
+        `QuestionAnswerer`.
         One that takes images warns of images that are unlike any in training, see `mmkeras.evaluation.novelty`.
 
     Raises:
