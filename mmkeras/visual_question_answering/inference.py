@@ -48,7 +48,7 @@ class QuestionAnswerer(ImagePredictor):
     builder = "mmkeras.visual_question_answering.build()"
     inputs = "questions"
     options = ("question",)
-    epochs, file, duration = EPOCHS, "question_answerer.keras", "about five minutes on one core"
+    epochs, file, duration = EPOCHS, "question_answerer.keras", "about six minutes on one core"
     variants: ClassVar = {TASK: (TASK, {})}
 
     def __init__(self, model: keras.Model):

@@ -21,7 +21,7 @@ from mmkeras.nn import backbones, layers, optimizers
 from mmkeras.text.vocabulary import PAD, Vocabulary
 
 TASK = "visual_question_answering"
-EPOCHS = 32  # passes over the toy world that the preset "toy" is made for
+EPOCHS = 48  # passes over the toy world that the preset "toy" is made for
 SHARPNESS = 6.0  # of the attention
 
 
