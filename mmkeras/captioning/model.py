@@ -184,7 +184,7 @@ def image_encoder(config: CaptioningConfig, weights: str | os.PathLike | None = 
     # VGG's features reach into the hundreds; without normalization they saturate the LSTM's first state.
     memory = keras.layers.Dense(units, activation="relu", name="features")(memory)  # (B, h*w, U)
     memory = keras.layers.LayerNormalization()(memory)
-    # The first state holds what the image shows, but not where: words of position require attention to it.
+    # The first state averages over the cells, before their positions are added.
     pooled = keras.layers.GlobalAveragePooling1D()(memory)  # (B, U)
     hidden = keras.layers.Dense(units, activation="tanh", name="hidden")(pooled)  # (B, U)
     cell = keras.layers.Dense(units, activation="tanh", name="cell")(pooled)  # (B, U)
