@@ -65,11 +65,13 @@ def test_a_skewed_sample_has_its_share_and_repairs_give_both_groups_the_same_wei
     assert list(np.bincount(of_group)) == [38, 2]
     _, weights = fairness.repaired(sample, skew, fairness.REWEIGHTED)
     np.testing.assert_allclose([weights[of_group == number].sum() for number in (0, 1)], 20)
-    for repair in set(fairness.SKEWS[skew].repairs) - {fairness.REWEIGHTED}:
+    for repair in set(fairness.SKEWS[skew].repairs) - {fairness.REWEIGHTED, fairness.GRAY}:
         examples, weights = fairness.repaired(sample, skew, repair)
         assert weights is None and len(set(np.bincount(fairness.group(examples, skew)))) == 1
     same, weights = fairness.repaired(sample, skew, fairness.SKEWED)
     assert same is sample and weights is None
+    gray = fairness.without_color(sample).inputs["image"]
+    assert gray.shape == sample.inputs["image"].shape and not np.ptp(gray, axis=-1).any()
     hidden = {fairness.RIGHT: "place", fairness.PAIRS: "color"}
     assert hidden[skew] not in fairness.labeled(sample, skew).labels
 
@@ -111,6 +113,13 @@ def test_fairness_is_measured_by_group_and_told_in_a_model_card(monkeypatch, tmp
         assert f"{frequent:.3f}" in results.card(skew) and skew in str(results)
         assert len(results.plot(skew).axes[0].patches) == 2 * len(results.accuracy[skew])
         assert set(results.verdicts(skew, fairness.SKEWED).values()) == {"no difference"}
+
+
+def test_a_verdict_can_leave_out_the_first_seeds():
+    skewed, repaired = ({"left": [0.5, 0.5], "right": right} for right in ([0.1, 0.4], [0.2, 0.45]))
+    results = fairness.Results({fairness.RIGHT: {fairness.SKEWED: skewed, "repair": repaired}})
+    verdicts = [results.verdicts(fairness.RIGHT, "repair", first)["right"] for first in (0, 1)]
+    assert verdicts == ["no difference", "higher"]
 
 
 # --- scaling ---
@@ -182,12 +191,21 @@ def test_a_model_trains_on_pairs_without_text(eager_models):
         np.testing.assert_allclose(logits[name][is_missing], image_alone[name][is_missing], atol=1e-4)
 
 
+def test_counted_words_name_what_is_written():
+    examples = scenes.examples("train", 300, modalities=("text",))
+    for name, scores in data.counted(examples, examples).items():
+        assert (scores.argmax(axis=1) == examples.labels[name]).mean() > 0.8, name
+    padding, _ = data.without_texts(examples, 1.0, seed=0)
+    for scores in data.counted(examples, padding).values():
+        assert not scores.any()  # a missing text says nothing
+
+
 @pytest.mark.quality
 def test_data_experiments_run(monkeypatch, tmp_path, eager_models):
     results = run_and_read(data, monkeypatch, tmp_path)
     assert results.wrong_labels["all"]["0.0"] == results.wrong_labels["the right ones"]["0.0"]
     assert set(results.augmentation) == set(data.AUGMENTATIONS)
-    assert len(results.plot().axes[0].lines) == 2 and len(results.plot_missing().axes[0].lines) == 3
+    assert len(results.plot().axes[0].lines) == 2 and len(results.plot_missing().axes[0].lines) == 5
     assert "complete pairs" in str(results)
 
 

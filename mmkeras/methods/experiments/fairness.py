@@ -7,8 +7,9 @@
   and any other thing is a star, cross, or diamond. The groups are the usual pairs and the unusual ones. The
   model names the shape.
 
-Of 3,000 training images 5 % are of the rare group. Each training has the same number of steps, and the same
-validation, half of whose images are of the rare group, chooses its best weights.
+Of 3,000 training images 5 % are of the rare group. That number was chosen with the test scores of seed 0 in
+view: see `Results.verdicts` without that seed. Each training has the same number of steps, and the same
+validation, half of whose images are of the rare group, more than in training, chooses its best weights.
 """
 
 import os
@@ -33,6 +34,7 @@ IMAGES, OF_A_GROUP = 3000, 200  # of training; of validation
 RARE = 0.05  # share of the rare group in training
 SKEWED, EVEN = "as sampled", "new, balanced data"
 REWEIGHTED, RESAMPLED, MIRRORED = "re-weighting", "balanced sampling", "mirror images"
+GRAY = "gray images"
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,13 @@ class Skew:
 
     groups: tuple[str, str]
     attributes: tuple[str, ...]
-    repairs: tuple[str, ...] = (REWEIGHTED, RESAMPLED)
+    repairs: tuple[str, ...]
 
 
 RIGHT, PAIRS = "few at the right", "color tells shape"
 SKEWS = {
     RIGHT: Skew(("left", "right"), ("size", "color", "shape"), (REWEIGHTED, RESAMPLED, MIRRORED)),
-    PAIRS: Skew(("usual", "unusual"), ("shape",)),
+    PAIRS: Skew(("usual", "unusual"), ("shape",), (REWEIGHTED, RESAMPLED, GRAY)),
 }
 
 
@@ -76,10 +78,11 @@ class Results:
         gap = [round(frequent - rare, 4) for frequent, rare in zip(*groups.values(), strict=True)]
         return groups | {"gap": gap}
 
-    def verdicts(self, skew: str, training: str) -> dict[str, str]:
-        """Whether each of `scores` is `"higher"` or `"lower"` than as sampled, or `"no difference"`."""
+    def verdicts(self, skew: str, training: str, first: int = 0) -> dict[str, str]:
+        """Whether each of `scores` is `"higher"` or `"lower"` than as sampled, or `"no difference"`, from the
+        `first` seed on."""
         before, after = self.scores(skew), self.scores(skew, training)
-        return {name: small.difference(before[name], after[name]) for name in before}
+        return {name: small.difference(before[name][first:], after[name][first:]) for name in before}
 
     def __str__(self):
         return "\n\n".join(
@@ -92,7 +95,7 @@ class Results:
         from mmkeras.evaluation import plots
 
         scores = {
-            group: {name: float(np.mean(values[group])) for name, values in self.accuracy[skew].items()}
+            group: {name.replace(" ", "\n"): np.mean(x[group]) for name, x in self.accuracy[skew].items()}
             for group in SKEWS[skew].groups
         }
         return plots.bars(scores, "accuracy of the group", path)
@@ -145,8 +148,9 @@ def run(path: str | os.PathLike = RESULTS) -> Results:
                 scores["most frequent class"][name].append(round(chance["all"], 4))
             for name in trainings[1:]:
                 sample, weights = repaired(even if name == EVEN else skewed, skew, name)
-                classifier = trained(sample, validation, skew, seed=seed, weights=weights)
-                for of_group, share in of_groups(classifier, test, skew).items():
+                splits = [without_color(x) if name == GRAY else x for x in (sample, validation, test)]
+                classifier = trained(*splits[:2], skew, seed=seed, weights=weights)
+                for of_group, share in of_groups(classifier, splits[2], skew).items():
                     scores[name][of_group].append(share)
     return records.write(path, COMMAND, start, Results(accuracy))
 
@@ -196,6 +200,12 @@ def repaired(sample: Examples, skew: str, repair: str) -> tuple[Examples, np.nda
         most = max(map(len, rows))
         return sample.take(np.concatenate([np.resize(of_group, most) for of_group in rows])), None
     return (small.with_mirrored(sample) if repair == MIRRORED else sample), None
+
+
+def without_color(examples: Examples) -> Examples:
+    """The examples with gray images: what tells the shape of a skewed sample, and should not, is not shown."""
+    image = examples.inputs["image"].mean(axis=-1, keepdims=True)
+    return replace(examples, inputs={"image": np.repeat(image, 3, axis=-1)})
 
 
 def labeled(examples: Examples, skew: str) -> Examples:
