@@ -139,8 +139,12 @@ class QuestionAnswerer(ImagePredictor):
         def logit(outputs):
             return outputs[:, best]
 
+        tokens = keras.Input((None,), dtype="int32", name="tokens")
+        logits = self.model.get_layer("g")([*self.encoder.outputs, *self.question_encoder(tokens)])
+        # the model, in which the encoder is no layer of its own
+        flat = keras.Model({"image": self.encoder.input, "tokens": tokens}, logits, name=self.model.name)
         return explain.explanation(
-            method, self.model, inputs, logit, original, [answer], f"{question} {answer}", **options
+            method, flat, inputs, logit, original, [answer], f"{question} {answer}", **options
         )
 
     def _predict(self, batch, questions):
