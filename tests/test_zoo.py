@@ -99,7 +99,9 @@ def test_a_model_scores_what_its_card_says(name, language, toy_world):
     predictor, card = mmkeras.pretrained(name, language), zoo.card(name, language)
     package = mmkeras.tasks.package(predictor.model.name)
     data = package.data("toy", language=language, data_dir=toy_world, **predictor.data_options)
-    options = {"classifier": mmkeras.pretrained("attribute_classifier")} if predictor.output == "image" else {}
+    options = predictor.evaluation_options(data)
+    if predictor.output == "image":
+        options = {"classifier": mmkeras.pretrained("attribute_classifier")}
     for split in ("test", "test_unseen"):
         scores = predictor.evaluate(getattr(data, split), **options)
         count = data.splits[split].count
