@@ -95,8 +95,7 @@ class Alone:
     @property
     def images(self) -> np.ndarray:
         """(len(DRAWN), S, S, 3) uint8."""
-        sheet = np.asarray(Image.open(ALONE.with_name(self.sheet)).convert("RGB"))  # (S, n * S, 3)
-        return sheet.reshape(len(sheet), len(DRAWN), -1, 3).swapaxes(0, 1)
+        return records.images(ALONE.with_name(self.sheet), rows=1)[0]
 
 
 def results_alone(path: str | os.PathLike = ALONE) -> Alone:

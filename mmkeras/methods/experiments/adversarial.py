@@ -47,9 +47,7 @@ class Results:
     def images(self) -> dict[int, np.ndarray]:
         """{epoch: (prompts * samples, S, S, 3) uint8}, the samples of a prompt next to each other. Their noise
         is the same after each epoch."""
-        sheet = np.asarray(Image.open(RESULTS.with_name(self.sheet)).convert("RGB"))  # (epochs * S, n * S, 3)
-        side = len(sheet) // len(self.shown)
-        rows = sheet.reshape(len(self.shown), side, -1, side, 3).swapaxes(1, 2)  # (epochs, n, S, S, 3)
+        rows = records.images(RESULTS.with_name(self.sheet), len(self.shown))
         return dict(zip(self.shown, rows, strict=True))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from PIL import Image
 
 from mmkeras._version import __version__
 
@@ -46,6 +47,13 @@ def write(path: str | os.PathLike, command: str, start: float, results: Results)
 def read(path: str | os.PathLike, kind: type[Results]) -> Results:
     """The results, a dataclass of this kind, that `write` wrote."""
     return kind(**json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def images(path: str | os.PathLike, rows: int) -> np.ndarray:
+    """The square images of a file, which lie in rows → (rows, n, S, S, 3) uint8."""
+    sheet = np.asarray(Image.open(path).convert("RGB"))  # (rows * S, n * S, 3)
+    side = len(sheet) // rows
+    return sheet.reshape(rows, side, -1, side, 3).swapaxes(1, 2)
 
 
 def cell(shares: Sequence[float]) -> str:
