@@ -66,7 +66,7 @@ def _train_answerer(language, seed, verbose, **options):
         "visual_question_answering", language=language, seed=seed, verbose=verbose, **options
     )
     # training had features in place of the images
-    data = visual_question_answering.data("toy", language=language, **answerer.data_options)
+    data = visual_question_answering.data("toy", language=language, **options | answerer.data_options)
     return answerer, data
 
 
