@@ -208,7 +208,6 @@ def to_torch(tensor):
 
 def keras_run(model, batches):
     """A function that trains for a number of steps and returns the last loss."""
-    model.optimizer.build(model.trainable_variables)  # or TensorFlow traces the step twice
 
     def run(steps):
         for step in range(steps):
