@@ -1,12 +1,16 @@
-"""Prints speeds and ratios: `python tests/benchmark.py`.
+"""Measures speeds and ratios: `python tests/benchmark.py [NAME ...]`, names of the functions below.
 
-Not a test. Ratios within one run vary little between machines.
+Prints a table, from which the README takes its figures, and writes it to `benchmark.json`. Not a test: needs an
+idle machine. Ratios within one run vary little between machines. Beside PyTorch: `torch_twins.py`.
 """
 
+import contextlib
 import functools
 import importlib.util
 import itertools
+import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -18,10 +22,11 @@ import keras
 import numpy as np
 import soundfile
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from PIL import Image
 
 import mmkeras
-from mmkeras import captioning, distribute, speech_to_text, zoo
+from mmkeras import captioning, distribute, speech_to_text, text_to_image, zoo
 from mmkeras.nn.spectrogram import LogMel
 from mmkeras.text.vocabulary import END, START
 from mmkeras.toy import builders, render, scene, speak
@@ -44,14 +49,14 @@ def toy_images():
             rng = scene.generator("train", i, "picture")
             render.render(scene.sample("train", i), 64, rng=rng)
 
-    print(f"toy images, 64 px: {500 / seconds(draw, 3):.0f} scenes per second")
+    yield "toy images, 64 px", f"{500 / seconds(draw, 3):.0f} scenes per second"
 
 
 def toy_speech():
     utterances = [(speak.caption("train", i), speak.voice("train", i), i) for i in range(100)]
     serial = seconds(lambda: [speak.speak(*utterance) for utterance in utterances], 2)
     parallel = seconds(lambda: list(speak.speak_all(utterances)), 2)
-    print(f"toy speech: {100 / parallel:.0f} utterances per second, {serial / parallel:.2f} times one by one")
+    yield "toy sentences spoken", f"{100 / parallel:.0f} per second, {serial / parallel:.2f} times one by one"
 
 
 def log_mel_in_tf_data():
@@ -62,24 +67,121 @@ def log_mel_in_tf_data():
     start = time.process_time()
     best = seconds(lambda: [None for _ in spectrograms], 3)
     cores = (time.process_time() - start) / (4 * best)
-    print(f"log-mel in tf.data: {20 * 16 * 10 / best / max(cores, 1):.0f} times real time per core")
+    yield "log-mel in tf.data", f"{20 * 16 * 10 / best / max(cores, 1):.0f} times real time per core"
+
+
+def share_waiting(model, batches, steps=25):
+    """The share of training that is spent waiting for batches, once compiled and the pipeline is full."""
+    batches = iter(batches.repeat())
+    for step in range(5 + steps):
+        before = time.perf_counter()
+        inputs, targets = next(batches)
+        if step == 5:  # in the first steps train_on_batch compiles
+            waiting, start = 0.0, before
+        if step >= 5:
+            waiting += time.perf_counter() - before
+        model.train_on_batch(inputs, targets)
+    return waiting / (time.perf_counter() - start)
 
 
 @mock.patch.dict(builders.EXAMPLES, train=1000, validation=32, test=32, test_unseen=32)
-def waiting_for_speech(folder):
-    data = speech_to_text.data("toy", data_dir=folder)
-    model = speech_to_text.build("toy", vocabulary=data.vocabulary)
-    model.fit(data.train, verbose=0)  # compiles, and fills the cache
-    batches, waiting, start = iter(data.train), 0.0, time.perf_counter()
-    for step in range(25):
-        before = time.perf_counter()
-        inputs, targets = next(batches)
-        if step == 5:  # in the first steps the pipeline is empty and train_on_batch compiles
-            waiting, start = 0.0, before
-        waiting += time.perf_counter() - before
-        model.train_on_batch(inputs, targets)
-    share = waiting / (time.perf_counter() - start)
-    print(f"speech to text: {share:.1%} of a training step is spent waiting for data")
+def waiting_for_data(folder):
+    photos, clips = Path(folder, "photos"), Path(folder, "clips")
+    photos.mkdir(), clips.mkdir()
+    rows = {"image": ["image,caption"], "path": ["path,transcript"]}
+    spoken = speak.speak_all((speak.caption("train", i), speak.voice("train", i), i) for i in range(400))
+    for i, samples in enumerate(spoken):
+        Image.fromarray(render.draw("train", i, 320)).save(photos / f"{i}.jpg")
+        soundfile.write(clips / f"{i}.flac", samples, speak.SAMPLE_RATE_HZ)
+        text = speak.caption("train", i)
+        rows["image"].append(f"{i}.jpg,{text}")
+        rows["path"].append(f"{i}.flac,{text}")
+    (photos / "captions.csv").write_text("\n".join(rows["image"]))
+    (clips / "transcripts.csv").write_text("\n".join(rows["path"]))
+    small = {"image_size": 64, "batch_size": 32}
+    sources = {
+        captioning: {"toy": {}, "emoji": {}, photos: small, "a dataset of TFDS": small},
+        speech_to_text: {"toy": {}, clips: {"batch_size": 32}},
+        text_to_image: {"toy": {}, "emoji": {}, photos: small, "a dataset of TFDS": {"image_size": 64}},
+    }
+    for task, of_task in sources.items():
+        for source, options in of_task.items():
+            name = source if isinstance(source, str) else "a folder"
+            is_tfds = name == "a dataset of TFDS"
+            with tfds.testing.mock_data(num_examples=400) if is_tfds else contextlib.nullcontext():
+                place = {} if is_tfds or name == "a folder" else {"data_dir": folder}
+                given = ("coco_captions" if task is captioning else "oxford_flowers102") if is_tfds else source
+                data = task.data(given, **options, **place)
+                model = task.build("toy", vocabulary=data.vocabulary)
+                model.fit(data.train, verbose=0)  # fills the cache
+                share = share_waiting(model, data.train)
+            yield f"{model.name}, {name}: share of training spent waiting for data", f"{share:.1%}"
+
+
+def memory(folder):
+    """The largest memory of a process that reads 1,000 batches of a folder, by the number of its images."""
+    code = (
+        "import resource, sys, mmkeras\n"
+        "data = mmkeras.captioning.data(sys.argv[1], image_size=64)\n"
+        "for batch in data.train.repeat().take(1000): pass\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    megabytes = {}
+    for count in (1_000, 10_000, 100_000):
+        photos = Path(folder, str(count))
+        photos.mkdir()
+        Image.fromarray(render.draw("train", 0, 64)).save(photos / "0.png")
+        for i in range(1, count):
+            os.link(photos / "0.png", photos / f"{i}.png")
+        table = ["image,caption", *(f"{i}.png,a caption of image number {i % 100}" for i in range(count))]
+        (photos / "captions.csv").write_text("\n".join(table))
+        output = subprocess.check_output([sys.executable, "-c", code, photos], stderr=subprocess.DEVNULL)
+        megabytes[count] = float(output)
+    per_image = 1e3 * np.polyfit(list(megabytes), list(megabytes.values()), 1)[0]
+    sizes = ", ".join(f"{count:,}: {size:.0f} MB" for count, size in megabytes.items())
+    yield "memory of a process that reads a folder, by its images", f"{sizes}; {per_image:.2f} kB for each"
+
+
+def growth():
+    """How the time of a training step grows: the slope of log(time) over log(size). 1: in proportion."""
+    rng = np.random.default_rng(0)
+
+    def batch(batch_size=32, length=12, image_size=64, vocabulary=1000, seconds=2.0):
+        tokens = rng.integers(4, vocabulary, (batch_size, length)).astype("int32")
+        image = rng.integers(0, 255, (batch_size, image_size, image_size, 3), "uint8")
+        return {
+            captioning: ({"image": image, "tokens": tokens}, tokens),
+            speech_to_text: (
+                {
+                    "audio": rng.normal(size=(batch_size, round(16_000 * seconds))).astype("float32"),
+                    "length": np.full(batch_size, round(16_000 * seconds), "int32"),
+                    "tokens": tokens,
+                },
+                tokens,
+            ),
+            text_to_image: ({"tokens": tokens}, image / np.float32(255)),
+        }
+
+    sizes = {
+        "batch_size": (16, 32, 64, 128),
+        "length": (8, 16, 32, 64),
+        "image_size": (64, 128, 256),
+        "vocabulary": (500, 2_000, 8_000, 32_000),
+        "seconds": (1, 2, 4, 8),
+    }
+    kinds = {captioning: list(sizes)[:4], speech_to_text: ["batch_size", "length", "vocabulary", "seconds"]}
+    kinds[text_to_image] = list(sizes)[:4]
+    for task, names in kinds.items():
+        slopes = []
+        for name in names:
+            times = []
+            for size in sizes[name]:
+                options = {"vocabulary": 1000} | ({name: size} if name in ("vocabulary", "image_size") else {})
+                model = task.build("toy", **options)
+                inputs, targets = batch(**{name: size})[task]
+                times.append(seconds(functools.partial(model.train_on_batch, inputs, targets)))
+            slopes.append(f"{name} {np.polyfit(np.log(sizes[name]), np.log(times), 1)[0]:.2f}")
+        yield f"{model.name}: time of a step over size, slope of the logarithms", ", ".join(slopes)
 
 
 def noise_in_training(folder):
@@ -95,7 +197,7 @@ def noise_in_training(folder):
             scores[augment, snr_db] = speech_to_text.evaluate(transcriber, test)["wer"]
     for snr_db in (20, 10, 5):
         augmented, plain = scores[True, snr_db], scores[False, snr_db]
-        print(f"WER at {snr_db} dB: {augmented:.4f}, without augmentation {plain:.4f}")
+        yield f"WER at {snr_db} dB", f"{augmented:.4f}, without augmentation {plain:.4f}"
 
 
 def decoding():
@@ -119,10 +221,10 @@ def decoding():
     beam = seconds(lambda: captioner.generate(images, beams=4))
     forward = seconds(lambda: model.predict_on_batch({"image": images, "tokens": inputs}))
     tutorial = seconds(predict_each_word, 2) / 2
-    print(f"greedy, 32 images of {length} tokens: {greedy / 32 * 1e3:.2f} ms per image")
-    print(f"  {tutorial / (greedy / 32):.0f} times faster than one predict per word and image")
-    print(f"  {greedy / forward:.2f} times one teacher-forced forward pass")
-    print(f"beam of 4: {beam / greedy:.2f} times greedy")
+    yield f"greedy, 32 images of {length} tokens", f"{greedy / 32 * 1e3:.2f} ms per image"
+    yield "greedy", f"{tutorial / (greedy / 32):.0f} times faster than one predict per word and image"
+    yield "greedy relative to one teacher-forced forward pass", f"{greedy / forward:.2f} times"
+    yield "beam of 4 relative to greedy", f"{beam / greedy:.2f} times"
 
 
 def strategy_of_one_replica():
@@ -135,7 +237,10 @@ def strategy_of_one_replica():
             model = captioning.build("toy", vocabulary=data.vocabulary)
         epochs.append(functools.partial(model.fit, batches, verbose=0))
     plain, mirrored = np.min([[seconds(epoch, 1) for epoch in epochs] for _ in range(6)], axis=0)
-    print(f"captioning, one replica under MirroredStrategy: {mirrored / plain:.3f} times a step without it")
+    yield (
+        "captioning, one replica under MirroredStrategy: a step",
+        f"{mirrored / plain:.3f} times one without",
+    )
 
 
 @mock.patch.dict(builders.EXAMPLES, train=128, validation=32, test=32, test_unseen=32)
@@ -145,8 +250,10 @@ def cached_features(folder):
     cached = captioning.with_features(data, model)
     features = seconds(lambda: model.fit(cached.train, verbose=0), 2)
     vgg16 = seconds(lambda: model.fit(data.train, verbose=0), 1)
-    print(f"'document' at 224 px, an epoch of 128 images: {features:.2f} s on cached features,")
-    print(f"  {vgg16 / features:.0f} times faster than with VGG16")
+    yield (
+        "'document' at 224 px, an epoch of 128 images on cached features",
+        f"{features:.2f} s, {vgg16 / features:.0f} times faster than with VGG16",
+    )
 
 
 def exported_models(folder):
@@ -167,7 +274,7 @@ def exported_models(folder):
         differences = predictor.export(target, half=half)
         size = sum(file.stat().st_size for file in Path(target).iterdir()) / 1e6
         total += size * half
-        line = f"{name}{', half' * half}: {size:.2f} MB, differs by {max(differences.values()):.1g}"
+        line = f"{size:.2f} MB, differs by {max(differences.values()):.1g}"
         if predictor.inputs in files and predictor.output == "text":
             spec = importlib.util.spec_from_file_location("run", os.path.join(target, "run.py"))
             script = importlib.util.module_from_spec(spec)
@@ -183,23 +290,30 @@ def exported_models(folder):
                 f", {equal} of {len(given)} answers equal; one answer {1e3 * ours:.2f} → {1e3 * theirs:.2f} ms "
                 f"({ours / theirs:.1f} times), a process {process:.2f} s"
             )
-        print(line)
-    print(f"all models in English, half precision: {total:.1f} MB")
+        yield f"exported {name}{', half' * half}", line
+    yield "all exported models in English, half precision", f"{total:.1f} MB"
+
+
+FUNCTIONS = (
+    toy_images, toy_speech, log_mel_in_tf_data, decoding, strategy_of_one_replica, cached_features,
+    noise_in_training, waiting_for_data, memory, growth, exported_models,
+)  # fmt: skip
+
+
+def main(names):
+    keras.utils.set_random_seed(0)
+    chosen = [function for function in FUNCTIONS if not names or function.__name__ in names]
+    rows = []
+    print("| what | figure |\n|---|---|")
+    for function in chosen:
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["MMKERAS_CACHE"] = folder
+            for what, figure in function(folder) if function.__code__.co_argcount else function():
+                print(f"| {what} | {figure} |", flush=True)
+                rows.append({"function": function.__name__, "what": what, "figure": figure})
+    machine = f"{os.cpu_count()} cores, {platform.machine()}"
+    Path("benchmark.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    keras.utils.set_random_seed(0)
-    toy_images()
-    toy_speech()
-    log_mel_in_tf_data()
-    decoding()
-    strategy_of_one_replica()
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["MMKERAS_CACHE"] = folder
-        cached_features(folder)
-    with tempfile.TemporaryDirectory() as folder:
-        noise_in_training(folder)
-    with tempfile.TemporaryDirectory() as folder:
-        waiting_for_speech(folder)
-    with tempfile.TemporaryDirectory() as folder:
-        exported_models(folder)
+    main(sys.argv[1:])

@@ -12,6 +12,7 @@ os.environ["MMKERAS_CACHE"] = os.path.join(_FOLDER, "cache")
 os.environ["TFDS_DATA_DIR"] = os.path.join(_FOLDER, "datasets")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of PyTorch that wait leave the cores to others
 import keras
 import numpy as np
 import pytest

@@ -37,9 +37,14 @@ def node_modules() -> Path | None:
 
 def visit(folder: Path, **settings) -> dict:
     """Runs tests/page.mjs with its settings."""
+    return run("page.mjs", folder, **settings)
+
+
+def run(script: str, folder: Path, **settings) -> dict:
+    """Runs a script of this folder, which drives Chromium, and returns what it prints."""
     file = folder / "settings.json"
     file.write_text(json.dumps({"chromium": chromium(), **settings}))
-    command = ["node", str(Path(__file__).with_name("page.mjs")), str(file)]
+    command = ["node", str(Path(__file__).with_name(script)), str(file)]
     environment = {**os.environ, "NODE_MODULES": str(node_modules())}
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=environment)
     assert done.returncode == 0, done.stderr

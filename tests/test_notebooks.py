@@ -5,9 +5,12 @@ import itertools
 import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 
+import page as visitor
 import pytest
 
 from mmkeras.toy import builders
@@ -280,3 +283,43 @@ def test_jupyter_shows_a_figure_once(first):
     ]
     nbclient.NotebookClient(v4.new_notebook(cells=cells), timeout=120).execute()
     assert [count_images(cell) for cell in cells] == [0, 1]
+
+
+@pytest.mark.quality
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_jupyterlab_runs_every_notebook(theme, toy_world, tmp_path):
+    """With Restart & Run All, as a reader does. The screenshots are for a person to look at: `SCREENSHOTS`."""
+    if visitor.chromium() is None or visitor.node_modules() is None:
+        pytest.skip("needs Chromium, and puppeteer-core in the folder NODE_MODULES, see tests/README.md")
+    preferences = {
+        "notebook-extension/tracker": {"windowingMode": "none"},  # all cells are in the page
+        "apputils-extension/themes": {"theme": f"JupyterLab {theme}"},
+        "apputils-extension/notification": {"fetchNews": "false"},
+    }
+    for name, values in preferences.items():
+        file = tmp_path / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values))
+    screenshots = Path(os.environ.get("SCREENSHOTS", tmp_path / "screenshots"))
+    screenshots.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "mmkeras", "notebooks", str(tmp_path / "copies"), "--", "--no-browser"]
+    options = ["--allow-root", "--port=0", "--IdentityProvider.token=a"]
+    environment = os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings")}
+    with subprocess.Popen([*command, *options], env=environment, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            address = next(m[1] for m in map(re.compile(r"(http://127\S+?)/lab").search, server.stderr) if m)
+            Thread(target=server.stderr.read, daemon=True).start()  # so that the server never waits
+            seen = visitor.run(
+                "jupyterlab.mjs",
+                tmp_path,
+                address=address,
+                token="a",
+                theme=theme,
+                notebooks=[path.name for path in NOTEBOOKS],
+                screenshots=str(screenshots),
+            )
+        finally:
+            server.terminate()
+    for name, notebook in seen.items():
+        assert notebook["images"] and notebook["cells"], name
+        assert not (notebook["errors"] or notebook["stderr"] or notebook["broken"]), (name, notebook)
