@@ -302,8 +302,8 @@ def test_jupyterlab_runs_every_notebook(theme, toy_world, tmp_path):
         file.write_text(json.dumps(values))
     screenshots = Path(os.environ.get("SCREENSHOTS", tmp_path / "screenshots"))
     screenshots.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "mmkeras", "notebooks", str(tmp_path / "copies"), "--", "--no-browser"]
-    options = ["--allow-root", "--port=0", "--IdentityProvider.token=a"]
+    command = [Path(sys.executable).with_name("mmkeras"), "notebooks", tmp_path / "copies", "--"]
+    options = ["--no-browser", "--allow-root", "--port=0", "--IdentityProvider.token=a"]
     environment = os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings")}
     with subprocess.Popen([*command, *options], env=environment, stderr=subprocess.PIPE, text=True) as server:
         try:
