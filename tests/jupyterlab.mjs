@@ -17,20 +17,13 @@ const browser = await puppeteer.launch({
   protocolTimeout: 900000,
 });
 
-/** Clicks on the visible element whose text is `text`. */
-async function click(page, selector, text) {
-  const element = await page.waitForSelector(`${selector} ::-p-text(${text})`, { visible: true, timeout: 60000 });
-  await element.click();
-}
-
 async function run(name) {
   const page = await browser.newPage();
   await page.goto(`${settings.address}/lab/tree/${name}?reset&token=${settings.token}`);
   await page.waitForSelector(".jp-Notebook .jp-CodeCell", { timeout: 120000 });
   await page.waitForSelector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', { timeout: 120000 });
-  await click(page, ".lm-MenuBar", "Run");
-  await click(page, ".lm-Menu", "Restart Kernel and Run All Cells…");
-  await click(page, ".jp-Dialog", "Restart");
+  await page.click('[data-command="notebook:restart-run-all"]');
+  await (await page.waitForSelector(".jp-Dialog .jp-mod-accept")).click();
   const cells = () => [...document.querySelectorAll(".jp-Notebook .jp-CodeCell")];
   await page.evaluate(`window.cells = ${cells}`);
   await page.waitForFunction(
