@@ -21,9 +21,13 @@ async function run(name) {
   const page = await browser.newPage();
   await page.goto(`${settings.address}/lab/tree/${name}?reset&token=${settings.token}`);
   await page.waitForSelector(".jp-Notebook .jp-CodeCell", { timeout: 120000 });
-  await page.waitForSelector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', { timeout: 120000 });
-  await page.click('[data-command="notebook:restart-run-all"]');
-  await (await page.waitForSelector(".jp-Dialog .jp-mod-accept")).click();
+  let confirm = null;
+  while (!confirm) {
+    // does nothing while the kernel starts
+    await page.click('[data-command="notebook:restart-run-all"]');
+    confirm = await page.waitForSelector(".jp-Dialog .jp-mod-accept", { timeout: 5000 }).catch(() => null);
+  }
+  await confirm.click();
   const cells = () => [...document.querySelectorAll(".jp-Notebook .jp-CodeCell")];
   await page.evaluate(`window.cells = ${cells}`);
   await page.waitForFunction(

@@ -52,7 +52,9 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore:Collapse")  # so few examples give one answer for all inputs
 @pytest.mark.filterwarnings("ignore:The structure of `inputs`")  # Keras, of eager models alone
 def test_the_python_code_of_the_readme_runs(folder, eager_models, monkeypatch):
-    monkeypatch.setattr(builders, "EXAMPLES", {"train": 32, "validation": 8, "test": 8, "test_unseen": 8})
+    few = {"train": 32, "validation": 8, "test": 8, "test_unseen": 8}
+    monkeypatch.setattr(builders, "EXAMPLES", few)
+    monkeypatch.setattr(builders, "VIDEO_EXAMPLES", few)
     changes = {
         captioning: {
             "document": {"encoder": "vgg_small"},  # VGG16's weights would be downloaded
