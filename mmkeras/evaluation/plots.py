@@ -275,7 +275,7 @@ def lines(
         axis.set_xticks(x, [f"{value:g}" for value in x], minor=False)
         axis.minorticks_off()
     axis.set(xlabel=x_label, ylabel=y_label)
-    axis.legend()
+    figure.legend(loc="outside upper center", ncols=2)  # no curve is hidden
     return _saved(figure, path)
 
 
