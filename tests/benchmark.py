@@ -7,6 +7,7 @@ idle machine. Ratios within one run vary little between machines. Beside PyTorch
 import contextlib
 import functools
 import importlib.util
+import inspect
 import itertools
 import json
 import os
@@ -119,11 +120,11 @@ def waiting_for_data(folder):
 
 
 def memory(folder):
-    """The largest memory of a process that reads 1,000 batches of a folder, by the number of its images."""
+    """The largest memory of a process that reads 200 batches of a folder, by the number of its images."""
     code = (
         "import resource, sys, mmkeras\n"
         "data = mmkeras.captioning.data(sys.argv[1], image_size=64)\n"
-        "for batch in data.train.repeat().take(1000): pass\n"
+        "for batch in data.train.repeat().take(200): pass\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
     )
     megabytes = {}
@@ -132,7 +133,7 @@ def memory(folder):
         photos.mkdir()
         Image.fromarray(render.draw("train", 0, 64)).save(photos / "0.png")
         for i in range(1, count):
-            os.link(photos / "0.png", photos / f"{i}.png")
+            (photos / f"{i}.png").symlink_to("0.png")
         table = ["image,caption", *(f"{i}.png,a caption of image number {i % 100}" for i in range(count))]
         (photos / "captions.csv").write_text("\n".join(table))
         output = subprocess.check_output([sys.executable, "-c", code, photos], stderr=subprocess.DEVNULL)
@@ -308,7 +309,7 @@ def main(names):
     for function in chosen:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["MMKERAS_CACHE"] = folder
-            for what, figure in function(folder) if function.__code__.co_argcount else function():
+            for what, figure in function(*[folder][: len(inspect.signature(function).parameters)]):
                 print(f"| {what} | {figure} |", flush=True)
                 rows.append({"function": function.__name__, "what": what, "figure": figure})
     machine = f"{os.cpu_count()} cores, {platform.machine()}"
