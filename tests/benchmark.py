@@ -170,11 +170,9 @@ def growth():
         "vocabulary": (500, 2_000, 8_000, 32_000),
         "seconds": (1, 2, 4, 8),
     }
-    kinds = {captioning: list(sizes)[:4], speech_to_text: ["batch_size", "length", "vocabulary", "seconds"]}
-    kinds[text_to_image] = list(sizes)[:4]
-    for task, names in kinds.items():
+    for task in (captioning, speech_to_text, text_to_image):
         slopes = []
-        for name in names:
+        for name in sorted(sizes.keys() - {"image_size" if task is speech_to_text else "seconds"}):
             times = []
             for size in sizes[name]:
                 options = {"vocabulary": 1000} | ({name: size} if name in ("vocabulary", "image_size") else {})

@@ -52,13 +52,9 @@ async function run(name) {
       broken: images.filter((image) => !image.complete || !image.naturalWidth).length,
     };
   });
-  const height = await page.evaluate(() => {
-    const notebook = document.querySelector(".jp-WindowedPanel-outer");
-    return notebook.scrollHeight;
-  });
-  const pages = Math.ceil(height / 2000);
+  const height = await page.$eval(".jp-WindowedPanel-outer", (notebook) => notebook.scrollHeight);
   await page.setViewport({ width: 1280, height: 2100 });
-  for (let i = 0; i < pages; i++) {
+  for (let i = 0; 2000 * i < height; i++) {
     await page.evaluate((top) => document.querySelector(".jp-WindowedPanel-outer").scrollTo(0, top), i * 2000);
     await new Promise((resolve) => setTimeout(resolve, 300));
     const file = `${path.basename(name, ".ipynb")}-${settings.theme}-${String(i).padStart(2, "0")}.png`;

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 from PIL import Image
 
@@ -33,6 +34,12 @@ def node_modules() -> Path | None:
     """The folder with puppeteer-core, which NODE_MODULES names."""
     folder = Path(os.environ.get("NODE_MODULES", ""))
     return folder if (folder / "puppeteer-core").is_dir() else None
+
+
+def require_chromium() -> None:
+    """Skips a test where it cannot be driven."""
+    if chromium() is None or node_modules() is None:
+        pytest.skip("needs Chromium, and puppeteer-core in the folder NODE_MODULES, see tests/README.md")
 
 
 def visit(folder: Path, **settings) -> dict:

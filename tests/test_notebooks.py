@@ -289,8 +289,7 @@ def test_jupyter_shows_a_figure_once(first):
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
 def test_jupyterlab_runs_every_notebook(theme, toy_world, tmp_path):
     """With Restart & Run All, as a reader does. The screenshots are for a person to look at: `SCREENSHOTS`."""
-    if visitor.chromium() is None or visitor.node_modules() is None:
-        pytest.skip("needs Chromium, and puppeteer-core in the folder NODE_MODULES, see tests/README.md")
+    visitor.require_chromium()
     preferences = {
         "notebook-extension/tracker": {"windowingMode": "none"},  # all cells are in the page
         "apputils-extension/themes": {"theme": f"JupyterLab {theme}"},

@@ -78,8 +78,7 @@ def test_another_file_than_the_pinned_one_is_refused(tmp_path):
 
 @pytest.fixture
 def browser():
-    if visitor.chromium() is None or visitor.node_modules() is None:
-        pytest.skip("needs Chromium, and puppeteer-core in the folder NODE_MODULES, see tests/README.md")
+    visitor.require_chromium()
 
 
 @pytest.fixture(scope="module")

@@ -262,9 +262,8 @@ class Generator(nn.Module):
 
     def forward(self, text, condition_noise, noise):
         mean, log_variance = self.augmented(text).chunk(2, dim=1)  # (B, D)
-        condition = torch.cat(
-            [mean + torch.exp(log_variance / 2) * condition_noise, noise], dim=1
-        )  # (B, D + Z)
+        augmented = mean + torch.exp(log_variance / 2) * condition_noise  # (B, D)
+        condition = torch.cat([augmented, noise], dim=1)  # (B, D + Z)
         x = condition
         for layer in self.stage_1:
             x = layer(x, condition)
@@ -386,12 +385,8 @@ def contrastive(image, text, tokens):
 
 
 def bag_loss(logits, bag):
-    first = len(vocabulary.SPECIAL)
-    return (
-        F.binary_cross_entropy_with_logits(logits[:, first:], bag[:, first:], reduction="none")
-        .sum(dim=1)
-        .mean()
-    )
+    logits, bag = (x[:, len(vocabulary.SPECIAL) :] for x in (logits, bag))
+    return F.binary_cross_entropy_with_logits(logits, bag, reduction="none").sum(dim=1).mean()
 
 
 def divergence(mean, log_variance):
