@@ -11,6 +11,7 @@ atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
 os.environ["MMKERAS_CACHE"] = os.path.join(_FOLDER, "cache")
 os.environ["TFDS_DATA_DIR"] = os.path.join(_FOLDER, "datasets")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as mmkeras, which is imported after Keras here
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of PyTorch that wait leave the cores to others
 import keras
@@ -26,6 +27,11 @@ from mmkeras.toy import builders
 
 # Few of the toy world's examples: each test process writes them again.
 builders.EXAMPLES.update(train=640, validation=64, test=96, test_unseen=64)
+
+
+def pytest_collection_modifyitems(items):
+    """Notebooks take minutes each, so they come first: at the end a core would wait for the last one."""
+    items.sort(key=lambda item: "notebooks" not in item.keywords)
 
 
 @pytest.fixture(autouse=True)

@@ -24,10 +24,18 @@ PAIRS = [("tensorflow", "jax"), ("tensorflow", "torch"), ("jax", "tensorflow"), 
 XLA = "--xla_force_host_platform_device_count=2 --xla_llvm_disable_expensive_passes=true"
 
 
+# What one of its processes compiled is there for the others.
+CACHE = {
+    "JAX_COMPILATION_CACHE_DIR": os.path.join(os.environ["MMKERAS_CACHE"], "jax"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+
+
 def run_python(backend, *arguments):
     environment = os.environ | {"KERAS_BACKEND": backend, "TQDM_DISABLE": "1"}  # a slow machine shows progress
     if backend == "jax":
-        environment |= {"XLA_FLAGS": XLA, "JAX_PLATFORMS": "cpu"}
+        environment |= {"XLA_FLAGS": XLA, "JAX_PLATFORMS": "cpu", **CACHE}
     command = [sys.executable, *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{backend} {arguments}:\n{done.stderr}"

@@ -220,7 +220,7 @@ def test_other_weights_have_other_features(frozen, own_cache):
     assert np.abs(difference).max() > 0 and len(list(own_cache.iterdir())) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_features_of_each_language_have_its_captions(own_cache, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(builders, "EXAMPLES", dict.fromkeys(builders.EXAMPLES, 8))
 

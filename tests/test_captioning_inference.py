@@ -20,6 +20,14 @@ IMAGE = np.full((64, 64, 3), 128)
 
 
 @pytest.fixture(scope="module")
+def captioner():
+    """The ready-trained one, and no notes on images that are unlike the toy world's."""
+    captioner = mmkeras.pretrained("captioning")
+    captioner.novelty = None
+    return captioner
+
+
+@pytest.fixture(scope="module")
 def trained(toy_data):
     """A toy model after a few steps, and the loss of each step."""
     keras.utils.set_random_seed(0)
@@ -35,13 +43,13 @@ def images(toy_data):
     return next(iter(toy_data.test))["image"].numpy()
 
 
+@pytest.mark.slow
 def test_the_loss_falls(trained):
     _, losses = trained
     assert losses[-5:].mean() < 0.85 * losses[:5].mean()
 
 
-def test_one_image_gives_one_caption_and_a_list_a_list(trained, images, tmp_path):
-    captioner, _ = trained
+def test_one_image_gives_one_caption_and_a_list_a_list(captioner, images, tmp_path):
     path = tmp_path / "image.png"
     Image.fromarray(images[0]).save(path)
     one = captioner(path)
@@ -52,8 +60,7 @@ def test_one_image_gives_one_caption_and_a_list_a_list(trained, images, tmp_path
     assert captioner(tuple(images[:40])) == [captioner(image) for image in images[:40]]
 
 
-def test_unreadable_images_of_a_list_give_none(trained, images, tmp_path):
-    captioner, _ = trained
+def test_unreadable_images_of_a_list_give_none(captioner, images, tmp_path):
     (tmp_path / "text.jpg").write_text("not an image")
     inputs = [images[0], tmp_path / "text.jpg", images[1], tmp_path / "missing.jpg"]
     with pytest.warns(UserWarning, match="2 of 4 images .*text.jpg.*missing.jpg"):
@@ -63,15 +70,13 @@ def test_unreadable_images_of_a_list_give_none(trained, images, tmp_path):
         captioner(inputs[1::2])
 
 
-def test_beam_search_finds_captions_that_are_more_probable_than_greedy(trained, images):
-    captioner, _ = trained
+def test_beam_search_finds_captions_that_are_more_probable_than_greedy(captioner, images):
     _, greedy = captioner.generate(images)
     _, beam = captioner.generate(images, beams=16)
     assert beam.mean() > greedy.mean()  # not each: the prefix of the greedy caption can fall out of the beam
 
 
-def test_log_probabilities_equal_those_of_teacher_forcing(trained, images):
-    captioner, _ = trained
+def test_log_probabilities_equal_those_of_teacher_forcing(captioner, images):
     for options in ({}, {"beams": 4}):
         tokens, log_probability = captioner.generate(images, **options)
         shifted = np.concatenate([np.full((len(tokens), 1), 2), tokens[:, :-1]], axis=1)
@@ -82,16 +87,14 @@ def test_log_probabilities_equal_those_of_teacher_forcing(trained, images):
         np.testing.assert_allclose(log_probability, (each * (tokens != 0)).sum(axis=1), atol=1e-3)
 
 
-def test_samples_depend_on_the_seed(trained, images):
-    captioner, _ = trained
+def test_samples_depend_on_the_seed(captioner, images):
     options = {"temperature": 1.0, "top_p": 0.95}
     one, two, three = (captioner.generate(images, seed=s, **options)[0] for s in (1, 1, 2))
     np.testing.assert_array_equal(one, two)
     assert (one != three).any()
 
 
-def test_samples_of_an_image_depend_on_seed_and_position_only(trained, images):
-    captioner, _ = trained
+def test_samples_of_an_image_depend_on_seed_and_position_only(captioner, images):
     same = [images[0]] * 40  # more than a batch
     captions = captioner(same, seed=0, temperature=2.0)
     assert captions[:3] == captioner(same[:3], seed=0, temperature=2.0)
@@ -100,8 +103,7 @@ def test_samples_of_an_image_depend_on_seed_and_position_only(trained, images):
     assert captions[32:] == [captioner.vocabulary.decode(ids) for ids in tokens]
 
 
-def test_explain_has_an_attention_map_per_word(trained, images, tmp_path):
-    captioner, _ = trained
+def test_explain_has_an_attention_map_per_word(captioner, images, tmp_path):
     image = Image.fromarray(images[3]).resize((90, 60))
     explanation = captioner.explain(image)
     assert explanation.caption == " ".join(explanation.words) == captioner(image)
@@ -112,8 +114,7 @@ def test_explain_has_an_attention_map_per_word(trained, images, tmp_path):
     assert Image.open(tmp_path / "attention.png").width > 500
 
 
-def test_evaluate_returns_all_scores(trained, toy_data):
-    captioner, _ = trained
+def test_evaluate_returns_all_scores(captioner, toy_data):
     scores = evaluate(captioner, toy_data.test.take(3))
     assert set(scores) == {
         "bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider_d", "distinct_captions", "scene_accuracy",
@@ -122,8 +123,7 @@ def test_evaluate_returns_all_scores(trained, toy_data):
     assert all(np.isfinite(value) for value in scores.values())
 
 
-def test_the_nearest_training_image_is_a_baseline(trained, toy_data):
-    captioner, _ = trained
+def test_the_nearest_training_image_is_a_baseline(captioner, toy_data):
     batches = toy_data.test.take(2)
     scores = evaluate(captioner, batches, train=batches)  # each image is the nearest to itself
     assert scores["nearest_exact"] == 1 and "hard_exact" not in scores
@@ -145,8 +145,7 @@ def test_gradients_tell_the_direction_of_edges_and_not_their_colors():
     np.testing.assert_allclose(vectors @ vectors[0], [1, 0, 1, 0], atol=1e-6)
 
 
-def test_reference_captions_have_perfect_scores(trained, toy_data, monkeypatch):
-    captioner, _ = trained
+def test_reference_captions_have_perfect_scores(captioner, toy_data, monkeypatch):
     references = iter([row[1].decode() for b in toy_data.test.take(2) for row in b["captions"].numpy()])
 
     def generate(batch, positions):
@@ -159,8 +158,7 @@ def test_reference_captions_have_perfect_scores(trained, toy_data, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:Collapse")
-def test_photos_have_no_scene_accuracy(photos, trained):
-    captioner, _ = trained
+def test_photos_have_no_scene_accuracy(photos, captioner):
     data = mmkeras.captioning.data(photos, image_size=64, test_share=0.9, validation_share=0)
     assert "scene_accuracy" not in evaluate(captioner, data.test)
 
@@ -195,6 +193,7 @@ def test_saved_captioner_gives_the_same_captions_in_another_process(trained, ima
     assert list(tmp_path.glob("*.keras")) == [tmp_path / "captioner.keras"]
 
 
+@pytest.mark.slow
 def test_loaded_model_continues_training(trained, toy_data, tmp_path):
     captioner, _ = trained
     captioner.save(tmp_path / "captioner.keras")
@@ -205,8 +204,7 @@ def test_loaded_model_continues_training(trained, toy_data, tmp_path):
     assert int(loaded.optimizer.iterations) == steps + 1
 
 
-def test_failed_save_keeps_the_old_file(trained, tmp_path, monkeypatch):
-    captioner, _ = trained
+def test_failed_save_keeps_the_old_file(captioner, tmp_path, monkeypatch):
     captioner.save(tmp_path / "captioner.keras")
     before = (tmp_path / "captioner.keras").read_bytes()
 
@@ -239,8 +237,7 @@ def test_failed_save_keeps_the_old_file(trained, tmp_path, monkeypatch):
         (IMAGE, {"beam": 4, "k": 2}, TypeError, "beams.*Received: beam=4, k=2"),
     ],
 )
-def test_invalid_inputs_raise(trained, inputs, options, error, received):
-    captioner, _ = trained
+def test_invalid_inputs_raise(captioner, inputs, options, error, received):
     with pytest.raises(error, match=received):
         captioner(inputs, **options)
 
@@ -262,8 +259,7 @@ def test_other_files_raise(tmp_path):
             function(argument)
 
 
-def test_damaged_model_files_raise(trained, tmp_path):
-    captioner, _ = trained
+def test_damaged_model_files_raise(captioner, tmp_path):
     path = tmp_path / "captioner.keras"
     captioner.save(path)
     content = path.read_bytes()
@@ -277,9 +273,7 @@ def test_damaged_model_files_raise(trained, tmp_path):
             mmkeras.load(path)
 
 
-def test_evaluate_raises_for_datasets_that_do_not_fit(trained):
-    captioner, _ = trained
-
+def test_evaluate_raises_for_datasets_that_do_not_fit(captioner):
     def dataset(size, caption):
         image = tf.zeros((2, size, size, 3), tf.uint8)
         return tf.data.Dataset.from_tensors({"image": image, "captions": tf.constant([[caption]] * 2)})
@@ -294,8 +288,7 @@ def test_evaluate_raises_for_datasets_that_do_not_fit(trained):
             evaluate(captioner, data)
 
 
-def test_decoding_is_one_graph(trained, images):
-    captioner, _ = trained
+def test_decoding_is_one_graph(captioner, images):
     captioner.generate(images)
     model = next(iter(captioner._generator._graphs.values()))
     graph = tf.function(model.call).get_concrete_function({"image": tf.constant(images)})

@@ -270,6 +270,7 @@ def test_speech_to_text_on_a_folder(invoke, eager_models, tmp_path):
     assert {path.name for path in (tmp_path / "both").iterdir()} == {"0_0.png", "1_0.png"}
 
 
+@pytest.mark.slow
 def test_text_to_image_on_a_folder(trained, invoke, eager_models, tmp_path):
     folder, _, _ = trained
     model = tmp_path / "image_generator.keras"
@@ -322,7 +323,7 @@ def test_the_default_preset_depends_on_the_source(source, preset, monkeypatch, t
     assert chosen == [preset]
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_writing_the_toy_world_does_not_change_training(small_toy_world, eager_models):
     """The first run writes the toy world, which draws random numbers. No other test uses this size."""
     sizes = {"image_size": 32, "units": 8, "embedding_dim": 8, "channels": 8}

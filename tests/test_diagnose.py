@@ -69,7 +69,7 @@ def tiny(data, **options):
 # --- spoiled on purpose ---
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_labels_shifted_against_their_inputs_are_named(folder):
     captioner = mmkeras.pretrained("captioning")
     data = captions(folder, vocabulary=captioner.vocabulary, max_length=12)
@@ -83,7 +83,7 @@ def test_labels_shifted_against_their_inputs_are_named(folder):
     assert "inputs" in diagnose(captioner, data).findings
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_a_learning_rate_of_ten_is_named(folder):
     data = captions(folder)
     model = tiny(data, learning_rate=10.0)
@@ -93,6 +93,7 @@ def test_a_learning_rate_of_ten_is_named(folder):
     assert "Worse than guessing" in report.findings["loss"]
 
 
+@pytest.mark.slow
 def test_one_caption_for_all_is_named(folder):
     data = with_captions(captions(folder), constant="a red circle")
     model = tiny(data)
@@ -111,6 +112,7 @@ def test_unknown_words_are_named(folder):
     assert "'the'" in finding and "'small'" not in finding
 
 
+@pytest.mark.slow
 def test_labels_that_are_too_long_for_ctc_are_named(folder):
     data = mmkeras.speech_to_text.data("toy", data_dir=folder)
     model = mmkeras.speech_to_text.build("toy", vocabulary=data.vocabulary, head="ctc", **SPEECH)

@@ -368,7 +368,7 @@ def test_the_adversarial_model_is_the_same_on_all_workers(images, tmp_path):
     assert_same("adversarial", *outputs, atol=0)
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_a_killed_worker_ends_the_others_with_one_line(images, tmp_path):
     addresses = ",".join(free_addresses(3))
     processes = [
@@ -413,7 +413,7 @@ def train_together(folder, output, *options, of_second=()):
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_an_error_of_the_chief_ends_the_others(photos, tmp_path):
     complete = tmp_path / "complete"
     shutil.copytree(photos, complete, ignore=shutil.ignore_patterns("complete"))

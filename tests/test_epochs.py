@@ -68,6 +68,7 @@ def check_epochs(data, count):
     assert count_examples(islice(data.train_from(3), steps)) == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["captioning", "text_to_image"])
 def test_every_epoch_has_every_image_once(task, photos, tmp_path_factory, monkeypatch):
     make, options = getattr(mmkeras, task).data, {"image_size": 32, "batch_size": 7}

@@ -219,6 +219,7 @@ def test_a_membership_test_is_at_chance_if_losses_are_alike():
     assert privacy.area([0.5], [0.2, 0.6, 0.7, 0.5]) == 0.625
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_caption_is_averaged_over_its_words():
     pairs = small.examples("train", 32, ("image", "text"))
     (_, model), *_ = privacy.checkpoints(pairs, 0, privacy.PLAIN)

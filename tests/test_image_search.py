@@ -152,7 +152,7 @@ def small_toy_images(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_a_model_is_trained_by_name_learns_and_is_saved(small_toy_images, tmp_path):
     search, data = mmkeras.training.train_task(
         "image_search", data_dir=str(small_toy_images), batch_size=32, epochs=1, verbose=0

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 import mmkeras
-from mmkeras.nn import layers, losses
+from mmkeras.nn import layers, losses, optimizers
 from mmkeras.nn.attention_decoder import attention_decoder
 from mmkeras.text.vocabulary import Vocabulary
 
@@ -195,3 +195,24 @@ def test_fused_batch_normalization_equals_that_of_keras(dtype, learned):
         one, other = (np.asarray(tf.cast(value, "float32")) for value in (one, other))
         scale = np.abs(other).max()
         np.testing.assert_allclose(one, other, atol=scale * (1e-5 if dtype == "float32" else 0.02))
+
+
+@pytest.mark.parametrize("kind", [optimizers.Adam, optimizers.AveragedAdam])
+def test_fused_adam_equals_that_of_keras(kind, monkeypatch):
+    rng = np.random.default_rng(0)
+    tokens, targets = rng.integers(0, 9, (6, 8, 4)), rng.normal(size=(6, 8, 3))
+
+    def weights():
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.layers.Embedding(9, 5), keras.layers.Flatten(), keras.layers.Dense(3)])
+        rate = optimizers.cosine_decay(0.1, 10)
+        model.compile(kind(rate, global_clipnorm=1.0, weight_decay=0.1), "mse")  # sparse gradients, too
+        for x, y in zip(tokens, targets, strict=True):
+            model.train_on_batch(x, y)
+        model.optimizer.finalize_variable_values(model.trainable_variables)
+        return [variable.numpy() for variable in (*model.variables, *model.optimizer.variables)]
+
+    fused = weights()
+    monkeypatch.setattr(optimizers.Adam, "update_step", keras.optimizers.Adam.update_step)
+    for one, other in zip(fused, weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)

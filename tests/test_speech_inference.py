@@ -19,7 +19,13 @@ RATE = 16_000
 
 
 @pytest.fixture(scope="module", params=["attention", "ctc"])
-def transcriber(request, small_toy):
+def transcriber(request):
+    """The ready-trained ones."""
+    return mmkeras.pretrained("speech_to_text" + "_ctc" * (request.param == "ctc"))
+
+
+@pytest.fixture(scope="module", params=["attention", "ctc"])
+def trained(request, small_toy):
     """Trained for a few steps, so that it generates something and has the longest clip of training."""
     data = mmkeras.speech_to_text.data("toy", batch_size=16, augment=False, data_dir=small_toy)
     sizes = {"units": 32, "embedding_dim": 16, "encoder_layers": 1, "decay_steps": None}
@@ -41,11 +47,12 @@ def without_warnings(transcriber, *arguments, **options):
         return transcriber(*arguments, **options)
 
 
-def test_the_loss_falls(transcriber):
-    history = transcriber.model.history.history
+@pytest.mark.slow
+def test_the_loss_falls(trained):
+    history = trained.model.history.history
     assert history["loss"][-1] < 0.92 * history["loss"][0]
     assert np.isfinite(history["val_loss"]).all()
-    assert transcriber.log_mel.longest_seconds > 2
+    assert trained.log_mel.longest_seconds > 2
 
 
 def test_one_clip_gives_one_transcript_and_a_list_a_list(transcriber, clips, tmp_path):
@@ -186,16 +193,16 @@ def test_clips_that_are_read_in_parts_keep_their_order(transcriber, clips, tmp_p
 
 
 @pytest.mark.slow
-def test_saved_transcriber_gives_the_same_transcripts_in_another_process(transcriber, clips, tmp_path):
+def test_saved_transcriber_gives_the_same_transcripts_in_another_process(trained, clips, tmp_path):
     paths = [tmp_path / f"{i}.wav" for i in range(4)]
     for path, clip in zip(paths, clips, strict=False):
         soundfile.write(path, clip, RATE)
-    transcriber.save(tmp_path / "transcriber.keras")
+    trained.save(tmp_path / "transcriber.keras")
     code = "import mmkeras, sys; print(*mmkeras.load(sys.argv[1])(sys.argv[2:]), sep='\\n')"
     run = [sys.executable, "-W", "error::UserWarning", "-c", code, tmp_path / "transcriber.keras", *paths]
     done = subprocess.run(list(map(str, run)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == transcriber(paths)
+    assert done.stdout.splitlines() == trained(paths)
 
 
 def test_explain_has_the_time_of_each_word(transcriber, clips, tmp_path):

@@ -79,6 +79,7 @@ def trained_gan(tiny_images):
     return before, model, history
 
 
+@pytest.mark.slow
 def test_fit_trains_all_networks(trained_gan):
     before, model, history = trained_gan
     names = {"loss", "generator_loss", "discriminator_loss", "matcher_loss", "variety", "pixels"}

@@ -106,6 +106,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(task, small_data, tmp_path):
     assert_same(model, uninterrupted)
 
 
+@pytest.mark.slow
 def test_resuming_restores_seed_generators(small_data, tmp_path):
     data = small_data("captioning")
     model, resumed = tiny("captioning", data), tiny("captioning", data)
@@ -125,6 +126,7 @@ def test_ctrl_c_says_how_to_resume(data, tmp_path):
     assert len(training.train(tiny_generator(data), data, resume=True, **options)["loss"]) == 1
 
 
+@pytest.mark.slow
 def test_a_finished_run_can_be_extended(data, tmp_path):
     options = {"run": tmp_path / "run", "verbose": 0}
     model, again = tiny_generator(data), tiny_generator(data)
@@ -134,6 +136,7 @@ def test_a_finished_run_can_be_extended(data, tmp_path):
     assert len(training.train(tiny_generator(data), data, epochs=3, resume=True, **options)["loss"]) == 3
 
 
+@pytest.mark.slow
 def test_a_finished_run_returns_averaged_weights(data, tmp_path):
     models = [tiny_generator(data) for _ in range(2)]
     for model, resume in zip(models, (False, True), strict=True):
@@ -202,6 +205,7 @@ def test_early_stopping_counts_epochs_without_a_lower_loss(losses, patience, bes
     assert (state.best_epoch, state.is_over) == (best_epoch, is_over)
 
 
+@pytest.mark.slow
 def test_early_stopping_restores_the_best_epoch(data, tmp_path):
     def train(resume):
         model = tiny_generator(data, learning_rate=0.5, decay_steps=None)
@@ -244,8 +248,7 @@ def test_the_schedule_of_a_preset_stays_without_warmup_steps():
         training.schedule(optimizer, steps=10, warmup_steps=10)
 
 
-@pytest.mark.parametrize("decay_steps", [750, None])
-def test_a_callback_sets_the_learning_rate(data, tmp_path, decay_steps):
+def test_a_callback_sets_the_learning_rate(data, tmp_path):
     rates = []
 
     def halved(epoch, rate):
@@ -253,7 +256,7 @@ def test_a_callback_sets_the_learning_rate(data, tmp_path, decay_steps):
         return rate / 2
 
     def train(resume, epochs):
-        model = tiny_generator(data, decay_steps=decay_steps, learning_rate=0.25)
+        model = tiny_generator(data, decay_steps=750, learning_rate=0.25)
         callback = keras.callbacks.LearningRateScheduler(halved)
         training.train(
             model, data, epochs=epochs, run=tmp_path / "run", resume=resume, callbacks=[callback], verbose=0
@@ -267,6 +270,7 @@ def test_a_callback_sets_the_learning_rate(data, tmp_path, decay_steps):
     assert rates == [0.25, 0.125, 0.0625]
 
 
+@pytest.mark.slow
 def test_the_optimizer_keeps_its_moments_if_its_schedule_becomes_a_constant(data):
     model = tiny_generator(data, decay_steps=2, learning_rate=0.25)
     training.train(model, data, epochs=1, verbose=0)
@@ -410,6 +414,7 @@ def test_data_without_a_training_split_are_refused(data):
         training.train(tiny_generator(data), dataclasses.replace(data, splits={}), epochs=1)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_last_checkpoint(data, tmp_path, monkeypatch):
     class FillDisk(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):

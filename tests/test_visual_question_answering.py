@@ -363,6 +363,7 @@ def test_an_explanation_is_of_the_answer(answerer):
 # --- the command line, export ---
 
 
+@pytest.mark.slow
 def test_predict_and_evaluate_from_the_command_line(answerer, toy, tmp_path, monkeypatch):
     monkeypatch.setattr(builders, "EXAMPLES", COUNTS)
     model, image = tmp_path / "answerer.keras", tmp_path / "scene.png"

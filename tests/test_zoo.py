@@ -158,6 +158,7 @@ def test_the_attention_of_speech_moves_forward(language):
     assert backward < 0.02
 
 
+@pytest.mark.slow
 def test_a_photograph_is_answered_with_a_note_and_toy_images_without():
     photographs = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea()]
     for name in ("captioning", "attribute_classifier"):

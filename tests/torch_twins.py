@@ -16,6 +16,8 @@ import tempfile
 import time
 from unittest import mock
 
+# Before Keras: it sets what TensorFlow reads when it loads.
+import mmkeras  # isort: skip
 import keras
 import numpy as np
 import tensorflow as tf
@@ -26,7 +28,6 @@ from torch.func import functional_call
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.flop_counter import FlopCounterMode
 
-import mmkeras
 from mmkeras.captioning.model import PRESETS as CAPTIONING
 from mmkeras.nn.layers import DIAGONAL_WIDTH
 from mmkeras.nn.spectrogram import mel_matrix

@@ -279,7 +279,7 @@ def _trained_section(name, kind, output, language, epochs):
         predictor, data = mmkeras.training.train_task(name, language=language, epochs=epochs, **overrides)
         file = output / (f"{model}.keras" if has_variants else kind.file)
         predictor.save(file)
-        typer.echo(f"Saved {file}")
+        typer.echo(f"Saved {file}. Use it: mmkeras predict {file} INPUT")
         if options is None:
             options = predictor.evaluation_options(data)
         by_split = _score(predictor, data, **options)

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from mmkeras._utils import checks
+from mmkeras._utils import checks, kernels
 
 
 def compile(model: keras.Model, optimizer: keras.optimizers.Optimizer, **options) -> None:
@@ -29,11 +29,25 @@ def adam(
         weight_decay: float. Decoupled weight decay. Defaults to 0.
     """
     rate = cosine_decay(learning_rate, decay_steps)
-    return keras.optimizers.Adam(rate, global_clipnorm=5.0, weight_decay=weight_decay or None)
+    return Adam(rate, global_clipnorm=5.0, weight_decay=weight_decay or None)
 
 
 @keras.saving.register_keras_serializable("mmkeras")
-class AveragedAdam(keras.optimizers.Adam):
+class Adam(keras.optimizers.Adam):
+    """Keras's Adam. One replica trains on TensorFlow with its fused kernel, and a first step takes less."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        is_fusible = keras.backend.backend() == "tensorflow" and not self.amsgrad
+        if not is_fusible or self._distribution_strategy.num_replicas_in_sync > 1:
+            return super().update_step(gradient, variable, learning_rate)
+        index = self._get_variable_index(variable)
+        moments = self._momentums[index], self._velocities[index]
+        rates = learning_rate, self.beta_1, self.beta_2, self.epsilon
+        kernels.adam(variable, gradient, *moments, self.iterations + 1, *rates)
+
+
+@keras.saving.register_keras_serializable("mmkeras")
+class AveragedAdam(Adam):
     """Adam that replaces the weights by their exponential moving averages when `fit` ends.
 
     Like Keras's `use_ema`, which on JAX leaves weight and average in one array: the next prediction donates it,
