@@ -29,6 +29,10 @@ from mmkeras.toy import builders
 builders.EXAMPLES.update(train=640, validation=64, test=96, test_unseen=64)
 
 
+# As they are traced: to optimize a graph takes longer than a few steps of a small model gain from it.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
 def pytest_collection_modifyitems(items):
     """Notebooks take minutes each, so they come first: at the end a core would wait for the last one."""
     items.sort(key=lambda item: "notebooks" not in item.keywords)

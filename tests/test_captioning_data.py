@@ -50,6 +50,7 @@ def test_targets_describe_their_image(toy_data):
         assert abs(x - CENTERS[column]) < 0.12 and abs(y - CENTERS[row_number]) < 0.12
 
 
+@pytest.mark.slow
 def test_epochs_differ_and_runs_do_not(toy_data):
     runs = []
     for _ in range(2):
@@ -213,6 +214,7 @@ def test_features_are_computed_again_if_an_image_changes(frozen, own_cache, phot
     assert len(list(own_cache.iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_other_weights_have_other_features(frozen, own_cache):
     data, model = frozen()
     _, other = frozen()

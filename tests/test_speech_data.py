@@ -93,6 +93,7 @@ def test_noise_has_the_given_ratio(small_toy):
     np.testing.assert_array_equal(again, next(iter(noisy))["audio"])
 
 
+@pytest.mark.slow
 def test_augmentation_changes_speed_in_training_only(small_toy):
     plain, augmented = (data("toy", augment=augment, data_dir=small_toy) for augment in (False, True))
     assert lengths(plain.validation) == lengths(augmented.validation)

@@ -43,6 +43,7 @@ def test_training_changes_every_weight():
     assert_all_changed(before, model.trainable_variables)
 
 
+@pytest.mark.slow
 def test_loss_decreases_on_the_toy_world(tiny_images):
     model = build("toy", vocabulary=tiny_images.vocabulary, **TINY | {"units": 32, "channels": 32})
     history = model.fit(tiny_images.train, epochs=6, verbose=0).history

@@ -145,6 +145,7 @@ def test_a_finished_run_returns_averaged_weights(data, tmp_path):
     assert all(map(np.array_equal, *(model.get_weights() for model in models)))
 
 
+@pytest.mark.slow
 def test_the_best_model_on_disk_has_averaged_weights(data, tmp_path):
     plain, saved = (tiny_generator(data) for _ in range(2))
     for model, run in ((plain, None), (saved, tmp_path / "run")):

@@ -205,6 +205,7 @@ def test_silence_is_masked_and_the_loudness_does_not_matter():
 # --- the classifier ---
 
 
+@pytest.mark.slow
 def test_a_list_gives_a_list_and_equals_single_videos(classifier, folder):
     paths = [folder / "1.gif", folder / "0.gif", motion.film("train", 2)[0]]
     answers = classifier(paths, ["a red star", None, "red"])

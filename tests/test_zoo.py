@@ -120,6 +120,7 @@ def test_the_generator_has_the_scores_that_its_chapter_promises(language):
     assert all(scores[split]["seed_variety"] > 0.2 for split in ("test", "test_unseen"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_attention_of_a_word_is_on_the_object(language):
     captioner = mmkeras.pretrained("captioning", language)
@@ -141,6 +142,7 @@ def test_the_attention_of_a_word_is_on_the_object(language):
     assert focus["place"] >= 1.5 and all(focus[kind] >= 3 for kind in ("size", "color", "shape"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_attention_of_speech_moves_forward(language):
     """Share of tokens whose highest weight is more than a time step before that of the previous token."""
