@@ -43,7 +43,7 @@ def images(toy_data):
     return next(iter(toy_data.test))["image"].numpy()
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_the_loss_falls(trained):
     _, losses = trained
     assert losses[-5:].mean() < 0.85 * losses[:5].mean()
@@ -176,7 +176,7 @@ def test_evaluate_warns_of_a_collapse(toy_data, token, name):
     assert scores["distinct_captions"] == 1 / 32
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_saved_captioner_gives_the_same_captions_in_another_process(trained, images, tmp_path):
     captioner, _ = trained
     captioner.save(tmp_path / "captioner.keras")
@@ -193,7 +193,7 @@ def test_saved_captioner_gives_the_same_captions_in_another_process(trained, ima
     assert list(tmp_path.glob("*.keras")) == [tmp_path / "captioner.keras"]
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_loaded_model_continues_training(trained, toy_data, tmp_path):
     captioner, _ = trained
     captioner.save(tmp_path / "captioner.keras")

@@ -216,7 +216,7 @@ def test_an_error_is_one_line(trained, invoke, tmp_path):
         assert done.err.count("\n") == 1 and "Traceback" not in done.err
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_ctrl_c_names_the_option_resume(trained, tmp_path):
     folder, _, _ = trained
     model = tmp_path / "stopped.keras"

@@ -66,6 +66,7 @@ def test_an_exported_captioner_answers_without_mmkeras(image, tmp_path):
     assert answer(tmp_path / "made", image) == captioner(image)
 
 
+@pytest.mark.quality
 @pytest.mark.parametrize(
     ("name", "language", "format", "clip"),
     [("speech_to_text", "en", "onnx", "en"), ("speech_to_text_ctc", "zh", "saved_model", "zh")],
@@ -208,6 +209,7 @@ def test_a_clip_of_another_rate_ends_with_one_line(tmp_path):
     assert process.returncode == 1 and "at 8000 Hz. Expected samples of 16 bits at 16000 Hz" in process.stderr
 
 
+@pytest.mark.quality
 def test_an_exported_tokenizer_of_subwords_writes_words(image, tmp_path):
     pytest.importorskip("tokenizers", reason="needs the extra huggingface")
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

@@ -1,6 +1,7 @@
 """Every notebook runs as it is, and is stored without outputs."""
 
 import ast
+import contextlib
 import itertools
 import json
 import os
@@ -132,13 +133,18 @@ SECTIONS = {
 @pytest.fixture(scope="module")
 def toy_world(tmp_path_factory):
     """The toy world with fewer test examples, where the notebooks find it, and apart from what other tests have
-    written."""
+    written. The first process that needs it writes it for all."""
+    written = tmp_path_factory.getbasetemp()
+    written = (written.parent if "PYTEST_XDIST_WORKER" in os.environ else written) / "toy_world"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.mktemp("datasets")))
-        fewer = {"validation": 64, "test": 96, "test_unseen": 64}
-        patch.setattr(builders, "EXAMPLES", {"train": 4000, **fewer})
-        for build in (builders.toy_images, builders.toy_speech, builders.toy_videos):
-            build(data_dir=os.environ["TFDS_DATA_DIR"])
+        patch.setattr(builders, "EXAMPLES", {"train": 4000, "validation": 64, "test": 96, "test_unseen": 64})
+        if not written.exists():
+            folder = tmp_path_factory.mktemp("datasets")
+            for build in (builders.toy_images, builders.toy_speech, builders.toy_videos):
+                build(data_dir=folder)
+            with contextlib.suppress(OSError):  # another process was faster
+                folder.rename(written)
+        patch.setenv("TFDS_DATA_DIR", str(written))
         yield
 
 

@@ -47,7 +47,7 @@ def without_warnings(transcriber, *arguments, **options):
         return transcriber(*arguments, **options)
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_the_loss_falls(trained):
     history = trained.model.history.history
     assert history["loss"][-1] < 0.92 * history["loss"][0]
@@ -192,7 +192,7 @@ def test_clips_that_are_read_in_parts_keep_their_order(transcriber, clips, tmp_p
     assert transcripts == [*first, None, *last]
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_saved_transcriber_gives_the_same_transcripts_in_another_process(trained, clips, tmp_path):
     paths = [tmp_path / f"{i}.wav" for i in range(4)]
     for path, clip in zip(paths, clips, strict=False):

@@ -131,7 +131,7 @@ def test_explain_shows_the_pixels_that_each_word_changes(generator, tmp_path):
     assert Image.open(tmp_path / "changed.png").size[0] > 500
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_a_saved_generator_gives_the_same_pixels_in_another_process(generator, tmp_path):
     generator.save(tmp_path / "model.keras")
     code = (

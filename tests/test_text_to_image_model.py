@@ -80,7 +80,7 @@ def trained_gan(tiny_images):
     return before, model, history
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_fit_trains_all_networks(trained_gan):
     before, model, history = trained_gan
     names = {"loss", "generator_loss", "discriminator_loss", "matcher_loss", "variety", "pixels"}
@@ -145,7 +145,7 @@ def test_fit_warns_of_mode_collapse(tiny_images):
     assert [w.filename for w in caught if "variety=" in str(w.message)] == [__file__]
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_the_adversarial_model_gives_the_same_images_in_another_process(trained_gan, tmp_path):
     generator = ImageGenerator(trained_gan[1])
     generator.save(tmp_path / "model.keras")

@@ -89,7 +89,7 @@ def interrupted(model, data, run, epoch=1, **options):
 # --- resuming ---
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 @pytest.mark.parametrize("task", TINY)
 def test_a_resumed_run_equals_an_uninterrupted_one(task, small_data, tmp_path):
     data = small_data(task)
@@ -117,7 +117,7 @@ def test_resuming_restores_seed_generators(small_data, tmp_path):
     assert seeds and seeds != [v.numpy().tolist() for v in model.variables if v.name == "seed_generator_state"]
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_ctrl_c_says_how_to_resume(data, tmp_path):
     message = interrupted(tiny_generator(data), data, tmp_path / "run")
     assert "epoch 2 of 3" in message and "holds epoch 1" in message and "--resume" in message

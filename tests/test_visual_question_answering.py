@@ -239,7 +239,7 @@ def test_a_file_has_the_vocabulary_and_the_answers(answerer, tmp_path):
     assert loaded(image, question, k=3) == answerer(image, question, k=3)
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_train_task_trains_it_on_cached_features_of_a_ready_trained_network(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(builders, "EXAMPLES", COUNTS)
     trained, data = mmkeras.training.train_task(
