@@ -35,8 +35,7 @@ def make(name, data_dir, **build_options):
     keras.utils.set_random_seed(0)
     task, data_options, sizes = MODELS[name]
     package = getattr(mmkeras, task)
-    # Of few shapes, each of which JAX compiles.
-    data = package.data("toy", batch_size=BATCH_SIZE, data_dir=data_dir, static_shapes=True, **data_options)
+    data = package.data("toy", batch_size=BATCH_SIZE, data_dir=data_dir, **data_options)
     return data, package.build("toy", vocabulary=data.vocabulary, **sizes, **build_options)
 
 
