@@ -152,8 +152,10 @@ def test_joint_training_equals_its_formula(fusion, examples):
         np.testing.assert_allclose(logits[name], expected[name], atol=1e-5)
 
 
-def test_joint_training_learns_with_modality_dropout_and_is_saved(examples, eager_models, tmp_path):
-    model = joint_training.build(tiny_encoders(examples), scenes.CLASSES, "gated", 0.5, units=8)
+@pytest.mark.slow
+@pytest.mark.parametrize("fusion", joint_training.FUSIONS)
+def test_joint_training_learns_with_modality_dropout_and_is_saved(fusion, examples, eager_models, tmp_path):
+    model = joint_training.build(tiny_encoders(examples), scenes.CLASSES, fusion, 0.5, units=8)
     history = model.fit(examples.inputs, examples.labels, epochs=6, batch_size=24, verbose=0).history
     assert history["loss"][-1] < history["loss"][0]
     before = Classifier(model)

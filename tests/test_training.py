@@ -249,7 +249,9 @@ def test_the_schedule_of_a_preset_stays_without_warmup_steps():
         training.schedule(optimizer, steps=10, warmup_steps=10)
 
 
-def test_a_callback_sets_the_learning_rate(data, tmp_path):
+@pytest.mark.slow
+@pytest.mark.parametrize("decay_steps", [750, None])
+def test_a_callback_sets_the_learning_rate(data, tmp_path, decay_steps):
     rates = []
 
     def halved(epoch, rate):
@@ -257,7 +259,7 @@ def test_a_callback_sets_the_learning_rate(data, tmp_path):
         return rate / 2
 
     def train(resume, epochs):
-        model = tiny_generator(data, decay_steps=750, learning_rate=0.25)
+        model = tiny_generator(data, decay_steps=decay_steps, learning_rate=0.25)
         callback = keras.callbacks.LearningRateScheduler(halved)
         training.train(
             model, data, epochs=epochs, run=tmp_path / "run", resume=resume, callbacks=[callback], verbose=0

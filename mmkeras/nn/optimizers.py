@@ -34,7 +34,7 @@ def adam(
 
 @keras.saving.register_keras_serializable("mmkeras")
 class Adam(keras.optimizers.Adam):
-    """Keras's Adam. One replica trains on TensorFlow with its fused kernel, and a first step takes less."""
+    """Keras's Adam. One replica trains on TensorFlow with its fused kernel, which shortens the first step."""
 
     def update_step(self, gradient, variable, learning_rate):
         is_fusible = keras.backend.backend() == "tensorflow" and not self.amsgrad
