@@ -50,7 +50,13 @@ def fit_save_load(model, folder, inputs=IMAGES):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "fine_tune"), [("mobilenet_v3_small", False), ("mine", True), ("mine", False), ("vit", True)]
+    ("name", "fine_tune"),
+    [
+        pytest.param("mobilenet_v3_small", False, marks=pytest.mark.quality),
+        ("mine", True),
+        ("mine", False),
+        ("vit", True),
+    ],
 )
 def test_a_network_trains_is_saved_and_answers_the_same(name, fine_tune, tmp_path):
     encoder = {"mine": grid(), "vit": sequence(17)}.get(name, name)

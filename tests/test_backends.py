@@ -21,7 +21,8 @@ BACKENDS = ("tensorflow", "jax", "torch")
 # backend that saved the model, backend that loads it
 PAIRS = [("tensorflow", "jax"), ("tensorflow", "torch"), ("jax", "tensorflow"), ("torch", "tensorflow")]
 # JAX sees two CPUs. Compiling takes most of the time, but at optimization level 0 its gradients are NaN.
-XLA = "--xla_force_host_platform_device_count=2 --xla_llvm_disable_expensive_passes=true"
+XLA = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=1"
+XLA += " --xla_llvm_disable_expensive_passes=true"
 
 
 # What one of its processes compiled is there for the others.

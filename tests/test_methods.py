@@ -152,7 +152,7 @@ def test_joint_training_equals_its_formula(fusion, examples):
         np.testing.assert_allclose(logits[name], expected[name], atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 @pytest.mark.parametrize("fusion", joint_training.FUSIONS)
 def test_joint_training_learns_with_modality_dropout_and_is_saved(fusion, examples, eager_models, tmp_path):
     model = joint_training.build(tiny_encoders(examples), scenes.CLASSES, fusion, 0.5, units=8)
@@ -421,7 +421,7 @@ def test_a_method_wins_only_if_its_worst_seed_is_ahead_of_all_others():
         assert comparison.Results(accuracy, {}, {}, {}).winner(8) == winner
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 @pytest.mark.filterwarnings("ignore:Words outside")  # of eight captions
 def test_a_stopped_adversarial_experiment_leaves_the_images_drawn_so_far(tmp_path, monkeypatch, eager_models):
     monkeypatch.setattr(builders, "EXAMPLES", {"train": 8, "validation": 2, "test": 2, "test_unseen": 2})

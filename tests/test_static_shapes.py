@@ -24,7 +24,7 @@ def toy(small_toy, tmp_path_factory):
     return make
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 @pytest.mark.parametrize("task", mmkeras.tasks.TASKS)
 def test_every_dimension_is_static(task, toy):
     options = {"max_seconds": 5} if task == "speech_to_text" else {}
