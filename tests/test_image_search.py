@@ -131,7 +131,7 @@ def test_several_sources_share_training_and_keep_their_tests(small_toy_images, p
         image_search.data(["toy", photos], nothing=1)
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_beside_others_the_toy_world_is_not_augmented(small_toy_images, photos):
     def images(source, **options):
         data = image_search.data(source, data_dir=small_toy_images, **options)

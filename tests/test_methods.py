@@ -374,7 +374,7 @@ def test_translation_keeps_the_scene_through_a_sharp_image_and_blurs_the_shape_t
     assert len(results.grid().findobj(AxesImage)) == 12 and len(results.plot().axes[0].patches) == 25
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_training_returns_to_the_weights_that_are_best_on_validation(examples, eager_models, monkeypatch):
     monkeypatch.setattr(protocol, "EVERY", 2)
     monkeypatch.setattr(protocol, "PATIENCE", 2)

@@ -93,7 +93,7 @@ def test_samples_of_a_clip_depend_on_seed_and_position_only(clips, monkeypatch):
     assert transcriber.explain(clips[0], **options).text == together[0]
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 @pytest.mark.parametrize(("subsampling", "beams"), [(4, 1), (8, 2)])
 def test_max_length_follows_the_duration_of_a_clip(subsampling, beams):
     transcriber = endless(subsampling=subsampling)
