@@ -38,7 +38,7 @@ class Captioner(ImagePredictor):
     title = "Image captioning"
     builder = "mmkeras.captioning.build()"
     options = ("beams", "length_penalty", "temperature", "top_p", "max_length")
-    epochs, file, duration = EPOCHS, "captioner.keras", "about two and a half minutes on two cores"
+    epochs, file, duration = EPOCHS, "captioner.keras", "about three minutes on two cores"
     variants: ClassVar = {TASK: (TASK, {})}
 
     def __init__(self, model: keras.Model):

@@ -211,6 +211,21 @@ def browser_section(folder: Path) -> str:
     return f"<p>Try the models with your own images, sentences and voice, without a network. {made}</p>"
 
 
+def example(inputs: str, folder: Path, language: str) -> str:
+    """An input of the test split as an argument of a command: a text, or a file that it writes to `folder`."""
+    text = scene.captions(scene.sample("test", 0), language)[0]
+    if inputs == "images":
+        Image.fromarray(render.draw("test", 0)).save(file := folder / "example.png")
+    elif inputs == "clips":
+        import soundfile
+
+        samples = speak.speak(text, speak.voice("test", 0, language), 0)
+        soundfile.write(file := folder / "example.wav", samples, speak.SAMPLE_RATE_HZ)
+    else:
+        return f'"{text}"'
+    return str(file)
+
+
 def write(folder: Path, sections: dict[str, str], title: str = "mmkeras demo") -> Path:
     """Writes `index.html`, one file that contains its images and clips.
 

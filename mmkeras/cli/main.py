@@ -232,6 +232,7 @@ def predict(
             for name, given, answer in zip(names, inputs, answers, strict=True):
                 if answer is not None:
                     predictor.explain(given, **options).plot(explain / f"{name}.png")
+                    typer.echo(f"Saved {explain / name}.png", err=True)
 
 
 @app.command()
@@ -279,7 +280,8 @@ def _trained_section(name, kind, output, language, epochs):
         predictor, data = mmkeras.training.train_task(name, language=language, epochs=epochs, **overrides)
         file = output / (f"{model}.keras" if has_variants else kind.file)
         predictor.save(file)
-        typer.echo(f"Saved {file}. Use it: mmkeras predict {file} INPUT")
+        example = mmkeras.cli.demo.example(predictor.inputs, output, language)
+        typer.echo(f"Saved {file}. Use it: mmkeras predict {file} {example}")
         if options is None:
             options = predictor.evaluation_options(data)
         by_split = _score(predictor, data, **options)

@@ -227,7 +227,7 @@ def check_folder(folder: str | os.PathLike, resume: bool) -> None:
     if not resume and (folder / "last.keras").is_file():
         raise FileExistsError(
             f"Expected run to be a folder without a run. Received: run={str(folder)!r}. Resume it "
-            f"(--resume, in Python resume=True), or use another folder (--run)."
+            f"(--resume, in Python the argument resume), or use another folder (--run, or another --output)."
         )
     saving.check_writable(next(path for path in (folder, *folder.absolute().parents) if path.exists()))
 

@@ -152,6 +152,8 @@ def train(
                     shuffle=False,  # the dataset shuffles
                     verbose=progress.verbosity(verbose),
                 )
+        elif verbose:
+            print(f"Nothing was trained: {run} is complete after epoch {state.epoch}.", flush=True)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_how_to_resume(training_run, state, epochs)) from None
     except TypeError as error:
