@@ -1,8 +1,8 @@
 """Draws every figure that a user can get, and all of them on one sheet, index.png, for a person to look at:
 
-python -m tests.gallery DIR                  about ten minutes on two cores, for the notebooks
-python -m tests.gallery DIR --no-notebooks
-python -c "from tests import gallery; gallery.page_animation('.github/page.webp')"
+python tests/gallery.py DIR                   about ten minutes on two cores, for the notebooks
+python tests/gallery.py DIR --no-notebooks
+PYTHONPATH=tests python -c "import gallery; gallery.page_animation('.github/page.webp')"
 """
 
 import argparse
@@ -14,9 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import page as visitor
 import soundfile
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+from test_notebooks import NOTEBOOKS, run_notebook
 
 import mmkeras
 from mmkeras.cli import demo
@@ -24,8 +26,6 @@ from mmkeras.cli import main as cli
 from mmkeras.evaluation import plots
 from mmkeras.evaluation.alignment import Word
 from mmkeras.export import page as export
-from tests import page as visitor
-from tests.test_notebooks import NOTEBOOKS, run_notebook
 
 MODELS = {  # name here → name in mmkeras.zoo
     "captioning": "captioning",
@@ -66,7 +66,7 @@ def from_functions(folder, trained):
     experiments.comparison.results().plot(folder / "comparison.png")
     words = list(CHINESE)
     maps = np.resize(explanation.maps, (len(words), *explanation.maps.shape[1:]))
-    replace(explanation, caption=CHINESE, words=words, attention=maps).plot(folder / "attention_chinese.png")
+    replace(explanation, caption=CHINESE, words=words, maps=maps).plot(folder / "attention_chinese.png")
     clips = next(iter(trained["attention"][1].test))
     clip = clips["audio"][0, : clips["length"][0]].numpy()
     for head in ("attention", "ctc"):
