@@ -363,6 +363,7 @@ def test_the_demo_shows_the_ready_trained_models_and_trains_a_task(
     assert titles == [*ready, "in-the-browser", "image-captioning-trained-just-now"]
     assert all(f'<a href="#{title}">' in page for title in titles)
     assert page.count("<audio") == 2 and "://" not in page
+    assert mmkeras.load(tmp_path / "captioner.keras")
     command = re.search(r"Use it: mmkeras (predict .+)", done.out)[1]
     assert invoke(*command.split()).out.count("\n") == 1
 

@@ -211,19 +211,25 @@ def browser_section(folder: Path) -> str:
     return f"<p>Try the models with your own images, sentences and voice, without a network. {made}</p>"
 
 
-def example(inputs: str, folder: Path, language: str) -> str:
-    """An input of the test split as an argument of a command: a text, or a file that it writes to `folder`."""
-    text = scene.captions(scene.sample("test", 0), language)[0]
+def usage(inputs: str, file: Path, language: str) -> str:
+    """The command that uses the model in a file, with an input of the test split, an image or a clip beside it.
+
+    Args:
+        inputs: str. What the model takes: `"images"`, `"clips"`, `"prompts"` or `"queries"`.
+    """
+    given = f'"{scene.captions(scene.sample("test", 0), language)[0]}"'
+    if inputs == "queries":
+        return f"mmkeras search my/photos {given} --model {file}"
     if inputs == "images":
-        Image.fromarray(render.draw("test", 0)).save(file := folder / "example.png")
+        given = file.with_name("example.png")
+        Image.fromarray(render.draw("test", 0)).save(given)
     elif inputs == "clips":
         import soundfile
 
-        samples = speak.speak(text, speak.voice("test", 0, language), 0)
-        soundfile.write(file := folder / "example.wav", samples, speak.SAMPLE_RATE_HZ)
-    else:
-        return f'"{text}"'
-    return str(file)
+        given = file.with_name("example.wav")
+        samples = speak.speak(speak.caption("test", 0, language), speak.voice("test", 0, language), 0)
+        soundfile.write(given, samples, speak.SAMPLE_RATE_HZ)
+    return f"mmkeras predict {file} {given}"
 
 
 def write(folder: Path, sections: dict[str, str], title: str = "mmkeras demo") -> Path:

@@ -280,8 +280,7 @@ def _trained_section(name, kind, output, language, epochs):
         predictor, data = mmkeras.training.train_task(name, language=language, epochs=epochs, **overrides)
         file = output / (f"{model}.keras" if has_variants else kind.file)
         predictor.save(file)
-        example = mmkeras.cli.demo.example(predictor.inputs, output, language)
-        typer.echo(f"Saved {file}. Use it: mmkeras predict {file} {example}")
+        typer.echo(f"Saved {file}. Use it: {mmkeras.cli.demo.usage(predictor.inputs, file, language)}")
         if options is None:
             options = predictor.evaluation_options(data)
         by_split = _score(predictor, data, **options)
