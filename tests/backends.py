@@ -40,13 +40,16 @@ def make(name, data_dir, **build_options):
 
 
 def fit(name, data_dir, optimizer=None):
-    """Trains for ten steps. Returns the model, and its losses and history by name."""
+    """Trains for ten steps on one batch: JAX compiles for each shape.
+
+    Returns the model, and its losses and history by name.
+    """
     data, model = make(name, data_dir, decay_steps=None)
     if optimizer is not None:
         model.optimizer = optimizer
     losses = Losses()
     history = model.fit(
-        data.train.repeat().take(STEPS), validation_data=data.validation, callbacks=[losses], verbose=0
+        data.train.take(1).cache().repeat(STEPS), validation_data=data.validation, callbacks=[losses], verbose=0
     ).history
     return model, {"losses": losses.losses} | history
 

@@ -307,7 +307,7 @@ np.savez(sys.argv[3], **found)
 
 
 @pytest.mark.backends
-@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("backend", [pytest.param("jax", marks=pytest.mark.quality), "torch"])
 def test_maps_are_the_same_on_every_backend(backend, classifier, tmp_path):
     classifier.save(tmp_path / "classifier.keras")
     np.save(tmp_path / "batch.npy", BATCH)

@@ -15,7 +15,7 @@ from mmkeras import tasks, zoo
 from mmkeras.evaluation import plots
 from mmkeras.toy import render, scene, speak
 
-_TITLES = {
+TITLES = {
     "test": "New examples",
     "test_unseen": "Pairs of color and shape that are not in the training data",
 }
@@ -107,7 +107,7 @@ def captioning_section(
         "<p>Below each caption: the attention of each word, bright where its weight is high.</p>",
         _table(scores),
     ]
-    for split, title in _TITLES.items():
+    for split, title in TITLES.items():
         parts.append(f"<h3>{title}</h3>")
         for index in range(images):
             image, truth = render.draw(split, index), scene.captions(scene.sample(split, index), language)[0]
@@ -137,7 +137,7 @@ def speech_to_text_section(
         "the attention, or with CTC the probability, of each word over time.</p>",
         _table(scores),
     ]
-    for split, title in _TITLES.items():
+    for split, title in TITLES.items():
         parts.append(f"<h3>{title}</h3>")
         for index in range(clips):
             truth = speak.caption(split, index, language)
@@ -163,7 +163,7 @@ def text_to_image_section(
         "loss, which averages over all positions that the prompt allows; that of the adversarial model.</p>",
         _table(scores),
     ]
-    for split, title in _TITLES.items():
+    for split, title in TITLES.items():
         parts.append(f'<h3>{title}</h3><div class="row">')
         texts = [scene.captions(scene.sample(split, index), language)[0] for index in range(prompts)]
         real = [render.draw(split, index) for index in range(prompts)]
@@ -188,7 +188,7 @@ def image_search_section(
     Arguments as for `section`."""
     (search,) = predictors.values()
     parts = ["<p>The images that fit each text best, with their similarity.</p>", _table(scores)]
-    for split, title in _TITLES.items():
+    for split, title in TITLES.items():
         parts.append(f"<h3>{title}</h3>")
         gallery = [render.draw(split, index) for index in range(100)]
         texts = [scene.captions(scene.sample(split, index), language)[0] for index in range(queries)]

@@ -76,10 +76,15 @@ def train(
     task: Task,
     source: Source = "toy",
     preset: Annotated[
-        str | None, typer.Option(help="toy or document; by default toy for the toy world, else document.")
+        str | None,
+        typer.Option(
+            help="toy, small (captioning) or document; by default the one that fits the size of the images."
+        ),
     ] = None,
     language: Annotated[str | None, typer.Option(help="en or zh; by default en, of image_search both.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="By default the epochs for the toy world.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="By default as for the toy world; more if your data are few.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="By default the task's.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -307,10 +312,12 @@ def _save_image(folder, number, image):
 
 
 def _score(predictor, data, **options):
+    import mmkeras
+
     scores, options = {}, options or predictor.evaluation_options(data)
     for split in (name for name in data.splits if name.startswith("test")):
         scores[split] = predictor.evaluate(getattr(data, split), **options)
-        typer.echo(f"\n{split}")
+        typer.echo(f"\n{split}: {mmkeras.cli.demo.TITLES.get(split, 'examples of the source')}")
         for name, value in scores[split].items():
             typer.echo(f"  {name:18} {value:.4f}")
     return scores

@@ -28,7 +28,7 @@ def of_texts(texts: Sequence[str], output_name: str, input_name: str, *, share: 
         shown = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
         return (
             f"{of_all} {input_name}s get the same {output_name}, {shown!r}. The model ignores the "
-            f"{input_name}. Train it longer, or lower the learning rate."
+            f"{input_name}. Train it longer or on more examples, or lower the learning rate."
         )
     return None
 

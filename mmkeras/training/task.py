@@ -1,5 +1,6 @@
 """From a task's name to a trained model: `train_task`, as `mmkeras train` does it."""
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -68,7 +69,8 @@ def train_task(
         preset: str. The preset of the task's `build`. Defaults to `"toy"` for the toy world, `"small"` for
             small images if the task has one, else `"document"`.
         language: str. `"en"`, `"zh"`, or for image_search `"both"`. Defaults to that of the task's `data`.
-        epochs: int. Defaults to the epochs of the toy world. A learning rate that decays does so over them.
+        epochs: int. Defaults to the epochs of the toy world; for a small source to as many as make the
+            `decay_steps` of the preset. A learning rate that decays does so over them.
         batch_size: int. Defaults to the task's own.
         precision: str. See `use_precision`. Defaults to `"auto"`.
         strategy: tf.distribute.Strategy. From `mmkeras.distribute.strategy`. Defaults to one device.
@@ -88,7 +90,6 @@ def train_task(
     package, kind = tasks.package(task), tasks.get(task)
     for_small = "small" if "small" in package.model.PRESETS else "document"
     preset = preset or ("toy" if source == "toy" else for_small if source in SMALL else "document")
-    epochs = epochs or kind.epochs
     strategy = strategy or tf.distribute.get_strategy()
     use_precision(precision)
     settings = {"preset": preset, "language": language, "options": dict(options), "seed": seed}
@@ -106,8 +107,12 @@ def train_task(
             static_shapes=distribute.wants_static_shapes(strategy),
             **of_data,
         )
-    if config.decay_steps and "decay_steps" not in options and data.train is not None:
-        options["decay_steps"] = epochs * int(data.train.cardinality())
+    steps = 0 if data.train is None else int(data.train.cardinality())
+    if not epochs:
+        is_small = source != "toy" and config.decay_steps and 0 < kind.epochs * steps < config.decay_steps
+        epochs = math.ceil(config.decay_steps / steps) if is_small else kind.epochs
+    if config.decay_steps and "decay_steps" not in options and steps:
+        options["decay_steps"] = epochs * steps
     # what a model must know of its data beside the vocabulary, such as the answers
     options |= {name: data.extra[name] for name in presets.keywords(package.build) if name in data.extra}
     keras.utils.set_random_seed(seed)  # after the data, whose first preparation draws random numbers

@@ -67,6 +67,17 @@ class Results:
     misses: list[tuple[str, str, float, float]]
     measured: dict[str, Any] = field(default_factory=dict)
 
+    def __str__(self):
+        search = [["search, mean (range)", *self.lookup, *(f"trained, {name}" for name in self.scores)]]
+        for name in next(iter(self.scores.values())):
+            fixed = [f"{scores[name]:.3f}" for scores in self.lookup.values()]
+            search.append([name, *fixed, *(records.cell(scores[name]) for scores in self.scores.values())])
+        captions = [["captions, mean (range)", *self.captions]]
+        for name in next(iter(self.captions.values())):
+            cells = (scores.get(name) for scores in self.captions.values())
+            captions.append([name, *("" if values is None else records.cell(values) for values in cells)])
+        return "\n\n".join(map(records.table, (search, captions)))
+
 
 def results(path: str | os.PathLike = RESULTS) -> Results:
     """What `run` wrote, by default the results that ship."""
