@@ -270,7 +270,7 @@ def test_speech_to_text_on_a_folder(invoke, eager_models, tmp_path):
     assert {path.name for path in (tmp_path / "both").iterdir()} == {"0_0.png", "1_0.png"}
 
 
-@pytest.mark.slow
+@pytest.mark.quality
 def test_text_to_image_on_a_folder(trained, invoke, eager_models, tmp_path):
     folder, _, _ = trained
     model = tmp_path / "image_generator.keras"

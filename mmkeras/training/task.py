@@ -15,6 +15,7 @@ from mmkeras.data import sources
 from mmkeras.data.task_data import TaskData
 from mmkeras.training.fit import train, use_precision
 
+MIN_STEPS = 500  # the twelve epochs of 200 images have 60, which leave a captioner without words
 SMALL = ("emoji", "mnist", "cifar10")  # sources of images for which a network for photographs is too large
 
 
@@ -69,8 +70,8 @@ def train_task(
         preset: str. The preset of the task's `build`. Defaults to `"toy"` for the toy world, `"small"` for
             small images if the task has one, else `"document"`.
         language: str. `"en"`, `"zh"`, or for image_search `"both"`. Defaults to that of the task's `data`.
-        epochs: int. Defaults to the epochs of the toy world; for a small source to as many as make the
-            `decay_steps` of the preset. A learning rate that decays does so over them.
+        epochs: int. Defaults to the epochs of the toy world; for a small source of one's own to as many
+            as make `MIN_STEPS`. A learning rate that decays does so over them.
         batch_size: int. Defaults to the task's own.
         precision: str. See `use_precision`. Defaults to `"auto"`.
         strategy: tf.distribute.Strategy. From `mmkeras.distribute.strategy`. Defaults to one device.
@@ -109,8 +110,9 @@ def train_task(
         )
     steps = 0 if data.train is None else int(data.train.cardinality())
     if not epochs:
-        is_small = source != "toy" and config.decay_steps and 0 < kind.epochs * steps < config.decay_steps
-        epochs = math.ceil(config.decay_steps / steps) if is_small else kind.epochs
+        epochs = kind.epochs
+        if source != "toy" and steps:
+            epochs = max(epochs, math.ceil(MIN_STEPS / steps))
     if config.decay_steps and "decay_steps" not in options and steps:
         options["decay_steps"] = epochs * steps
     # what a model must know of its data beside the vocabulary, such as the answers
