@@ -3,7 +3,6 @@
 import pytest
 from harness import MODELS, check_model
 
-
 NIGHTLY = ("joint training, gated", "joint training, concat")  # built from the same parts as cross_attention
 
 
