@@ -11,11 +11,13 @@ deterministic, so the last digits differ, as they do between two uninterrupted r
 """
 
 import os
+import random
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from mmkeras import distribute, tasks
@@ -87,8 +89,9 @@ def train(
             such as the preset. Defaults to none.
         callbacks: Further callbacks for `fit`. Their own state is not saved: `ReduceLROnPlateau` counts from 0
             again when a run is resumed. Default to none.
-        seed: int. Seed of Python, NumPy and TensorFlow, to which the number of the epoch is added. Defaults to
-            0.
+        seed: int. Seed of Python, NumPy and the backend, to which the number of the epoch is added; of
+            TensorFlow once, when `fit` starts, which Keras's layers, with seeds of their own, do not notice.
+            Defaults to 0.
         verbose: As in `fit`. Defaults to `"auto"`: a bar on a terminal, else one line per epoch.
 
     Returns:
@@ -210,9 +213,16 @@ class _Checkpoints(keras.callbacks.Callback):
     def __init__(self, run, state, patience, seed):
         super().__init__()
         self.run, self.state, self.patience, self.seed = run, state, patience, seed
+        self.first = state.epoch
 
     def on_epoch_begin(self, epoch, logs=None):
-        keras.utils.set_random_seed(self.seed + epoch)
+        if keras.backend.backend() == "tensorflow" and epoch > self.first:
+            # With a new seed TensorFlow would prepare every graph again, for one or two seconds. Layers draw
+            # from seeds in variables, which are saved.
+            random.seed(self.seed + epoch)
+            np.random.seed(self.seed + epoch)
+        else:
+            keras.utils.set_random_seed(self.seed + epoch)
 
     def on_epoch_end(self, epoch, logs=None):
         is_best = self.state.add(logs, self.patience)
