@@ -79,6 +79,14 @@ def tiny_generator(data, **options):
     return tiny("text_to_image", data, **{"image_size": 16} | options)
 
 
+def test_tensorflow_prepares_its_graphs_once(data, monkeypatch):
+    """A new seed would drop them, and cost one or two seconds an epoch."""
+    model, seeds = tiny_generator(data), []
+    monkeypatch.setattr(tf.random, "set_seed", seeds.append)
+    training.train(model, data, epochs=2, verbose=0)
+    assert seeds == [0]
+
+
 def interrupted(model, data, run, epoch=1, **options):
     """The message of a run that is stopped by Ctrl-C."""
     with pytest.raises(KeyboardInterrupt) as stopped:
