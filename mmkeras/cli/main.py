@@ -78,12 +78,13 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="toy, small (captioning) or document; by default the one that fits the size of the images."
+            help="toy, small or document; by default toy for the toy world, small for emoji, else document."
         ),
     ] = None,
     language: Annotated[str | None, typer.Option(help="en or zh; by default en, of image_search both.")] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="By default as for the toy world; more if your data are few.")
+        int | None,
+        typer.Option(min=1, help="By default those for the toy world, or more if the examples are few."),
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="By default the task's.")] = None,
     settings: Annotated[
@@ -317,7 +318,8 @@ def _score(predictor, data, **options):
     scores, options = {}, options or predictor.evaluation_options(data)
     for split in (name for name in data.splits if name.startswith("test")):
         scores[split] = predictor.evaluate(getattr(data, split), **options)
-        typer.echo(f"\n{split}: {mmkeras.cli.demo.TITLES.get(split, 'examples of the source')}")
+        title = mmkeras.cli.demo.TITLES.get(split) if data.source == "toy" else None
+        typer.echo(f"\n{split}: {title}" if title else f"\n{split}")
         for name, value in scores[split].items():
             typer.echo(f"  {name:18} {value:.4f}")
     return scores

@@ -89,9 +89,9 @@ def train(
             such as the preset. Defaults to none.
         callbacks: Further callbacks for `fit`. Their own state is not saved: `ReduceLROnPlateau` counts from 0
             again when a run is resumed. Default to none.
-        seed: int. Seed of Python, NumPy and the backend, to which the number of the epoch is added; of
-            TensorFlow once, when `fit` starts, which Keras's layers, with seeds of their own, do not notice.
-            Defaults to 0.
+        seed: int. Before each epoch Python, NumPy and the backend are seeded with `seed` plus the number of the
+            epoch; TensorFlow only before the first epoch of a `fit`. Keras's layers keep seeds of their own,
+            which are saved; a layer that draws from `tf.random` is not the same after `resume`. Defaults to 0.
         verbose: As in `fit`. Defaults to `"auto"`: a bar on a terminal, else one line per epoch.
 
     Returns:
