@@ -366,6 +366,11 @@ def test_a_missing_package_is_named(monkeypatch, package):
         emoji.load() if package == "emoji" else artists.find()
 
 
+def test_the_shipped_results_of_image_search_are_printed_as_tables():
+    search, captions = str(experiment.results()).split("\n\n")
+    assert "gradients" in search and "unseen_recall_at_1" in search and "exact" in captions
+
+
 @pytest.mark.quality
 @pytest.mark.filterwarnings("ignore:Collapse")  # so little training
 @pytest.mark.filterwarnings("ignore:The structure of `inputs`")  # Keras, of eager models alone
