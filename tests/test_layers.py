@@ -197,6 +197,31 @@ def test_fused_batch_normalization_equals_that_of_keras(dtype, learned):
         np.testing.assert_allclose(one, other, atol=scale * (1e-5 if dtype == "float32" else 0.02))
 
 
+@pytest.mark.parametrize("lengths", [None, (7, 4, 1)])
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize("backwards", [False, True, "both"])
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
+def test_the_lstm_on_cpus_equals_that_of_keras(dtype, backwards, sequences, lengths):
+    x = np.random.default_rng(0).normal(size=(3, 7, 5)).astype("float32")
+    mask = None if lengths is None else np.arange(7) < np.array(lengths)[:, None]
+    results = []
+    for kind, both in (
+        (layers.MaskedLSTM, layers.MaskedBidirectional),
+        (keras.layers.LSTM, keras.layers.Bidirectional),
+    ):
+        keras.utils.set_random_seed(0)
+        layer = kind(4, return_sequences=sequences, go_backwards=backwards is True, dtype=dtype)
+        layer = both(layer, dtype=dtype) if backwards == "both" else layer
+        with tf.GradientTape() as tape:
+            inputs = tf.Variable(x)
+            outputs = layer(inputs, mask=mask, training=True)
+            loss = tf.reduce_sum(tf.cast(outputs, "float32") ** 3)
+        results.append([outputs, *tape.gradient(loss, [inputs, *layer.trainable_variables])])
+    assert results[0][0].dtype == results[1][0].dtype
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5 if dtype == "float32" else 0.02)
+
+
 @pytest.mark.parametrize("kind", [optimizers.Adam, optimizers.AveragedAdam])
 def test_fused_adam_equals_that_of_keras(kind, monkeypatch):
     rng = np.random.default_rng(0)

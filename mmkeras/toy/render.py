@@ -111,7 +111,7 @@ def mask(corners: np.ndarray, size: int) -> np.ndarray:
     """
     side = size * SUPERSAMPLING
     canvas = Image.new("L", (side, side))
-    ImageDraw.Draw(canvas).polygon([tuple(corner) for corner in corners * side], fill=255)
+    ImageDraw.Draw(canvas).polygon((corners * side).ravel().tolist(), fill=255)
     return np.asarray(canvas.reduce(SUPERSAMPLING), np.float64) / 255
 
 
