@@ -1,4 +1,4 @@
-"""Faster ways of TensorFlow. `mmkeras.nn`, whose graphs run on every backend, calls them there only."""
+"""Faster computations of TensorFlow. `mmkeras.nn`, whose graphs run everywhere, calls them there only."""
 
 import keras
 from keras import ops
@@ -30,7 +30,7 @@ def batch_normalization(inputs, scale, offset, epsilon: float):
     return outputs, mean, variance * (count - 1) / count  # the kernel's is unbiased, Keras's is not
 
 
-def lstm(inputs, states, mask, cell, backwards: bool):
+def lstm(inputs, states, mask, cell):
     """A layer's outputs (B, T, U) and its last states: an LSTM on CPUs, without dropout.
 
     The kernel is applied to all steps at once. Keras does so step by step: speech to text then trains a tenth
@@ -41,7 +41,6 @@ def lstm(inputs, states, mask, cell, backwards: bool):
         states: Two (B, U), the output and the carry before the first step.
         mask: (B, T) bool, or None. Where it is false, outputs and states stay as they are.
         cell: keras.layers.LSTMCell.
-        backwards: bool. Whether to go from the last step to the first; so are the outputs.
     """
     import tensorflow as tf
 
@@ -58,8 +57,6 @@ def lstm(inputs, states, mask, cell, backwards: bool):
     gates = ops.matmul(inputs, cell.kernel) + (cell.bias if cell.use_bias else 0)  # (B, T, 4 U)
     valid = tf.ones(tf.shape(inputs)[:2], bool) if mask is None else tf.cast(mask, bool)
     steps = [tf.transpose(gates, (1, 0, 2)), tf.transpose(valid)[..., None]]  # (T, B, ...)
-    if backwards:
-        steps = [tf.reverse(x, [0]) for x in steps]
     outputs, carries = tf.scan(step, steps, list(states))
     return tf.transpose(outputs, (1, 0, 2)), [outputs[-1], carries[-1]]
 

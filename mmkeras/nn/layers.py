@@ -308,10 +308,11 @@ class MaskedLSTM(_Masked, keras.layers.LSTM):
         if not training or has_dropout or self.unroll or not kernels.on_cpus():
             return super().inner_loop(sequences, initial_state, mask, training=training)
         mask = mask[0] if isinstance(mask, Sequence) else mask
-        outputs, states = kernels.lstm(sequences, initial_state, mask, self.cell, self.go_backwards)
+        if self.go_backwards:
+            sequences, mask = (x if x is None else ops.flip(x, axis=1) for x in (sequences, mask))
+        outputs, states = kernels.lstm(sequences, initial_state, mask, self.cell)
         if mask is not None and self.zero_output_for_mask:
-            valid = ops.flip(mask, axis=1) if self.go_backwards else mask
-            outputs = ops.where(valid[..., None], outputs, 0)
+            outputs = ops.where(mask[..., None], outputs, 0)
         return outputs[:, -1], outputs, states
 
 
