@@ -196,7 +196,8 @@ def _split(reader, files, skipped):
             tf.ragged.constant(values, dtype=tf.string, ragged_rank=1) for values in (texts, answers)
         )
         names, labels = [item.name for item in items], [row.label or "" for row in rows]
-        dataset = tf.data.Dataset.from_tensor_slices((range(len(items)), ragged, names, labels, of_questions))
+        numbers = np.arange(len(items))
+        dataset = tf.data.Dataset.from_tensor_slices((numbers, ragged, names, labels, of_questions))
         dataset = dataset.map(with_array, num_parallel_calls=tf.data.AUTOTUNE)
         dataset = dataset.filter(lambda *parts: parts[-1])
         return dataset.map(lambda *parts: reader.example(*parts[:-1]))
