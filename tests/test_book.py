@@ -167,11 +167,13 @@ def test_jupyterlab_is_started_in_the_folder_and_named_if_missing(tmp_path, invo
     started = []
     monkeypatch.setitem(sys.modules, "jupyterlab", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "jupyterlab.labapp", SimpleNamespace(main=started.append))
+    monkeypatch.chdir(tmp_path)
     assert invoke("notebooks", tmp_path, "--", "--no-browser")[0] == 0
-    assert started == [[str(tmp_path), "--no-browser"]]
+    assert invoke("notebooks", "--", "--no-browser", "--ip=*")[0] == 0
+    assert started == [[str(tmp_path), "--no-browser"], ["mmkeras-notebooks", "--no-browser", "--ip=*"]]
     monkeypatch.setitem(sys.modules, "jupyterlab.labapp", None)  # an import of it fails
     status, printed = invoke("notebooks", tmp_path)
-    assert status == 2 and "mmkeras[notebooks]" in printed and len(started) == 1
+    assert status == 2 and "mmkeras[notebooks]" in printed and len(started) == 2
 
 
 def test_the_glossary_names_each_term_once_in_both_languages():

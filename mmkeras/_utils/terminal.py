@@ -74,8 +74,9 @@ def quiet_stderr() -> Iterator[None]:
 def quiet(cpus: int | None = None) -> None:
     """Loads Keras and TensorFlow without their start-up notes. For the first line of a notebook.
 
-    It also hides, for the rest of the process, the note that Keras prints whenever `fit` gets a
-    `tf.data.Dataset`, and what TensorFlow reports in a notebook below the level of a warning, such as each sum
+    It also hides, for the rest of the process, the notes that Keras prints whenever `fit` gets a
+    `tf.data.Dataset`, or one with an unknown number of batches, as of a folder, whose bad files are left out
+    while it is read; and what TensorFlow reports in a notebook below the level of a warning, such as each sum
     over devices. All other warnings are shown as before.
 
     Args:
@@ -93,7 +94,8 @@ def quiet(cpus: int | None = None) -> None:
             tf.config.set_logical_device_configuration(cpu, devices)
         tf.config.list_logical_devices()  # the first look for a GPU prints notes, too
         tf.transpose([[True]])  # and so does the first boolean tensor, such as a mask
-    warnings.filterwarnings("ignore", message="`shuffle=True` was passed, but will be ignored")
+    for message in ("`shuffle=True` was passed, but will be ignored", "Your input ran out of data"):
+        warnings.filterwarnings("ignore", message=message)
     tf.get_logger().setLevel(logging.WARNING)
 
 

@@ -10,6 +10,7 @@ import typer
 import mmkeras
 from mmkeras.cli.app import app, clear_errors
 
+_FOLDER = Path("mmkeras-notebooks")
 _EXTRA = "pip install 'mmkeras[notebooks]'"
 
 
@@ -22,7 +23,7 @@ def source() -> Path:
 
 @app.command()
 def notebooks(
-    folder: Annotated[Path, typer.Argument(help="Of the copies.")] = Path("mmkeras-notebooks"),
+    folder: Annotated[Path, typer.Argument(help="Of the copies.")] = _FOLDER,
     options: Annotated[
         list[str] | None,
         typer.Argument(help="Of JupyterLab, after --: -- --no-browser", metavar="[-- OPTION...]"),
@@ -31,6 +32,8 @@ def notebooks(
 ) -> None:
     """Copy the notebooks into a folder and start JupyterLab. What you have changed there is kept."""
     with clear_errors():
+        if str(folder).startswith("-"):  # the options of JupyterLab without a folder
+            folder, options = _FOLDER, [str(folder), *(options or ())]
         folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(path for path in source().iterdir() if path.suffix in (".ipynb", ".csv", ".md")):
             copy = folder / path.name
